@@ -1,0 +1,41 @@
+# The tasks of plantops. Each one makes or refreshes .venv by itself and says what it does.
+# Kept to GNU make 3.81 and POSIX sh, so that a plain macOS runs it as well as Linux.
+
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+
+# Homebrew and Debian keep mosquitto in an sbin folder that is not on every user's PATH.
+SBIN := /usr/sbin:/usr/local/sbin:/opt/homebrew/sbin
+
+.PHONY: help demo test check bench
+.NOTPARALLEL:
+
+help:  ## list the tasks
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s  %s\n", $$1, $$2 }' Makefile
+	@echo "ARGS='...' is handed on to plantops demo, pytest or the benchmarks."
+
+# For longer than 30 s: make demo ARGS='-W 600', or ARGS= to run until Ctrl-C.
+demo: ARGS ?= -W 30
+demo: $(VENV)/demo.stamp  ## 30 s of simulated devices on an embedded broker
+	@$(VENV)/bin/plantops demo --embedded $(ARGS)
+
+test bench: export PATH := $(PATH):$(SBIN)
+test: $(VENV)/dev.stamp  ## all tests, on a real Mosquitto (installed when missing)
+	@.ci/mosquitto
+	@echo "==> pytest"
+	@$(PYTHON) -m pytest $(ARGS)
+
+check: $(VENV)/dev.stamp  ## formatting, lint and types
+	@echo "==> ruff format --check"
+	@$(PYTHON) -m ruff format --check .
+	@echo "==> ruff check"
+	@$(PYTHON) -m ruff check .
+	@echo "==> mypy"
+	@$(PYTHON) -m mypy
+
+bench: $(VENV)/dev.stamp  ## speed, in numbers
+	@.ci/mosquitto
+	@$(PYTHON) -m benchmarks $(ARGS)
+
+$(VENV)/demo.stamp $(VENV)/dev.stamp: pyproject.toml constraints.txt
+	@.ci/venv $(basename $(@F))

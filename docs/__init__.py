@@ -1,0 +1,1 @@
+"""What the documentation has of the program itself."""

@@ -1,0 +1,91 @@
+"""Hear every MQTT device, know who has gone quiet, and provision the Mosquitto login safely.
+
+The public names live in their own modules and are handed on lazily (PEP 562), so that a program that needs
+only topics never pays for an MQTT client.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from plantops_cli.errors import (
+        BrokerError,
+        BrokerUnreachableError,
+        ConfigError,
+        ConnectionLostError,
+        CredentialsRefusedError,
+        PasswordFileError,
+        PlantopsError,
+        ProtocolRefusedError,
+        SessionTakenOverError,
+        StateError,
+        SubscriptionRefusedError,
+        TopicError,
+    )
+    from plantops_cli.messages import Message
+    from plantops_cli.stream.status import Health, Outage
+    from plantops_cli.stream.subscriber import MQTTSubscriber
+    from plantops_cli.stream.tls import TLSOptions
+    from plantops_cli.topics import DeviceTopic, matches, parse_device_id, parse_topic
+
+_HOMES = {
+    "BrokerError": "errors",
+    "BrokerUnreachableError": "errors",
+    "ConfigError": "errors",
+    "ConnectionLostError": "errors",
+    "CredentialsRefusedError": "errors",
+    "DeviceTopic": "topics",
+    "Health": "stream.status",
+    "MQTTSubscriber": "stream.subscriber",
+    "Message": "messages",
+    "Outage": "stream.status",
+    "PasswordFileError": "errors",
+    "PlantopsError": "errors",
+    "ProtocolRefusedError": "errors",
+    "SessionTakenOverError": "errors",
+    "StateError": "errors",
+    "SubscriptionRefusedError": "errors",
+    "TLSOptions": "stream.tls",
+    "TopicError": "errors",
+    "matches": "topics",
+    "parse_device_id": "topics",
+    "parse_topic": "topics",
+}
+
+__all__ = [
+    "BrokerError",
+    "BrokerUnreachableError",
+    "ConfigError",
+    "ConnectionLostError",
+    "CredentialsRefusedError",
+    "DeviceTopic",
+    "Health",
+    "MQTTSubscriber",
+    "Message",
+    "Outage",
+    "PasswordFileError",
+    "PlantopsError",
+    "ProtocolRefusedError",
+    "SessionTakenOverError",
+    "StateError",
+    "SubscriptionRefusedError",
+    "TLSOptions",
+    "TopicError",
+    "matches",
+    "parse_device_id",
+    "parse_topic",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("plantops-cli")
+    if name in _HOMES:
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

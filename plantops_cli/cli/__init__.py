@@ -1,0 +1,1 @@
+"""The command line: one module per command, every flag once, one boundary for errors."""

@@ -1,0 +1,96 @@
+"""From connection flags and settings to a subscriber."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from plantops_cli.config import Settings, load_settings, parse_url
+from plantops_cli.errors import ConfigError
+from plantops_cli.stream.status import Status
+from plantops_cli.stream.subscriber import MQTTSubscriber
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionFlags:
+    """The connection flags as they were given; None and False mean: not given."""
+
+    url: str | None = None
+    host: str | None = None
+    port: int | None = None
+    username: str | None = None
+    secret_file: str | None = None
+    ask_password: bool = False
+    anonymous: bool = False
+    client_id: str | None = None
+    keepalive: int = 15
+    mqtt_version: str = "auto"
+    tls: bool | None = None
+    cafile: Path | None = None
+    cert: Path | None = None
+    key: Path | None = None
+    insecure: bool = False
+
+
+def subscriber(flags: ConnectionFlags, *, qos: int, on_status: Callable[[Status], None]) -> MQTTSubscriber:
+    """Build the subscriber that flags and settings describe.
+
+    Args:
+        flags: the connection flags.
+        qos: the QoS to subscribe with.
+        on_status: told about each step.
+
+    Raises:
+        ConfigError: flags or settings are malformed, contradict each other, or leave the password out.
+    """
+    settings = _resolve(flags)
+    _check_tls(flags, settings)
+    return MQTTSubscriber.from_settings(
+        settings,
+        login=_login(flags, settings),
+        insecure=flags.insecure,
+        keepalive_seconds=flags.keepalive,
+        mqtt_version=flags.mqtt_version,
+        qos=qos,
+        on_status=on_status,
+    )
+
+
+def _resolve(flags: ConnectionFlags) -> Settings:
+    given: dict[str, object] = {
+        "mqtt_host": flags.host,
+        "mqtt_port": flags.port,
+        "mqtt_backend_username": flags.username,
+        "mqtt_tls": flags.tls,
+        "mqtt_cafile": flags.cafile,
+        "mqtt_certfile": flags.cert,
+        "mqtt_keyfile": flags.key,
+        "mqtt_client_id": flags.client_id,
+    }
+    if flags.url is not None:
+        located = {name: value for name, value in parse_url(flags.url).items() if value is not None}
+        if any(given[name] is not None for name in located):
+            raise ConfigError(
+                "--url and --host, --port, --tls or --username say the same thing twice",
+                hint="leave one of them out",
+            )
+        given |= located
+    if flags.insecure and given["mqtt_tls"] is None:
+        given["mqtt_tls"] = True
+    return load_settings(**given)
+
+
+def _check_tls(flags: ConnectionFlags, settings: Settings) -> None:
+    if not settings.is_tls and (flags.cafile or flags.cert or flags.key or flags.insecure):
+        raise ConfigError(
+            "--cafile, --cert, --key and --insecure are for TLS, which is switched off",
+            hint="use --tls or mqtts://, or leave them out",
+        )
+
+
+def _login(flags: ConnectionFlags, settings: Settings) -> tuple[str | None, bytes | None]:
+    if flags.anonymous:
+        if flags.username or flags.secret_file or flags.ask_password:
+            raise ConfigError("--anonymous was given together with a login", hint="leave one of them out")
+        return None, None
+    password = settings.password(secret_file=flags.secret_file, ask=flags.ask_password)
+    return settings.mqtt_backend_username, password

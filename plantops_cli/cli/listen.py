@@ -1,0 +1,82 @@
+"""``plantops listen``: subscribe and show what the devices say."""
+
+from typing import Annotated
+
+import typer
+
+from plantops_cli.cli import options as o
+
+
+def listen(
+    filters: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[FILTER]...", help="Topic filters. (devices/+/telemetry and devices/+/heartbeat)"),
+    ] = None,
+    *,
+    url: o.Url = None,
+    host: o.Host = None,
+    port: o.Port = None,
+    username: o.Username = None,
+    secret_file: o.SecretFile = None,
+    ask_password: o.AskPassword = False,
+    anonymous: o.Anonymous = False,
+    client_id: o.ClientId = None,
+    keepalive: o.Keepalive = 15,
+    mqtt_version: o.MqttVersion = o.MQTTVersionChoice.AUTO,
+    tls: o.Tls = None,
+    cafile: o.Cafile = None,
+    cert: o.Cert = None,
+    key: o.Key = None,
+    insecure: o.Insecure = False,
+    qos: o.Qos = 1,
+    count: o.Count = None,
+    timeout: o.Timeout = None,
+    filter_out: o.FilterOut = None,
+    device: o.Device = None,
+    kind: o.KindOnly = None,
+    no_retained: o.NoRetained = False,
+    retained_only: o.RetainedOnly = False,
+    wait_for_broker: o.WaitForBroker = False,
+    output: o.Output = None,
+    quiet: o.Quiet = False,
+    debug: o.Debug = False,  # noqa: ARG001  # the error boundary looks for it
+) -> None:
+    """Subscribe and show each message as it comes, until stopped.
+
+    Messages go to standard output, status and the closing summary to standard
+    error. Once connected it stays: lost connections are made again.
+    """
+    import asyncio
+
+    from plantops_cli.cli.connection import ConnectionFlags, subscriber
+    from plantops_cli.cli.listening import Limits, Listening, announce, renderer
+    from plantops_cli.cli.selection import Selection
+
+    selection = Selection(
+        filters=filters or (),
+        filter_out=filter_out or (),
+        devices=device or (),
+        kind=kind,
+        is_retained_wanted=not no_retained,
+        is_live_wanted=not retained_only,
+    )
+    limits = Limits(count=count, timeout_seconds=timeout, wait_for_broker=wait_for_broker, is_quiet=quiet)
+    flags = ConnectionFlags(
+        url=url,
+        host=host,
+        port=port,
+        username=username,
+        secret_file=secret_file,
+        ask_password=ask_password,
+        anonymous=anonymous,
+        client_id=client_id,
+        keepalive=keepalive,
+        mqtt_version=mqtt_version,
+        tls=tls,
+        cafile=cafile,
+        cert=cert,
+        key=key,
+        insecure=insecure,
+    )
+    heard = subscriber(flags, qos=qos, on_status=announce(limits))
+    raise typer.Exit(asyncio.run(Listening(heard, selection, renderer(output), limits).run()))

@@ -1,0 +1,211 @@
+"""The run of ``listen``: from the broker to standard output, until something says stop."""
+
+import asyncio
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import aclosing, contextmanager
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from plantops_cli.cli.exits import Exit
+from plantops_cli.cli.options import OutputChoice
+from plantops_cli.cli.output import Output
+from plantops_cli.cli.selection import Selection
+from plantops_cli.cli.summary import Summary
+from plantops_cli.cli.talk import say
+from plantops_cli.errors import ConfigError
+from plantops_cli.messages import Message
+from plantops_cli.sinks import jsonl
+from plantops_cli.sinks.terminal import json_escape
+from plantops_cli.stream.racing import unless
+from plantops_cli.stream.status import Status, describe
+from plantops_cli.stream.subscriber import MQTTSubscriber
+
+Render = Callable[[Sequence[Message]], bytes]
+
+
+class Stop(Enum):
+    """Why a stream ended."""
+
+    COUNT = auto()
+    TIMEOUT = auto()
+    INTERRUPTED = auto()
+    TERMINATED = auto()
+    READER_GONE = auto()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """When to stop, and how much to say.
+
+    Args:
+        count: stop after so many messages shown; None: never.
+        timeout_seconds: stop after so long; None: never.
+        wait_for_broker: whether the first connection may take several attempts.
+        is_quiet: True leaves out status and summary.
+    """
+
+    count: int | None = None
+    timeout_seconds: float | None = None
+    wait_for_broker: bool = False
+    is_quiet: bool = False
+
+    def __post_init__(self) -> None:
+        if self.count is not None and self.count < 1:
+            raise ConfigError(f"--count {self.count}: must be at least 1")
+        if self.timeout_seconds is not None and not 0 < self.timeout_seconds < float("inf"):
+            raise ConfigError(f"--timeout {self.timeout_seconds:g}: must be more than 0 seconds")
+
+
+class Listening:
+    """One run: subscribe, show what is wanted, stop when told, account for it.
+
+    Args:
+        subscriber: not yet connected.
+        selection: what to subscribe to and show.
+        render: turns messages into the bytes to write.
+        limits: when to stop.
+    """
+
+    def __init__(self, subscriber: MQTTSubscriber, selection: Selection, render: Render, limits: Limits) -> None:
+        self._subscriber = subscriber
+        self._selection = selection
+        self._render = render
+        self._limits = limits
+        self._summary = Summary()
+        self._stopped = asyncio.Event()
+        self._reason: Stop | None = None
+
+    async def run(self) -> Exit:
+        """Stream until stopped, and return the exit code.
+
+        Raises:
+            BrokerError: the first connection failed, or the stream ended for good.
+            OutputError: standard output refused a write.
+        """
+        output = Output(sys.stdout.fileno())
+        began = time.monotonic()
+        with self._stops(output):
+            try:
+                await self._stream(output)
+            except BrokenPipeError:
+                self._stop(Stop.READER_GONE)
+            finally:
+                await self._subscriber.disconnect()
+                if self._subscriber.health.connection_count and not self._limits.is_quiet:
+                    self._say_summary(time.monotonic() - began)
+        return exit_for(self._reason, count=self._limits.count, shown=self._summary.shown)
+
+    async def _stream(self, output: Output) -> None:
+        for topic_filter in self._selection.topic_filters:
+            await self._subscriber.subscribe(topic_filter)
+        if not self._limits.wait_for_broker:
+            await unless(self._stopped, self._subscriber.connect())
+        if self._stopped.is_set():
+            return
+        async with aclosing(self._subscriber.batches()) as batches:
+            async for batch in batches:
+                self._summary.count(batch)
+                wanted = self._wanted(batch)
+                if await unless(self._stopped, output.write(self._render(wanted))) is None:
+                    return
+                self._summary.shown += len(wanted)
+                if self._summary.shown == self._limits.count:
+                    self._stop(Stop.COUNT)
+                    return
+
+    def _wanted(self, batch: list[Message]) -> list[Message]:
+        wanted = [message for message in batch if self._selection.wants(message)]
+        if self._limits.count is None:
+            return wanted
+        return wanted[: self._limits.count - self._summary.shown]
+
+    def _stop(self, reason: Stop) -> None:
+        self._reason = self._reason or reason
+        self._stopped.set()
+        self._subscriber.stop()
+
+    @contextmanager
+    def _stops(self, output: Output) -> Iterator[None]:
+        """Watch signals, clock and reader while the stream runs."""
+        loop = asyncio.get_running_loop()
+        output.on_reader_gone(lambda: self._stop(Stop.READER_GONE))
+        timeout = self._limits.timeout_seconds
+        timer = loop.call_later(timeout, self._stop, Stop.TIMEOUT) if timeout else None
+        signals = {signal.SIGINT: Stop.INTERRUPTED, signal.SIGTERM: Stop.TERMINATED}
+        for number, reason in signals.items():
+            loop.add_signal_handler(number, self._stop_by_signal, number, reason)
+        try:
+            yield
+        finally:
+            for number in signals:
+                loop.remove_signal_handler(number)
+            if timer:
+                timer.cancel()
+            output.close()
+
+    def _stop_by_signal(self, number: signal.Signals, reason: Stop) -> None:
+        self._stop(reason)
+        if sys.stderr.isatty():
+            sys.stderr.write("\r")  # over the terminal's ^C
+        # whoever asks twice does not want to wait
+        asyncio.get_running_loop().remove_signal_handler(number)
+        signal.signal(number, signal.SIG_DFL)
+
+    def _say_summary(self, elapsed_seconds: float) -> None:
+        for line in self._summary.lines(self._subscriber.health, elapsed_seconds=elapsed_seconds):
+            say(line)
+
+
+def exit_for(reason: Stop | None, *, count: int | None, shown: int) -> Exit:
+    """Decide the exit code of a stream that ended without an error.
+
+    Args:
+        reason: why it ended.
+        count: how many messages were asked for; None: no number.
+        shown: how many were shown.
+    """
+    if reason is Stop.TIMEOUT and (count is not None or shown == 0):
+        return Exit.TIMEOUT
+    if reason is Stop.INTERRUPTED and count is not None:
+        return Exit.INTERRUPTED
+    if reason is Stop.TERMINATED and count is not None:
+        return Exit.TERMINATED
+    return Exit.OK
+
+
+def announce(limits: Limits) -> Callable[[Status], None]:
+    """Choose who is told about each step: a person on stderr, or nobody."""
+    if limits.is_quiet:
+        return lambda _: None
+    return lambda status: say(describe(status))
+
+
+def renderer(choice: OutputChoice | None) -> Render:
+    """Choose how messages are written; by default for people on a terminal, for programs elsewhere.
+
+    Args:
+        choice: the value of ``-o``, or None.
+    """
+    is_terminal = sys.stdout.isatty()
+    if choice is OutputChoice.PRETTY or (choice is None and is_terminal):
+        return _pretty(is_terminal)
+    if is_terminal:
+        return lambda messages: json_escape(_json_lines(messages))
+    return _json_lines
+
+
+def _json_lines(messages: Sequence[Message]) -> bytes:
+    return b"".join(map(jsonl.encode, messages))
+
+
+def _pretty(is_terminal: bool) -> Render:
+    from rich.console import Console
+
+    from plantops_cli.sinks.pretty import Pretty
+
+    console = Console()
+    pretty = Pretty(console, width=console.width if is_terminal else None)
+    return lambda messages: pretty.render(messages).encode(errors="replace")

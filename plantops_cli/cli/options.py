@@ -1,0 +1,182 @@
+"""Every flag once: Annotated aliases that the commands put into their signatures.
+
+Letters are mosquitto_sub's; ``-h`` is the host, help is ``--help`` only.
+"""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from plantops_cli.cli.exits import DEBUG_FLAG
+from plantops_cli.topics import Kind
+
+_CONNECTION = "Connection"
+_STREAM = "Stream"
+_OUTPUT = "Output"
+
+
+class MQTTVersionChoice(StrEnum):
+    """The values of ``-V``."""
+
+    AUTO = "auto"
+    V5 = "5"
+    V311 = "3.1.1"
+
+
+class OutputChoice(StrEnum):
+    """The values of ``-o`` where messages are shown."""
+
+    PRETTY = "pretty"
+    JSONL = "jsonl"
+
+
+Url = Annotated[
+    str | None,
+    typer.Option(
+        "-L",
+        "--url",
+        metavar="URL",
+        help="Broker as mqtt://[USER@]HOST[:PORT] or mqtts://...",
+        rich_help_panel=_CONNECTION,
+    ),
+]
+Host = Annotated[
+    str | None,
+    typer.Option(
+        "-h",
+        "--host",
+        help="Name or address of the broker. (MQTT_HOST, else localhost)",
+        rich_help_panel=_CONNECTION,
+    ),
+]
+Port = Annotated[
+    int | None,
+    typer.Option(
+        "-p", "--port", help="Its port. (MQTT_PORT, else 1883, with TLS 8883)", rich_help_panel=_CONNECTION
+    ),
+]
+Username = Annotated[
+    str | None,
+    typer.Option(
+        "-u",
+        "--username",
+        help="User name. (MQTT_BACKEND_USERNAME, else plantops_backend)",
+        rich_help_panel=_CONNECTION,
+    ),
+]
+SecretFile = Annotated[
+    str | None,
+    typer.Option(
+        "--secret-file",
+        metavar="FILE",
+        help="Read the password from FILE; - is standard input. (MQTT_BACKEND_PASSWORD)",
+        rich_help_panel=_CONNECTION,
+    ),
+]
+AskPassword = Annotated[
+    bool, typer.Option("-P", "--ask-password", help="Ask for the password.", rich_help_panel=_CONNECTION)
+]
+Anonymous = Annotated[
+    bool,
+    typer.Option("--anonymous", help="Connect without user name and password.", rich_help_panel=_CONNECTION),
+]
+ClientId = Annotated[
+    str | None,
+    typer.Option("-i", "--client-id", help="MQTT client id. (a random one)", rich_help_panel=_CONNECTION),
+]
+Keepalive = Annotated[
+    int,
+    typer.Option(
+        "-k", "--keepalive", metavar="SECONDS", help="Seconds between pings.", rich_help_panel=_CONNECTION
+    ),
+]
+MqttVersion = Annotated[
+    MQTTVersionChoice,
+    typer.Option(
+        "-V",
+        "--mqtt-version",
+        help="MQTT to speak; auto is 5, and 3.1.1 where the broker refuses 5.",
+        rich_help_panel=_CONNECTION,
+    ),
+]
+Tls = Annotated[
+    bool | None,
+    typer.Option(
+        "--tls/--no-tls",
+        help="Speak TLS, or not. (by port and certificate files)",
+        show_default=False,
+        rich_help_panel=_CONNECTION,
+    ),
+]
+Cafile = Annotated[
+    Path | None,
+    typer.Option(
+        "--cafile", help="Certificate authorities to trust, PEM. (the system's)", rich_help_panel=_CONNECTION
+    ),
+]
+Cert = Annotated[Path | None, typer.Option("--cert", help="Client certificate, PEM.", rich_help_panel=_CONNECTION)]
+Key = Annotated[Path | None, typer.Option("--key", help="Its private key, PEM.", rich_help_panel=_CONNECTION)]
+Insecure = Annotated[
+    bool,
+    typer.Option("--insecure", help="Do not check the broker's certificate.", rich_help_panel=_CONNECTION),
+]
+
+PasswordFile = Annotated[
+    Path | None, typer.Option("--file", help="Mosquitto's password file. (MQTT_PASSWORD_FILE)")
+]
+
+Qos = Annotated[
+    int, typer.Option("-q", "--qos", help="Highest QoS to receive with: 0, 1, 2.", rich_help_panel=_STREAM)
+]
+Count = Annotated[
+    int | None,
+    typer.Option("-C", "--count", metavar="N", help="Stop after N messages shown.", rich_help_panel=_STREAM),
+]
+Timeout = Annotated[
+    float | None,
+    typer.Option(
+        "-W", "--timeout", metavar="SECONDS", help="Stop after so many seconds, 0.5 too.", rich_help_panel=_STREAM
+    ),
+]
+FilterOut = Annotated[
+    list[str] | None,
+    typer.Option(
+        "-T",
+        "--filter-out",
+        metavar="FILTER",
+        help="Leave out topics that match; may be given again.",
+        rich_help_panel=_STREAM,
+    ),
+]
+Device = Annotated[
+    list[str] | None,
+    typer.Option("--device", metavar="ID", help="Only this device; may be given again.", rich_help_panel=_STREAM),
+]
+KindOnly = Annotated[
+    Kind | None, typer.Option("--kind", help="Only this kind of message.", rich_help_panel=_STREAM)
+]
+NoRetained = Annotated[
+    bool, typer.Option("-R", "--no-retained", help="Leave out retained messages.", rich_help_panel=_STREAM)
+]
+RetainedOnly = Annotated[
+    bool, typer.Option("--retained-only", help="Only retained messages.", rich_help_panel=_STREAM)
+]
+WaitForBroker = Annotated[
+    bool,
+    typer.Option(
+        "--wait-for-broker", help="Keep trying if the first connection fails too.", rich_help_panel=_STREAM
+    ),
+]
+
+Output = Annotated[
+    OutputChoice | None,
+    typer.Option(
+        "-o", "--output", help="How to show messages. (pretty on a terminal, else jsonl)", rich_help_panel=_OUTPUT
+    ),
+]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", help="No status and no summary on stderr.", rich_help_panel=_OUTPUT)
+]
+Debug = Annotated[bool, typer.Option(DEBUG_FLAG, help="Show log and tracebacks.", rich_help_panel=_OUTPUT)]

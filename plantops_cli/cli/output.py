@@ -1,0 +1,87 @@
+"""Standard output for a stream: never blocks the event loop, notices a reader that has gone."""
+
+import asyncio
+import os
+import select
+import stat
+import sys
+from collections.abc import Callable
+
+from plantops_cli.errors import OutputError
+
+
+class Output:
+    """Writes bytes to a file descriptor without ever blocking on a slow reader.
+
+    The descriptor stays in blocking mode, for a terminal shares it with the shell: a pipe that ``select`` calls
+    writable takes ``PIPE_BUF`` bytes without blocking (POSIX), and regular files never block.
+
+    Args:
+        descriptor: where to write, usually 1.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._mode = os.fstat(descriptor).st_mode
+        self._may_block = not stat.S_ISREG(self._mode)
+
+    async def write(self, data: bytes) -> int:
+        """Write all of ``data``, waiting for the reader where needed, and return its length.
+
+        Cancelled while the reader of a pipe is slow, it leaves whole lines behind, unless one is longer than
+        ``PIPE_BUF``.
+
+        Raises:
+            BrokenPipeError: the reader has gone.
+            OutputError: the system refused the write, for example because the disk is full.
+        """
+        position = 0
+        while position < len(data):
+            if self._may_block and not self._is_ready():
+                await self._readiness()
+            position += self._write_some(data, position)
+        return position
+
+    def on_reader_gone(self, callback: Callable[[], None]) -> None:
+        """Call back as soon as the reader of a pipe has gone, even when there is nothing to write."""
+        # epoll reports the error condition of a pipe's writing end to any watcher; kqueue does not
+        if sys.platform == "linux" and stat.S_ISFIFO(self._mode):
+            loop = asyncio.get_running_loop()
+
+            def gone() -> None:
+                loop.remove_reader(self._descriptor)
+                callback()
+
+            loop.add_reader(self._descriptor, gone)
+
+    def close(self) -> None:
+        """Stop watching the reader; the descriptor stays open."""
+        if stat.S_ISFIFO(self._mode):
+            asyncio.get_running_loop().remove_reader(self._descriptor)
+
+    def _write_some(self, data: bytes, start: int) -> int:
+        end = _end_of_chunk(data, start) if self._may_block else len(data)
+        try:
+            return os.write(self._descriptor, memoryview(data)[start:end])
+        except BrokenPipeError:
+            raise
+        except OSError as exc:
+            raise OutputError(f"cannot write to standard output: {exc.strerror}") from exc
+
+    def _is_ready(self) -> bool:
+        return bool(select.select([], [self._descriptor], [], 0)[1])
+
+    async def _readiness(self) -> None:
+        loop = asyncio.get_running_loop()
+        ready = asyncio.Event()
+        loop.add_writer(self._descriptor, ready.set)
+        try:
+            await ready.wait()
+        finally:
+            loop.remove_writer(self._descriptor)
+
+
+def _end_of_chunk(data: bytes, start: int) -> int:
+    """Choose as many whole lines as a pipe takes at once, else the beginning of a long one."""
+    limit = start + select.PIPE_BUF
+    return data.rfind(b"\n", start, limit) + 1 or limit

@@ -1,0 +1,174 @@
+"""Settings: the one place where flags, environment and ``.env`` meet, in this order of precedence.
+
+The only importer of pydantic_settings.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from plantops_cli.credentials import choose_password
+from plantops_cli.errors import ConfigError
+
+DEFAULT_USERNAME = "plantops_backend"
+PLAIN_PORT = 1883
+TLS_PORT = 8883
+
+_SCHEMES = {"mqtt": False, "mqtts": True}
+_FLAGS = {
+    "mqtt_host": "--host",
+    "mqtt_port": "--port",
+    "mqtt_backend_username": "--username",
+    "mqtt_tls": "--tls",
+    "mqtt_cafile": "--cafile",
+    "mqtt_certfile": "--cert",
+    "mqtt_keyfile": "--key",
+    "mqtt_client_id": "--client-id",
+    "mqtt_password_file": "--file",
+}
+_SECRET = {"mqtt_backend_password"}
+_URL_FORM = "mqtt://HOST:PORT, or mqtts://HOST:PORT"
+
+Port = Annotated[int, Field(ge=1, le=65_535)]
+
+
+class Settings(BaseSettings):
+    """What plantops needs to know of its surroundings; each field is the environment variable of its name."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env", env_file_encoding="utf-8", env_ignore_empty=True, extra="ignore", frozen=True
+    )
+
+    mqtt_host: str = Field("localhost", description="name or address of the broker")
+    mqtt_port: Port | None = Field(None, description="its port; default 1883, with TLS 8883")
+    mqtt_backend_username: str = Field(DEFAULT_USERNAME, description="user name of the login")
+    mqtt_backend_password: SecretStr | None = Field(None, description="password of the login")
+    mqtt_backend_password_file: Path | None = Field(None, description="file that holds the password instead")
+    mqtt_password_file: Path | None = Field(
+        None, description="Mosquitto's password file, for `provision-user` and the FastAPI helper"
+    )
+    mqtt_tls: bool | None = Field(None, description="speak TLS; implied by port 8883 and by the files below")
+    mqtt_cafile: Path | None = Field(None, description="certificate authorities to trust, PEM")
+    mqtt_certfile: Path | None = Field(None, description="client certificate, PEM")
+    mqtt_keyfile: Path | None = Field(None, description="its private key, PEM")
+    mqtt_client_id: str | None = Field(None, description="MQTT client id; default: a random one")
+
+    @property
+    def is_tls(self) -> bool:
+        """Whether to speak TLS: as told, else when the port or a certificate file says so."""
+        if self.mqtt_tls is not None:
+            return self.mqtt_tls
+        return self.mqtt_port == TLS_PORT or bool(self.mqtt_cafile or self.mqtt_certfile or self.mqtt_keyfile)
+
+    @property
+    def port(self) -> int:
+        """The broker's port, the usual one when none is set."""
+        return self.mqtt_port or (TLS_PORT if self.is_tls else PLAIN_PORT)
+
+    def find_password(
+        self, *, secret_file: str | None = None, ask: bool = False, confirm: bool = False
+    ) -> bytes | None:
+        """Return the password of the login from where it is kept, or None when no source is given.
+
+        Args:
+            secret_file: the value of ``--secret-file``.
+            ask: whether ``--ask-password`` was given.
+            confirm: whether a prompt asks twice.
+
+        Raises:
+            ConfigError: two sources compete, or the one that is given holds no password.
+        """
+        secret = self.mqtt_backend_password
+        return choose_password(
+            secret_file=secret_file,
+            ask=ask,
+            environment=secret.get_secret_value() if secret else None,
+            environment_file=self.mqtt_backend_password_file,
+            confirm=confirm,
+        )
+
+    def password(self, *, secret_file: str | None = None, ask: bool = False) -> bytes:
+        """Return the password of the login, as ``find_password`` does.
+
+        Raises:
+            ConfigError: as there, or no source is given.
+        """
+        password = self.find_password(secret_file=secret_file, ask=ask)
+        if password is None:
+            raise ConfigError(
+                f"no password for {self.mqtt_backend_username!r}",
+                hint="set MQTT_BACKEND_PASSWORD, or give --secret-file FILE, -P or --anonymous",
+            )
+        return password
+
+
+def load_settings(**flags: object) -> Settings:
+    """Resolve the settings: flag, then environment, then ``.env``, then default.
+
+    Args:
+        flags: values given on the command line, by field; None means that the flag was not given.
+
+    Raises:
+        ConfigError: a value is not what its setting takes; secrets are not repeated.
+    """
+    given: dict[str, Any] = {name: value for name, value in flags.items() if value is not None}
+    try:
+        return Settings(**given)
+    except ValidationError as exc:
+        raise _explain(exc.errors()[0], given) from None  # the foreign error repeats the value, secret or not
+    except UnicodeDecodeError as exc:
+        raise ConfigError(".env is not UTF-8 text", hint="save it as UTF-8, or remove it") from exc
+
+
+def parse_url(url: str) -> dict[str, object]:
+    """Take ``mqtt://[USER@]HOST[:PORT]`` or ``mqtts://...`` apart into settings.
+
+    Args:
+        url: the URL; what is percent-encoded in it is decoded, and a port that is not in it is the usual one.
+
+    Raises:
+        ConfigError: another scheme, no host, a bad port, a password or a path; the URL is not repeated.
+    """
+    parts, port = _split_url(url)
+    if parts.scheme not in _SCHEMES:
+        raise ConfigError("--url: the scheme is neither mqtt nor mqtts", hint=_URL_FORM)
+    if parts.password is not None:
+        raise ConfigError(
+            "--url holds a password, which every user of this machine could read",
+            hint="take it out; set MQTT_BACKEND_PASSWORD, or use --secret-file or -P",
+        )
+    if not parts.hostname:
+        raise ConfigError("--url: no host", hint=_URL_FORM)
+    if parts.path.strip("/") or parts.query or parts.fragment:
+        raise ConfigError("--url: nothing may follow the port", hint="give topic filters as arguments")
+    is_tls = _SCHEMES[parts.scheme]
+    usual_port = TLS_PORT if is_tls else PLAIN_PORT
+    return {
+        "mqtt_host": unquote(parts.hostname),
+        "mqtt_port": usual_port if port is None else port,
+        "mqtt_tls": is_tls,
+        "mqtt_backend_username": unquote(parts.username) if parts.username else None,
+    }
+
+
+def _split_url(url: str) -> tuple[SplitResult, int | None]:
+    try:
+        parts = urlsplit(url)
+        return parts, parts.port
+    except ValueError:
+        # from None: the foreign error repeats what may be a piece of a password
+        raise ConfigError("--url: the host is malformed, or the port is not a number", hint=_URL_FORM) from None
+
+
+def _explain(error: ErrorDetails, flags: dict[str, Any]) -> ConfigError:
+    name = str(error["loc"][0])
+    source = _FLAGS.get(name, name) if name in flags else name.upper()
+    value = "" if name in _SECRET else f" {error['input']}" if name in flags else f"={error['input']}"
+    return ConfigError(
+        f"{source}{value}: {error['msg'][:1].lower()}{error['msg'][1:]}",
+        hint=Settings.model_fields[name].description,
+    )

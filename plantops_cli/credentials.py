@@ -1,0 +1,152 @@
+"""Passwords from where they are kept: a file, standard input, the environment or a person.
+
+A password is bytes from here on, for that is what MQTT carries, and it never appears in a message.
+"""
+
+import getpass
+import logging
+import os
+import stat
+import sys
+from pathlib import Path
+from typing import BinaryIO, Final, Literal
+
+from plantops_cli.errors import ConfigError
+
+_logger = logging.getLogger("plantops.credentials")
+
+_MAX_BYTES = 65_535  # longest password that MQTT can carry (MQTT 5, 1.5.6)
+_STDIN: Final = "-"
+_SOURCES = (
+    "set MQTT_BACKEND_PASSWORD or MQTT_BACKEND_PASSWORD_FILE, give --secret-file FILE (or - for standard "
+    "input), or answer the prompt on a terminal"
+)
+
+
+def choose_password(
+    *,
+    secret_file: str | None,
+    ask: bool,
+    environment: str | None,
+    environment_file: Path | None,
+    confirm: bool = False,
+) -> bytes | None:
+    """Return the password from the one source that was chosen, or None when none was.
+
+    Args:
+        secret_file: the value of ``--secret-file``: a path, or ``-`` for standard input.
+        ask: whether ``--ask-password`` was given.
+        environment: the value of ``MQTT_BACKEND_PASSWORD``; a flag outranks it.
+        environment_file: the value of ``MQTT_BACKEND_PASSWORD_FILE``; a flag outranks it.
+        confirm: whether a prompt asks twice.
+
+    Raises:
+        ConfigError: two flags or two environment variables compete, or the source holds no password.
+    """
+    if secret_file is not None and ask:
+        raise ConfigError("--secret-file and --ask-password are both given", hint="choose one of them")
+    if secret_file is not None:
+        return read_secret_file(_STDIN if secret_file == _STDIN else Path(secret_file))
+    if ask:
+        return prompt_password(confirm=confirm)
+    if environment is not None and environment_file is not None:
+        raise ConfigError(
+            "MQTT_BACKEND_PASSWORD and MQTT_BACKEND_PASSWORD_FILE are both set", hint="unset one of them"
+        )
+    if environment_file is not None:
+        return read_secret_file(environment_file)
+    # surrogateescape gives back the very bytes that os.environ could not decode
+    return None if environment is None else environment.encode(errors="surrogateescape")
+
+
+def read_secret_file(source: Path | Literal["-"]) -> bytes:
+    r"""Read a password from a file, without the line break at its end.
+
+    Exactly one ``\n`` or ``\r\n`` is dropped, for editors and ``echo`` add one. A file that everybody may
+    read is read too, with a warning in the log.
+
+    Args:
+        source: a regular file or a symbolic link to one, or ``-`` for standard input.
+
+    Raises:
+        ConfigError: it is missing, unreadable, not a regular file, empty, or longer than MQTT allows.
+    """
+    shown = "standard input" if source == _STDIN else repr(str(source))
+    try:
+        data = _read_stdin() if source == _STDIN else _read_regular_file(Path(source))
+    except OSError as exc:
+        hint = "check the path and who may read it"
+        raise ConfigError(f"cannot read the password from {shown}: {exc.strerror}", hint=hint) from exc
+    password = _without_line_break(data)
+    if not password:
+        raise ConfigError(f"the password in {shown} is empty")
+    if len(password) > _MAX_BYTES:
+        raise ConfigError(
+            f"the password in {shown} has more than {_MAX_BYTES:,} bytes", hint="is it the right file?"
+        )
+    return password
+
+
+def prompt_password(*, confirm: bool) -> bytes:
+    """Ask for a password on the terminal, without echo.
+
+    Args:
+        confirm: ask twice, and refuse two different answers.
+
+    Raises:
+        ConfigError: there is no terminal, nothing was typed, or the answers differ.
+    """
+    if sys.stdin is None or not sys.stdin.isatty():
+        raise ConfigError("no password is given, and there is no terminal to ask on", hint=_SOURCES)
+    password = _ask("Password: ")
+    if not password:
+        raise ConfigError("the password is empty")
+    if confirm and _ask("Password again: ") != password:
+        raise ConfigError("the two passwords differ", hint="nothing was changed; try again")
+    return password
+
+
+def _ask(prompt: str) -> bytes:
+    try:
+        return getpass.getpass(prompt).encode()
+    except EOFError as exc:
+        raise ConfigError("the prompt for the password was closed", hint=_SOURCES) from exc
+    except UnicodeError:
+        # from None: the foreign error carries what was typed
+        raise ConfigError(
+            "the terminal sent a password that is not text", hint="give it by --secret-file"
+        ) from None
+
+
+def _read_stdin() -> bytes:
+    if sys.stdin is None:
+        raise ConfigError("standard input is closed", hint=_SOURCES)
+    return _read_bounded(sys.stdin.buffer)
+
+
+def _read_regular_file(path: Path) -> bytes:
+    with open(path, "rb", opener=_open_without_waiting) as file:
+        mode = os.fstat(file.fileno()).st_mode
+        if not stat.S_ISREG(mode):
+            raise ConfigError(
+                f"{str(path)!r} is not a regular file", hint="use --secret-file - to read from a pipe"
+            )
+        if mode & stat.S_IROTH:
+            _logger.warning("%r is readable by every user of this machine (chmod 600 would end that)", str(path))
+        return _read_bounded(file)
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    # O_NONBLOCK: opening a FIFO must not wait for a writer before it can be refused
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def _read_bounded(file: BinaryIO) -> bytes:
+    # the longest password, its line break, and one byte that shows that there is more
+    return file.read(_MAX_BYTES + 3)
+
+
+def _without_line_break(data: bytes) -> bytes:
+    if data.endswith(b"\n"):
+        data = data[:-1].removesuffix(b"\r")
+    return data

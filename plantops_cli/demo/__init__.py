@@ -1,0 +1,1 @@
+"""A broker and a fleet to try the program with, when there is neither."""

@@ -1,0 +1,111 @@
+"""Every error that plantops raises on purpose.
+
+PlantopsError                     .hint: one line of advice, or None
+├── ConfigError                   a setting, a flag or a file that it names
+├── TopicError (ValueError)       a topic name or filter that MQTT 4.7 or the device convention rules out
+├── StateError (RuntimeError)     a method called at the wrong moment
+├── OutputError                   standard output refused a write
+├── PasswordFileError             Mosquitto's password file; it was left as it was
+│   └── PasswordFileChangedError  somebody else rewrote it meanwhile
+└── BrokerError                   .endpoint: host:port
+    ├── BrokerUnreachableError    no connection, or no MQTT answer                     retryable
+    ├── ConnectionLostError       the connection ended                                 retryable
+    ├── CredentialsRefusedError   CONNACK 4, 5, 0x86 or 0x87                           fatal
+    ├── SubscriptionRefusedError  SUBACK of 0x80 or more; .filters: {filter: code}     fatal
+    ├── SessionTakenOverError     another client uses our client id                    fatal
+    └── ProtocolRefusedError      no agreement on TLS, MQTT version or client id       fatal
+"""
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+
+class PlantopsError(Exception):
+    """Base of all errors of plantops; never raised itself.
+
+    Args:
+        message: what is wrong and where, in one line, without any secret.
+        hint: how to mend it, in one line.
+    """
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class ConfigError(PlantopsError):
+    """A setting is missing, malformed or contradicts another one."""
+
+
+class TopicError(PlantopsError, ValueError):
+    """A topic name or a topic filter is not valid."""
+
+
+class StateError(PlantopsError, RuntimeError):
+    """A method was called at a moment at which it cannot work."""
+
+
+class OutputError(PlantopsError):
+    """Standard output refused a write, for example because the disk is full."""
+
+
+class PasswordFileError(PlantopsError):
+    """Mosquitto's password file cannot be read or written; it is untouched."""
+
+
+class PasswordFileChangedError(PasswordFileError):
+    """The password file was rewritten by another program while an update was prepared."""
+
+
+class BrokerError(PlantopsError):
+    """Something between this client and the broker failed.
+
+    Args:
+        message: what happened.
+        endpoint: the broker's address as ``host:port``.
+        hint: how to mend it.
+    """
+
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str, *, endpoint: str, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.endpoint = endpoint
+
+
+class BrokerUnreachableError(BrokerError):
+    """No connection to the broker, or no MQTT answer on it."""
+
+    retryable = True
+
+
+class ConnectionLostError(BrokerError):
+    """An established connection ended."""
+
+    retryable = True
+
+
+class CredentialsRefusedError(BrokerError):
+    """The broker refused user name or password (CONNACK 4, 5, 0x86 or 0x87)."""
+
+
+class SubscriptionRefusedError(BrokerError):
+    """The broker refused at least one topic filter (SUBACK 0x80 or above).
+
+    Args:
+        filters: the refused topic filters and the reason code of each (MQTT 5, 3.9.3).
+    """
+
+    def __init__(
+        self, message: str, *, endpoint: str, filters: Mapping[str, int], hint: str | None = None
+    ) -> None:
+        super().__init__(message, endpoint=endpoint, hint=hint)
+        self.filters = dict(filters)
+
+
+class SessionTakenOverError(BrokerError):
+    """Another client connected with the same client id (DISCONNECT 0x8E, or one kick after another)."""
+
+
+class ProtocolRefusedError(BrokerError):
+    """Client and broker cannot agree on TLS, MQTT version or client id; trying again would not help."""

@@ -1,0 +1,116 @@
+"""One received message, and what its payload turns out to be."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Literal, NamedTuple
+
+import orjson
+
+from plantops_cli.topics import DeviceTopic, device_topic
+
+PayloadForm = Literal["json", "text", "binary"]
+
+
+class Decoded(NamedTuple):
+    """A payload as JSON, as text, or as neither.
+
+    Attributes:
+        form: ``json``, ``text`` or ``binary``.
+        value: the parsed JSON, the text, or the bytes.
+        error: why it is not JSON, or None when it is.
+    """
+
+    form: PayloadForm
+    value: object
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One PUBLISH as it arrived.
+
+    Attributes:
+        topic: the topic name.
+        payload: the payload, byte for byte.
+        qos: the quality of service of this delivery: 0, 1 or 2.
+        retain: True when the broker sent it because of the subscription, not because it was just published.
+        dup: True when the broker has tried to deliver it before (MQTT 5, 3.3.1.1).
+        mid: the packet identifier; 0 at QoS 0.
+        properties: the MQTT 5 properties, by Mosquitto's names; empty for MQTT 3.1.1.
+        received_at: when this client read it, in UTC.
+    """
+
+    topic: str
+    payload: bytes
+    qos: int
+    retain: bool
+    dup: bool
+    mid: int
+    properties: Mapping[str, object]
+    received_at: datetime
+    _decoded: Decoded | None = field(default=None, init=False, repr=False, compare=False)
+
+    @property
+    def device(self) -> DeviceTopic | None:
+        """Device id and kind, or None for a topic outside ``devices/{device_id}/{kind}``."""
+        return device_topic(self.topic)
+
+    @property
+    def device_id(self) -> str | None:
+        """The device id, or None for a topic outside the device convention."""
+        device = self.device
+        return device.device_id if device else None
+
+    @property
+    def kind(self) -> str | None:
+        """``telemetry``, ``heartbeat``, or None for a topic outside the device convention."""
+        device = self.device
+        return device.kind if device else None
+
+    @property
+    def text(self) -> str:
+        """The payload as text.
+
+        Raises:
+            UnicodeDecodeError: it is not UTF-8.
+        """
+        return self.payload.decode()
+
+    def json(self) -> object:
+        """Parse the payload as JSON (RFC 8259: no NaN, no duplicate-key check, last one wins).
+
+        Raises:
+            ValueError: it is not JSON, or nested deeper than 1,024 levels.
+        """
+        return orjson.loads(self.payload)
+
+    def decode(self) -> Decoded:
+        """Find out what the payload is, once; never raises."""
+        if self._decoded is None:
+            object.__setattr__(self, "_decoded", decode_payload(self.payload))
+        assert self._decoded is not None
+        return self._decoded
+
+
+def decode_payload(payload: bytes) -> Decoded:
+    """Find out what a payload is: JSON, text, or bytes.
+
+    Args:
+        payload: the bytes of a message.
+    """
+    if not payload:
+        return Decoded("text", "", "empty payload")
+    try:
+        return Decoded("json", orjson.loads(payload), None)
+    except orjson.JSONDecodeError as exc:
+        error = f"not JSON: {exc.msg}"
+    try:
+        return Decoded("text", payload.decode(), error)
+    except UnicodeDecodeError as exc:
+        return Decoded("binary", payload, f"not UTF-8: byte 0x{payload[exc.start]:02x} at offset {exc.start}")
+
+
+def now() -> datetime:
+    """The present moment in UTC, as ``Message.received_at`` has it."""
+    return datetime.now(UTC)

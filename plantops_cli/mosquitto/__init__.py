@@ -1,0 +1,1 @@
+"""Mosquitto's own files; nothing outside this package knows their grammar."""

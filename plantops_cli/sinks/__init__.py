@@ -1,0 +1,1 @@
+"""What becomes of a message: lines for people, lines for programs."""

@@ -1,0 +1,1 @@
+"""Hearing: one connection to an MQTT broker kept alive; knows MQTT, but no device and no Mosquitto."""

@@ -1,0 +1,146 @@
+"""Foreign failures in our words: system errors, CONNACK and DISCONNECT codes to the errors of plantops.
+
+Pure. Reason codes are those of MQTT 5 (2.4); MQTT 3.1.1's CONNACK codes 1 to 5 come as their MQTT 5 counterparts
+0x84, 0x85, 0x88, 0x86 and 0x87.
+"""
+
+import socket
+import ssl
+
+from plantops_cli.errors import (
+    BrokerError,
+    BrokerUnreachableError,
+    ConnectionLostError,
+    CredentialsRefusedError,
+    ProtocolRefusedError,
+    SessionTakenOverError,
+)
+
+UNSUPPORTED_VERSION = 0x84
+TAKEN_OVER = 0x8E
+
+_SOCKET_REASONS = {
+    "keep alive timeout": "no answer to keep-alive pings",
+    "protocol error": "the broker sent a malformed packet",
+}
+
+# Mosquitto says 0x87 to wrong credentials, other brokers 0x86: one meaning
+_CREDENTIALS = frozenset({0x86, 0x87})
+_TEMPORARY = frozenset({0x80, 0x83, 0x88, 0x89, 0x8B, 0x97, 0x9F})
+
+
+def connect_failed(exc: Exception, *, endpoint: str, is_tls: bool) -> BrokerError:
+    """Explain why no connection came about.
+
+    Args:
+        exc: what the socket or the TLS library raised.
+        endpoint: the broker as ``host:port``.
+        is_tls: True when the attempt was made with TLS.
+    """
+    if isinstance(exc, ssl.SSLCertVerificationError):
+        return ProtocolRefusedError(
+            f"{endpoint}: the broker's certificate was not accepted: {exc.verify_message}",
+            endpoint=endpoint,
+            hint="name the right host, or the right --cafile",
+        )
+    if isinstance(exc, ssl.SSLError) or (is_tls and isinstance(exc, ConnectionResetError)):
+        # cut off, it may have been a restart of the broker or of a proxy; what they disagree on does not heal
+        error = BrokerUnreachableError if _is_cut(exc) else ProtocolRefusedError
+        return error(
+            f"{endpoint}: the TLS handshake failed: {_tls_reason(exc)}",
+            endpoint=endpoint,
+            hint="is this a TLS port? 8883 usually is, 1883 is not; without TLS leave --tls and mqtts:// away",
+        )
+    message, hint = _why_unreachable(exc, endpoint)
+    return BrokerUnreachableError(message, endpoint=endpoint, hint=hint)
+
+
+def no_answer(endpoint: str, *, seconds: float, is_tls: bool) -> BrokerError:
+    """Explain a broker that let a whole attempt to connect time out."""
+    return BrokerUnreachableError(
+        f"{endpoint}: no MQTT answer within {seconds:g} s",
+        endpoint=endpoint,
+        hint="is it an MQTT broker, and not behind a firewall?" + ("" if is_tls else " a TLS port needs --tls"),
+    )
+
+
+def closed_before_connack(endpoint: str, *, is_tls: bool) -> BrokerError:
+    """Explain a broker that closed the connection instead of answering CONNECT."""
+    cure = "it may want a client certificate: --cert and --key" if is_tls else "a TLS port needs --tls"
+    return BrokerUnreachableError(
+        f"{endpoint}: the connection was closed before any MQTT answer",
+        endpoint=endpoint,
+        hint=f"is it an MQTT broker? {cure}",
+    )
+
+
+def connack_refused(code: int, name: str, *, endpoint: str, username: str | None) -> BrokerError:
+    """Explain a CONNACK that refuses the connection (MQTT 5, 3.2.2.2).
+
+    Args:
+        code: the reason code.
+        name: its name in the specification.
+        endpoint: the broker as ``host:port``.
+        username: the user name that was sent, or None.
+    """
+    if code in _CREDENTIALS:
+        who = f"user {username!r}" if username is not None else "an anonymous client"
+        return CredentialsRefusedError(
+            f"{endpoint}: the broker refused {who} (CONNACK 0x{code:02x}, {name})",
+            endpoint=endpoint,
+            hint="check the password, or add the user: plantops provision-user, then reload the broker",
+        )
+    error = BrokerUnreachableError if code in _TEMPORARY else ProtocolRefusedError
+    return error(
+        f"{endpoint}: the broker refused the connection (CONNACK 0x{code:02x}, {name})", endpoint=endpoint
+    )
+
+
+def disconnected(code: int, name: str, *, endpoint: str, by_broker: bool) -> BrokerError:
+    """Explain the end of a connection.
+
+    Args:
+        code: the reason code of DISCONNECT (MQTT 5, 3.14.2.1), or paho's for a socket that ended.
+        name: the name of the code.
+        endpoint: the broker as ``host:port``.
+        by_broker: True when the broker sent a DISCONNECT packet.
+    """
+    if by_broker and code == TAKEN_OVER:
+        return taken_over(endpoint)
+    reason = f"the broker said 0x{code:02x}, {name}" if by_broker else _socket_reason(name)
+    return ConnectionLostError(f"{endpoint}: connection lost: {reason}", endpoint=endpoint)
+
+
+def taken_over(endpoint: str) -> BrokerError:
+    """Explain a session that another client with the same client id took over (MQTT 5, 3.1.4)."""
+    return SessionTakenOverError(
+        f"{endpoint}: another client connected with the same client id",
+        endpoint=endpoint,
+        hint="give each client an id of its own: -i/--client-id, or none for a random one",
+    )
+
+
+def _why_unreachable(exc: Exception, endpoint: str) -> tuple[str, str]:
+    if isinstance(exc, (socket.gaierror, UnicodeError)):
+        return f"{endpoint}: unknown host name", "check -h/--host or MQTT_HOST"
+    if isinstance(exc, ConnectionRefusedError):
+        return f"{endpoint}: nothing listens there", "is the broker running, and is this its port?"
+    if isinstance(exc, TimeoutError):
+        return f"{endpoint}: no answer to the attempt to connect", "check host, port and firewall"
+    reason = (exc.strerror if isinstance(exc, OSError) else None) or str(exc) or type(exc).__name__
+    return f"{endpoint}: cannot connect: {reason}", "check host, port and network"
+
+
+def _tls_reason(exc: Exception) -> str:
+    if _is_cut(exc):
+        return "the other side closed the connection"
+    reason = exc.reason if isinstance(exc, ssl.SSLError) else None
+    return (reason or str(exc)).replace("_", " ").lower()
+
+
+def _is_cut(exc: Exception) -> bool:
+    return isinstance(exc, (ssl.SSLEOFError, ConnectionResetError))
+
+
+def _socket_reason(name: str) -> str:
+    return _SOCKET_REASONS.get(name.lower(), "the network connection ended")

@@ -1,0 +1,136 @@
+"""What a subscriber reports about itself: steps as they happen, and a snapshot of its health."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from plantops_cli.errors import BrokerError
+
+logger = logging.getLogger("plantops.stream")
+
+
+class State(StrEnum):
+    """Where a subscriber stands."""
+
+    DISCONNECTED = "disconnected"
+    CONNECTING = "connecting"
+    CONNECTED = "connected"
+    WAITING = "waiting"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """A time without a connection, in which messages may have been missed.
+
+    Attributes:
+        began_at: when the connection ended, in UTC.
+        ended_at: when the filters were subscribed again, or None while it lasts.
+        reason: what ended the connection.
+    """
+
+    began_at: datetime
+    ended_at: datetime | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """A snapshot of a subscriber.
+
+    Attributes:
+        state: where it stands.
+        connected_since: when the present connection was made, in UTC, or None without one.
+        connection_count: connections made so far.
+        received: messages received so far.
+        invalid: PUBLISH packets that carried no valid topic name and were passed over.
+        handler_errors: handlers that raised.
+        outage_count: connections lost so far.
+        outages: the latest outages, oldest first, at most 100.
+        last_message_at: when the newest message was read, in UTC, or None before the first.
+    """
+
+    state: State
+    connected_since: datetime | None
+    connection_count: int
+    received: int
+    invalid: int
+    handler_errors: int
+    outage_count: int
+    outages: tuple[Outage, ...]
+    last_message_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Connecting:
+    """An attempt to connect begins."""
+
+    endpoint: str
+
+
+@dataclass(frozen=True, slots=True)
+class FellBack:
+    """The broker refused MQTT 5; MQTT 3.1.1 is tried."""
+
+    endpoint: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """The broker answered, and each filter is subscribed at the QoS it granted."""
+
+    endpoint: str
+    mqtt_version: str
+    granted: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The connection ended."""
+
+    error: BrokerError
+
+
+@dataclass(frozen=True, slots=True)
+class Retrying:
+    """The next attempt comes after a delay; ``error`` is why the last one failed, None right after a loss."""
+
+    delay_seconds: float
+    error: BrokerError | None
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """A connection was made again after an outage."""
+
+    outage_seconds: float
+
+
+Status = Connecting | FellBack | Connected | Lost | Retrying | Resumed
+
+
+def describe(status: Status) -> str:
+    """Say a step in one line for a person."""
+    match status:
+        case Connecting(endpoint):
+            return f"connecting to {endpoint}"
+        case FellBack(endpoint, reason):
+            return f"{endpoint} does not take MQTT 5 ({reason}): trying MQTT 3.1.1"
+        case Connected(endpoint, mqtt_version, granted):
+            filters = ", ".join(f"{name} at QoS {qos}" for name, qos in granted.items())
+            return f"connected to {endpoint} with MQTT {mqtt_version}: {filters or 'nothing subscribed yet'}"
+        case Lost(error):
+            return str(error)
+        case Retrying(delay_seconds, error):
+            return f"{error}; retry in {delay_seconds:.1f} s" if error else f"retry in {delay_seconds:.1f} s"
+        case Resumed(outage_seconds):
+            return f"resumed after {outage_seconds:.1f} s; messages of that time may be missing"
+
+
+def log_status(status: Status) -> None:
+    """Hand a step to the log: trouble as a warning, the rest as information."""
+    level = logging.WARNING if isinstance(status, (FellBack, Lost, Retrying, Resumed)) else logging.INFO
+    logger.log(level, "%s", describe(status))

@@ -1,0 +1,543 @@
+"""MQTTSubscriber: a subscription that stays alive, and the handlers it feeds."""
+
+import asyncio
+import inspect
+import logging
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from contextlib import aclosing
+from dataclasses import replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Self
+
+from plantops_cli.errors import BrokerError, ConfigError, PlantopsError, StateError, SubscriptionRefusedError
+from plantops_cli.messages import Message, now
+from plantops_cli.stream import failures
+from plantops_cli.stream.backoff import STABLE_SECONDS, Backoff
+from plantops_cli.stream.racing import unless
+from plantops_cli.stream.session import (
+    AiomqttClient,
+    ConnectOptions,
+    MQTTVersion,
+    Session,
+    open_session,
+    random_client_id,
+)
+from plantops_cli.stream.status import (
+    Connected,
+    Health,
+    Lost,
+    Outage,
+    Resumed,
+    Retrying,
+    State,
+    Status,
+    log_status,
+)
+from plantops_cli.stream.tls import TLSOptions
+from plantops_cli.topics import check_filter, matches
+
+if TYPE_CHECKING:
+    from plantops_cli.config import Settings
+
+logger = logging.getLogger("plantops.stream")
+
+Handler = Callable[[Message], Awaitable[object] | object]
+
+DRAIN_SECONDS = 3.0
+"""How long ``disconnect`` waits for the handlers to finish what has arrived."""
+
+_KICKS_OF_A_TAKEOVER = 3
+_OUTAGES_KEPT = 100
+_ROUTES_KEPT = 10_000
+
+
+class MQTTSubscriber:
+    """Subscribe to a broker, keep the subscription alive, and feed each message to the handlers that match.
+
+    Nothing is connected before ``connect`` or ``start``. The object belongs to one event loop.
+
+    Args:
+        host: name or address of the broker.
+        port: its TCP port.
+        username: MQTT user name, or None to connect anonymously.
+        password: MQTT password; text is sent as UTF-8.
+        client_id: MQTT client id; default: a random one.
+        tls: ``TLSOptions()`` for TLS, None for a plain connection.
+        keepalive_seconds: longest silence before a ping; a dead connection is noticed within twice that.
+        mqtt_version: ``auto`` (5, and 3.1.1 where the broker refuses 5), ``5`` or ``3.1.1``.
+        qos: the QoS asked for when ``subscribe`` names none: 0, 1 or 2.
+        connect_timeout_seconds: bound of one attempt to connect.
+        on_status: called with each step (connecting, connected, lost, ...); default: it is logged.
+
+    Raises:
+        ConfigError: an argument is out of its range.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int = 1883,
+        username: str | None = None,
+        password: str | bytes | None = None,
+        *,
+        client_id: str | None = None,
+        tls: TLSOptions | None = None,
+        keepalive_seconds: int = 15,
+        mqtt_version: str = MQTTVersion.AUTO,
+        qos: int = 1,
+        connect_timeout_seconds: float = 8.0,
+        on_status: Callable[[Status], None] = log_status,
+    ) -> None:
+        _check_arguments(host, port, client_id, keepalive_seconds=keepalive_seconds, mqtt_version=mqtt_version)
+        self._options = ConnectOptions(
+            host=host,
+            port=port,
+            username=username,
+            password=password,
+            client_id=client_id or random_client_id(),
+            tls=tls,
+            keepalive_seconds=keepalive_seconds,
+            mqtt_version=MQTTVersion(mqtt_version),
+            timeout_seconds=connect_timeout_seconds,
+        )
+        self._has_own_client_id = client_id is not None
+        self._version = self._options.mqtt_version
+        self._qos = _check_qos(qos)
+        self._on_status = on_status
+        self._handlers: dict[str, list[Handler]] = {}
+        self._filters: dict[str, int] = {}
+        self._routes: dict[str, tuple[Handler, ...]] = {}
+        self._session: Session | None = None
+        self._owner: asyncio.Task[None] | None = None
+        self._late: set[asyncio.Task[None]] = set()
+        self._is_listening = False
+        self._is_warned = False
+        self._stop = asyncio.Event()
+        self._backoff = Backoff()
+        self._kicks = 0
+        self._state = State.DISCONNECTED
+        self._connected_since: datetime | None = None
+        self._connected_at = 0.0
+        self._connection_count = 0
+        self._received = 0
+        self._invalid = 0
+        self._handler_errors = 0
+        self._outage_count = 0
+        self._outage_began_at: datetime | None = None
+        self._outages: deque[Outage] = deque(maxlen=_OUTAGES_KEPT)
+        self._last_message_at: datetime | None = None
+
+    @classmethod
+    def from_settings(
+        cls,
+        settings: "Settings",
+        *,
+        login: tuple[str | None, str | bytes | None] | None = None,
+        insecure: bool = False,
+        keepalive_seconds: int = 15,
+        mqtt_version: str = MQTTVersion.AUTO,
+        qos: int = 1,
+        on_status: Callable[[Status], None] = log_status,
+    ) -> Self:
+        """Make the subscriber that the settings describe.
+
+        Args:
+            settings: resolved settings, of ``plantops_cli.config.load_settings``.
+            login: user name and password instead of those of the settings.
+            insecure: as in ``TLSOptions``.
+            keepalive_seconds: as in the constructor, like the rest.
+            mqtt_version: which MQTT to speak.
+            qos: the QoS asked for.
+            on_status: called with each step.
+
+        Raises:
+            ConfigError: no password, or an argument or a TLS file that is not usable.
+        """
+        tls = None
+        if settings.is_tls:
+            tls = TLSOptions(settings.mqtt_cafile, settings.mqtt_certfile, settings.mqtt_keyfile, insecure)
+            tls.context()  # a missing file is found now, before anything is connected
+        return cls(
+            settings.mqtt_host,
+            settings.port,
+            *(login or (settings.mqtt_backend_username, settings.password())),
+            client_id=settings.mqtt_client_id,
+            tls=tls,
+            keepalive_seconds=keepalive_seconds,
+            mqtt_version=mqtt_version,
+            qos=qos,
+            on_status=on_status,
+        )
+
+    def __repr__(self) -> str:
+        who = f", username={self._options.username!r}" if self._options.username is not None else ""
+        return f"<MQTTSubscriber {self._options.endpoint}{who}, {self._state}>"
+
+    @property
+    def client(self) -> AiomqttClient | None:
+        """The live ``aiomqtt.Client``, for publishing; None while there is no connection."""
+        return self._session.client if self._session else None
+
+    @property
+    def options(self) -> ConnectOptions:
+        """Where it connects, as whom and how; the password does not show."""
+        return self._options
+
+    @property
+    def handlers(self) -> dict[str, list[Handler]]:
+        """The registered handlers by topic filter."""
+        return self._handlers
+
+    @property
+    def health(self) -> Health:
+        """A snapshot of state and counters."""
+        return Health(
+            state=self._state,
+            connected_since=self._connected_since,
+            connection_count=self._connection_count,
+            received=self._received,
+            invalid=self._invalid + (self._session.invalid if self._session else 0),
+            handler_errors=self._handler_errors,
+            outage_count=self._outage_count,
+            outages=tuple(self._outages),
+            last_message_at=self._last_message_at,
+        )
+
+    def register_handler(self, topic_filter: str, handler: Handler) -> None:
+        """Call ``handler`` with each message that matches, and subscribe to the filter.
+
+        Before ``connect`` or ``start`` this only takes note; on a live connection the filter is subscribed in the
+        background, and a refusal ends the subscriber as it does in ``start``.
+
+        Args:
+            topic_filter: an MQTT topic filter, for example ``devices/+/telemetry``.
+            handler: a function or coroutine function of one ``Message``; sync ones must not block.
+
+        Raises:
+            TopicError: the filter is not valid (MQTT 4.7).
+        """
+        self._note(topic_filter, handler, None)
+        if self._is_listening and self._session:
+            self._spawn(self._subscribe_late(self._session))
+
+    async def subscribe(
+        self, topic_filter: str, handler: Handler | None = None, *, qos: int | None = None
+    ) -> int | None:
+        """Subscribe to a filter now, and again after each reconnection.
+
+        Args:
+            topic_filter: an MQTT topic filter.
+            handler: called with each message that matches; None for readers of ``batches``.
+            qos: highest QoS wanted; default: that of the constructor.
+
+        Returns:
+            The QoS that the broker granted, or None when there is no connection yet.
+
+        Raises:
+            TopicError: the filter is not valid (MQTT 4.7).
+            SubscriptionRefusedError: the broker refused it (SUBACK 0x80 or above); a new filter is forgotten.
+            BrokerError: the connection ended meanwhile.
+        """
+        is_new = topic_filter not in self._filters
+        self._note(topic_filter, handler, qos)
+        if self._session is None or self._session.client is None:
+            return None
+        try:
+            granted = await self._session.subscribe({topic_filter: self._filters[topic_filter]})
+        except SubscriptionRefusedError:
+            if is_new:
+                self._forget(topic_filter)
+            raise
+        return granted[topic_filter]
+
+    async def connect(self) -> None:
+        """Connect once and subscribe what was registered.
+
+        Raises:
+            BrokerError: no connection came about within ``connect_timeout_seconds``, or a filter was refused.
+            ConfigError: a TLS file is missing or unusable.
+            StateError: it is connected or started already, or ``disconnect`` was called meanwhile.
+        """
+        if self._session or self._is_running:
+            raise StateError("the subscriber is connected already", hint="disconnect() first")
+        self._stop.clear()
+        try:
+            session = await unless(self._stop, self._open())
+        except asyncio.CancelledError:
+            await self._drop_session()
+            raise
+        if session is None:
+            raise StateError("disconnected while connecting")
+
+    async def start(self) -> None:
+        """Begin to listen in a background task, and return.
+
+        Without ``connect`` before it, the task keeps trying for the first connection too.
+
+        Raises:
+            StateError: it is started already.
+        """
+        if self._is_running:
+            raise StateError("the subscriber is started already")
+        self._stop.clear()
+        self._owner = asyncio.create_task(self._run(), name=f"plantops-subscriber {self._options.endpoint}")
+        self._owner.add_done_callback(_retrieve)
+
+    async def wait(self) -> None:
+        """Wait until listening ends: by ``disconnect``, or by an error that no reconnection can heal.
+
+        Raises:
+            BrokerError: what ended it.
+            StateError: ``start`` was not called.
+        """
+        if self._owner is None:
+            raise StateError("the subscriber was not started", hint="call start() first")
+        await asyncio.wait((self._owner,))
+        if not self._owner.cancelled():
+            self._owner.result()
+
+    def stop(self) -> None:
+        """Read nothing more; ``batches`` and the background task end after what has arrived."""
+        self._stop.set()
+        if self._session:
+            self._session.finish()
+
+    async def disconnect(self) -> None:
+        """Stop listening, let the handlers finish what has arrived (3 s at most), and close the connection.
+
+        Safe to call again, and at any moment; ends within 5 s whatever the broker does.
+        """
+        self.stop()
+        owner = self._owner
+        if owner and owner is not asyncio.current_task():
+            await asyncio.wait((owner,), timeout=DRAIN_SECONDS)
+            owner.cancel()
+            await asyncio.wait((owner,), timeout=1.0)
+        await self._drop_session()
+        if self._state is not State.FAILED:
+            self._state = State.DISCONNECTED
+
+    async def batches(self) -> AsyncGenerator[list[Message], None]:
+        """Yield messages as they come, a non-empty list at a time, across reconnections, until ``stop``.
+
+        The door for readers that want the stream itself instead of handlers; use it or ``start``, not both. A
+        batch is acknowledged when the next one is asked for.
+
+        Raises:
+            BrokerError: an error that no reconnection can heal.
+        """
+        self._is_listening = True
+        try:
+            while session := await self._live_session():
+                try:
+                    await self._subscribe_missing(session)
+                    async with aclosing(session.batches()) as batches:
+                        async for batch in batches:
+                            self._count(batch)
+                            yield batch
+                except BrokerError as exc:
+                    await self._lost(exc)
+                if self._stop.is_set():
+                    return
+        except BrokerError:
+            self._state = State.FAILED
+            raise
+        finally:
+            self._is_listening = False
+
+    @property
+    def _is_running(self) -> bool:
+        return self._owner is not None and not self._owner.done()
+
+    def _note(self, topic_filter: str, handler: Handler | None, qos: int | None) -> None:
+        """Remember a filter, the QoS asked for and a handler."""
+        check_filter(topic_filter)
+        if qos is not None or topic_filter not in self._filters:
+            self._filters[topic_filter] = _check_qos(self._qos if qos is None else qos)
+        handlers = self._handlers.setdefault(topic_filter, [])
+        if handler is not None:
+            handlers.append(handler)
+            self._routes.clear()
+
+    def _forget(self, topic_filter: str) -> None:
+        """Drop a filter and its handlers, so that the next reconnection does not stumble over it."""
+        del self._filters[topic_filter], self._handlers[topic_filter]
+        self._routes.clear()
+
+    async def _run(self) -> None:
+        try:
+            async with aclosing(self.batches()) as batches:
+                async for batch in batches:
+                    for message in batch:
+                        await self._dispatch(message)
+        except PlantopsError as exc:
+            logger.error("stopped listening: %s", exc)
+            raise
+
+    async def _dispatch(self, message: Message) -> None:
+        for handler in self._route(message.topic):
+            try:
+                result = handler(message)
+                if inspect.isawaitable(result):
+                    await result
+            except Exception:
+                self._handler_errors += 1
+                name = getattr(handler, "__qualname__", type(handler).__qualname__)
+                logger.exception("handler %s failed on a message of %a", name, message.topic)
+
+    def _route(self, topic: str) -> tuple[Handler, ...]:
+        """The handlers of a topic, each once, in the order of registration."""
+        route = self._routes.get(topic)
+        if route is None:
+            if len(self._routes) >= _ROUTES_KEPT:
+                self._routes.clear()
+            found = (h for name, handlers in self._handlers.items() if matches(name, topic) for h in handlers)
+            route = self._routes[topic] = tuple(dict.fromkeys(found))
+        return route
+
+    def _count(self, batch: list[Message]) -> None:
+        self._received += len(batch)
+        self._last_message_at = batch[-1].received_at
+
+    async def _live_session(self) -> Session | None:
+        """The session at hand, or a new one after as many attempts as it takes; None when stopped."""
+        if self._session is None:
+            await self._keep_trying()
+        if self._session and self._stop.is_set():
+            # stopped in the very moment in which the connection was made
+            self._session.finish()
+        return self._session
+
+    async def _keep_trying(self) -> None:
+        error: BrokerError | None = None
+        is_first = self._outage_began_at is None
+        while not self._stop.is_set():
+            if not is_first:
+                await self._pause(error)
+            is_first = False
+            try:
+                session = await unless(self._stop, self._open())
+            except BrokerError as exc:
+                if not exc.retryable:
+                    raise
+                error = exc
+                # whoever took our client id over would not keep us from connecting
+                self._kicks = 0
+                continue
+            if session:
+                self._close_outage()
+            return
+
+    async def _pause(self, error: BrokerError | None) -> None:
+        delay = self._backoff.next_delay()
+        self._state = State.WAITING
+        self._on_status(Retrying(delay, error))
+        await unless(self._stop, asyncio.sleep(delay))
+
+    async def _open(self) -> Session:
+        """Connect once and subscribe everything; whatever fails leaves no connection behind."""
+        self._state = State.CONNECTING
+        self._warn_once()
+        try:
+            session = await open_session(replace(self._options, mqtt_version=self._version), self._on_status)
+            try:
+                granted = await session.subscribe(dict(self._filters))
+            except BaseException:
+                await session.close()
+                raise
+        except BaseException:
+            self._state = State.DISCONNECTED
+            raise
+        # no await from here on: a cancelled task leaves no session that nobody knows of
+        self._session = session
+        # proven: a broker that merely hangs up while it restarts must not make us fall back
+        self._version = session.options.mqtt_version
+        self._state = State.CONNECTED
+        self._connection_count += 1
+        self._connected_since = now()
+        self._connected_at = asyncio.get_running_loop().time()
+        self._on_status(Connected(session.options.endpoint, self._version, granted))
+        return session
+
+    def _warn_once(self) -> None:
+        if not self._is_warned:
+            self._is_warned = True
+            for danger in self._options.dangers:
+                logger.warning("%s", danger)
+
+    async def _subscribe_missing(self, session: Session) -> None:
+        await session.subscribe({name: qos for name, qos in self._filters.items() if name not in session.filters})
+
+    async def _subscribe_late(self, session: Session) -> None:
+        try:
+            await self._subscribe_missing(session)
+        except BrokerError as exc:
+            session.fail(exc)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work, name="plantops-subscribe")
+        self._late.add(task)
+        task.add_done_callback(self._late.discard)
+
+    async def _lost(self, error: BrokerError) -> None:
+        """Account for the end of a connection; raise if no reconnection can heal it."""
+        lasted = asyncio.get_running_loop().time() - self._connected_at
+        await self._drop_session()
+        self._outage_count += 1
+        self._outage_began_at = now()
+        self._outages.append(Outage(self._outage_began_at, None, str(error)))
+        self._backoff.connection_ended(lasted)
+        self._kicks = self._kicks + 1 if lasted < STABLE_SECONDS else 0
+        if not error.retryable:
+            raise error
+        if self._has_own_client_id and self._kicks >= _KICKS_OF_A_TAKEOVER:
+            raise failures.taken_over(error.endpoint) from error
+        self._on_status(Lost(error))
+
+    def _close_outage(self) -> None:
+        if self._outage_began_at is None:
+            return
+        ended_at = now()
+        self._outages[-1] = replace(self._outages[-1], ended_at=ended_at)
+        self._on_status(Resumed((ended_at - self._outage_began_at).total_seconds()))
+        self._outage_began_at = None
+
+    async def _drop_session(self) -> None:
+        session, self._session = self._session, None
+        self._connected_since = None
+        if session:
+            await session.close()
+            self._invalid += session.invalid
+        for task in self._late:
+            task.cancel()
+
+
+def _retrieve(owner: asyncio.Task[None]) -> None:
+    """Look at the outcome of a background task, so that asyncio does not report it a second time."""
+    if not owner.cancelled():
+        owner.exception()
+
+
+def _check_arguments(
+    host: str, port: int, client_id: str | None, *, keepalive_seconds: int, mqtt_version: str
+) -> None:
+    if not host:
+        raise ConfigError("the broker's host name is empty")
+    if not 1 <= port <= 65_535:
+        raise ConfigError(f"port {port} is out of range", hint="1 to 65535; MQTT usually 1883, with TLS 8883")
+    if client_id is not None and (not client_id.isprintable() or not 1 <= len(client_id.encode()) <= 65_535):
+        raise ConfigError(
+            f"client id {client_id[:40]!r} is not usable",
+            hint="printable text of 1 to 65535 bytes (MQTT 5, 3.1.3.1)",
+        )
+    if not 1 <= keepalive_seconds <= 65_535:
+        raise ConfigError(f"keep-alive of {keepalive_seconds} s is out of range", hint="1 to 65535 s")
+    if mqtt_version not in list(MQTTVersion):
+        raise ConfigError(f"unknown MQTT version {mqtt_version!r}", hint="auto, 5 or 3.1.1")
+
+
+def _check_qos(qos: int) -> int:
+    if qos not in (0, 1, 2):
+        raise ConfigError(f"QoS {qos} does not exist", hint="0, 1 or 2")
+    return qos

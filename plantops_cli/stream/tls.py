@@ -1,0 +1,75 @@
+"""What to trust and what to show in a TLS handshake."""
+
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+
+from plantops_cli.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class TLSOptions:
+    """How to speak TLS; without arguments: the certificate authorities of the system, host name checked.
+
+    Args:
+        cafile: PEM file of the only certificate authorities to trust.
+        certfile: PEM file of the client certificate, for brokers that ask for one.
+        keyfile: PEM file of the client's private key, unencrypted; default: it is in ``certfile``.
+        insecure: neither check the broker's certificate nor its name; anybody in between can read all.
+    """
+
+    cafile: Path | None = None
+    certfile: Path | None = None
+    keyfile: Path | None = None
+    insecure: bool = False
+
+    def context(self) -> ssl.SSLContext:
+        """Read the files and build the context of a connection.
+
+        Raises:
+            ConfigError: a file is missing, unreadable or not what it should be.
+        """
+        context = _trusting(self.cafile)
+        if self.keyfile and not self.certfile:
+            raise ConfigError(
+                "a client key was given without its certificate", hint="give --cert / MQTT_CERTFILE too"
+            )
+        if self.certfile:
+            _load_client_certificate(context, self.certfile, self.keyfile)
+        if self.insecure:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        return context
+
+
+def _trusting(cafile: Path | None) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=cafile)
+    except ssl.SSLError as exc:
+        raise ConfigError(
+            f"CA file {cafile}: no certificate in PEM form in it",
+            hint="it begins with -----BEGIN CERTIFICATE-----",
+        ) from exc
+    except OSError as exc:
+        raise ConfigError(f"CA file {cafile}: {exc.strerror}", hint="check --cafile / MQTT_CAFILE") from exc
+
+
+def _load_client_certificate(context: ssl.SSLContext, certfile: Path, keyfile: Path | None) -> None:
+    try:
+        # a callback, because OpenSSL would otherwise ask for a pass phrase on the terminal
+        context.load_cert_chain(certfile, keyfile, password=lambda: "")
+    except ssl.SSLError as exc:
+        raise ConfigError(
+            f"client certificate {certfile} with key {keyfile or certfile}: {_reason(exc)}",
+            hint="both in PEM form, belonging together, the key unencrypted",
+        ) from exc
+    except OSError as exc:
+        # load_cert_chain does not say which of the two it could not read
+        missing = certfile if keyfile is None or not certfile.exists() else keyfile
+        raise ConfigError(
+            f"client certificate file {missing}: {exc.strerror}", hint="check --cert and --key"
+        ) from exc
+
+
+def _reason(exc: ssl.SSLError) -> str:
+    return (exc.reason or "not usable").replace("_", " ").lower()

@@ -1,0 +1,95 @@
+"""A certificate authority and certificates for the tests, made with the ``openssl`` program."""
+
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+SERVER_NAMES = "subjectAltName=IP:127.0.0.1,DNS:localhost"
+
+
+@dataclass(frozen=True)
+class Certificates:
+    """PEM files, all unencrypted, good for two days.
+
+    Attributes:
+        ca: the authority that signed the server's and the client's certificate.
+        server_cert: a certificate for 127.0.0.1 and localhost.
+        server_key: its key.
+        other_host_cert: a certificate of the same authority for ``elsewhere.invalid``; its key is ``server_key``.
+        expired_cert: a certificate for 127.0.0.1 and localhost that has run out; its key is ``server_key``.
+        wrong_ca: an authority that signed nothing here.
+        client_cert: a certificate for a client.
+        client_key: its key.
+    """
+
+    ca: Path
+    server_cert: Path
+    server_key: Path
+    other_host_cert: Path
+    expired_cert: Path
+    wrong_ca: Path
+    client_cert: Path
+    client_key: Path
+
+
+def make_certificates(folder: Path) -> Certificates:
+    """Make all files in a folder that exists.
+
+    Args:
+        folder: where they go.
+    """
+    for name in ("ca", "wrong-ca"):
+        _make_authority(folder, name)
+    for name in ("server", "client"):
+        _make_key(folder, name)
+    _sign(folder, "server", key="server", extension=SERVER_NAMES)
+    _sign(folder, "other-host", key="server", extension="subjectAltName=DNS:elsewhere.invalid")
+    _sign(folder, "expired", key="server", extension=SERVER_NAMES, days=-1)
+    _sign(folder, "client", key="client", extension="extendedKeyUsage=clientAuth")
+    return Certificates(
+        ca=folder / "ca.pem",
+        server_cert=folder / "server.pem",
+        server_key=folder / "server.key",
+        other_host_cert=folder / "other-host.pem",
+        expired_cert=folder / "expired.pem",
+        wrong_ca=folder / "wrong-ca.pem",
+        client_cert=folder / "client.pem",
+        client_key=folder / "client.key",
+    )
+
+
+def _make_authority(folder: Path, name: str) -> None:
+    _make_key(folder, name)
+    _openssl(
+        *("req", "-x509", "-new", "-key", folder / f"{name}.key", "-subj", f"/CN=plantops test {name}"),
+        *("-days", "2", "-out", folder / f"{name}.pem"),
+    )
+
+
+def _make_key(folder: Path, name: str) -> None:
+    _openssl("ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", folder / f"{name}.key")
+
+
+def _sign(folder: Path, name: str, *, key: str, extension: str, days: int = 2) -> None:
+    request, extensions = folder / f"{name}.csr", folder / f"{name}.ext"
+    extensions.write_text(extension)
+    _openssl("req", "-new", "-key", folder / f"{key}.key", "-subj", f"/CN={name}", "-out", request)
+    _openssl(
+        *(
+            "x509",
+            "-req",
+            "-in",
+            request,
+            "-CA",
+            folder / "ca.pem",
+            "-CAkey",
+            folder / "ca.key",
+            "-CAcreateserial",
+        ),
+        *("-days", str(days), "-extfile", extensions, "-out", folder / f"{name}.pem"),
+    )
+
+
+def _openssl(*arguments: str | Path) -> None:
+    done = subprocess.run(["openssl", *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,117 @@
+import json
+from base64 import b64decode
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from plantops_cli.sinks.jsonl import encode
+
+from .samples import RECEIVED_AT, message
+
+HEAD = (
+    '{"tst":"2026-11-23T20:15:02.123456+00:00","topic":"devices/abc/telemetry",'
+    '"device_id":"abc","kind":"telemetry"'
+)
+WHITE_SPACE = st.sampled_from([b"", b" ", b"\n", b"\r\n", b"\t"])
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.text(st.characters(codec="utf-8")),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(st.characters(codec="utf-8")), inner),
+)
+
+
+def test_a_json_payload_stands_in_the_line_as_it_was_sent() -> None:
+    line = encode(message(b'{"soil_moisture":41.5}'))
+    assert line.decode() == HEAD + ',"qos":1,"retain":false,"payload":{"soil_moisture":41.5}}\n'
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"1234567890123456789012345678901234567890",
+        b'{"b":1.10,"a":1,"a":2,  "c" : 1E+2}',
+        b'"\\u00fc\\/"',
+        '"ü"'.encode(),
+    ],
+)
+def test_digits_key_order_duplicate_keys_and_escapes_survive(payload: bytes) -> None:
+    assert encode(message(payload)).endswith(b'"payload":' + payload + b"}\n")
+
+
+def test_a_newline_between_json_tokens_becomes_a_space() -> None:
+    assert encode(message(b'{\r\n"a":\n1}\n')).endswith(b'"payload":{  "a": 1} }\n')
+
+
+def test_text_is_a_string_and_marked_invalid_with_the_reason() -> None:
+    line = json.loads(encode(message(b"water\nme")))
+    assert (line["payload"], line["valid"]) == ("water\nme", False)
+    assert line["error"].startswith("not JSON: ")
+
+
+def test_an_empty_payload_is_an_empty_string_and_marked_invalid() -> None:
+    assert encode(message(b"")).endswith(b'"payload":"","valid":false,"error":"empty payload"}\n')
+
+
+def test_bytes_that_are_not_utf8_are_base64() -> None:
+    line = json.loads(encode(message(b"\xff\x00")))
+    assert (line["payload_b64"], line["valid"], "payload" in line) == ("/wA=", False, False)
+    assert line["error"] == "not UTF-8: byte 0xff at offset 0"
+
+
+@pytest.mark.parametrize("payload", [b"NaN", b"1e999", b"9" * 5000, b'"\\ud800"', b"[" * 5000 + b"]" * 5000])
+def test_what_strict_json_refuses_arrives_as_a_string(payload: bytes) -> None:
+    line = json.loads(encode(message(payload)))
+    assert (line["payload"], line["valid"]) == (payload.decode(), False)
+
+
+def test_only_a_redelivered_message_has_dup_and_mid() -> None:
+    assert b'"retain":false,"dup":true,"mid":7,"payload":' in encode(message(dup=True))
+    assert not {"dup", "mid"} & set(json.loads(encode(message())))
+
+
+def test_properties_come_last_and_only_when_there_are_any() -> None:
+    properties = {"content-type": "text/plain", "user-properties": [("a", "1")], "correlation-data": b"\xff\x00"}
+    expected = b'{"content-type":"text/plain","user-properties":[["a","1"]],"correlation-data":"/wA="}'
+    assert encode(message(properties=properties)).endswith(b',"properties":' + expected + b"}\n")
+    assert b"properties" not in encode(message())
+
+
+def test_a_property_without_a_json_form_is_a_type_error() -> None:
+    with pytest.raises(TypeError):
+        encode(message(properties={"odd": object()}))
+
+
+def test_a_topic_outside_the_convention_has_neither_device_nor_kind() -> None:
+    line = json.loads(encode(message(topic="$SYS/broker/uptime")))
+    assert (line["topic"], line["device_id"], line["kind"]) == ("$SYS/broker/uptime", None, None)
+
+
+def test_a_whole_second_keeps_its_microseconds() -> None:
+    line = json.loads(encode(message(received_at=RECEIVED_AT.replace(microsecond=0))))
+    assert line["tst"] == "2026-11-23T20:15:02.000000+00:00"
+
+
+@given(st.binary() | st.text().map(lambda text: text.encode(errors="replace")))
+def test_any_payload_is_one_line_and_comes_back(payload: bytes) -> None:
+    encoded = encode(message(payload))
+    assert encoded.endswith(b"\n")
+    assert encoded.count(b"\n") == 1
+    line = json.loads(encoded)
+    if line.get("valid", True):
+        one_line = payload.replace(b"\n", b" ").replace(b"\r", b" ")
+        assert encoded.endswith(b'"payload":' + one_line + b"}\n")
+    elif "payload" in line:
+        assert line["payload"].encode() == payload
+    else:
+        assert b64decode(line["payload_b64"]) == payload
+
+
+@given(JSON_VALUES, WHITE_SPACE, st.sampled_from([None, 1]), st.booleans())
+def test_any_json_is_one_line_with_the_same_value(
+    value: object, white_space: bytes, indent: int | None, is_ascii: bool
+) -> None:
+    payload = white_space + json.dumps(value, indent=indent, ensure_ascii=is_ascii).encode() + white_space
+    encoded = encode(message(payload))
+    assert encoded.count(b"\n") == 1
+    assert b"\r" not in encoded
+    assert json.loads(encoded)["payload"] == value

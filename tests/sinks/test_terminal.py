@@ -1,0 +1,64 @@
+import json
+import sys
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from plantops_cli.sinks.terminal import escape, json_escape
+
+UNSAFE_CATEGORIES = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+EVERY_CHARACTER = [chr(code) for code in range(sys.maxunicode + 1)]
+UNSAFE = [character for character in EVERY_CHARACTER if unicodedata.category(character) in UNSAFE_CATEGORIES]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a\nb\rc\td", r"a\nb\rc\td"),
+        ("\x1b[2J", r"\x1b[2J"),
+        ("\0\x07\x7f\x9b", r"\x00\x07\x7f\x9b"),
+        ("\u061c\u200e\u202e\u2066\u2028", r"\u061c\u200e\u202e\u2066\u2028"),
+        ("\ud800\udcff", r"\ud800\udcff"),
+        ("\ufeff\u200d\U000e0041", r"\ufeff\u200d\U000e0041"),
+    ],
+)
+def test_what_commands_the_terminal_or_is_unseen_becomes_visible(text: str, shown: str) -> None:
+    assert escape(text) == shown
+
+
+def test_no_character_of_a_control_or_format_category_passes() -> None:
+    assert [character for character in UNSAFE if character in escape(character)] == []
+
+
+def test_every_assigned_character_with_a_look_of_its_own_passes() -> None:
+    safe = set(EVERY_CHARACTER) - set(UNSAFE)
+    assigned = [character for character in safe if unicodedata.category(character) != "Cn"]
+    assert [character for character in assigned if escape(character) != character] == []
+
+
+@pytest.mark.parametrize("text", ["", "größe", "日本語", "🌱🪴", "e\u0301", r"C:\temp", "[bold]"])
+def test_printable_text_is_unchanged(text: str) -> None:
+    assert escape(text) == text
+
+
+def test_escaped_json_holds_no_unsafe_character_and_the_same_value() -> None:
+    value = "".join(character for character in UNSAFE if unicodedata.category(character) != "Cs")
+    escaped = json_escape(json.dumps(value, ensure_ascii=False).encode())
+    assert json.loads(escaped) == value
+    assert escape(escaped.decode()) == escaped.decode()
+
+
+def test_white_space_between_json_tokens_stays() -> None:
+    assert json_escape('{\t"ü\x9b":\t1}\n'.encode()) == '{\t"ü\\u009b":\t1}\n'.encode()
+
+
+def test_a_character_beyond_16_bits_becomes_a_surrogate_pair() -> None:
+    assert json_escape('"\U000e0041"'.encode()) == rb'"\udb40\udc41"'
+
+
+@given(st.text())
+def test_escaping_json_never_changes_its_value(text: str) -> None:
+    line = json.dumps(text, ensure_ascii=False).encode() + b"\n"
+    assert json.loads(json_escape(line)) == text

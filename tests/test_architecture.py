@@ -1,0 +1,224 @@
+"""The layers of the house: who may import whom, and what a start-up may load."""
+
+import ast
+import importlib.util
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "plantops_cli"
+
+# A room may import itself and lower floors; cli is above demo because a command runs the wing that it names.
+FLOORS = {
+    "errors": 0,
+    "topics": 1,
+    "messages": 2,
+    "credentials": 3,
+    "config": 4,
+    "stream": 5,
+    "mosquitto": 6,
+    "fleet": 7,
+    "sinks": 7,
+    "demo": 8,
+    "fastapi": 8,
+    "cli": 9,
+    "__main__": 10,
+}
+ONLY_IMPORTER = {
+    "aiomqtt": "stream.session",
+    "amqtt": "demo",
+    "fastapi": "fastapi",
+    "paho": "stream",
+    "pydantic_settings": "config",
+}
+ONLY_WRITER = "mosquitto.password_file"
+PURE = {
+    "errors",
+    "topics",
+    "messages",
+    "stream.packets",
+    "stream.backoff",
+    "mosquitto.passwords",
+    "demo.plants",
+}
+IO_MODULES = {
+    "asyncio",
+    "io",
+    "os",
+    "pathlib",
+    "selectors",
+    "shutil",
+    "socket",
+    "ssl",
+    "subprocess",
+    "tempfile",
+}
+OS_WRITERS = {
+    "chmod",
+    "chown",
+    "link",
+    "open",
+    "remove",
+    "rename",
+    "replace",
+    "symlink",
+    "truncate",
+    "unlink",
+}
+PATH_WRITERS = {"chmod", "rename", "touch", "unlink", "write_bytes", "write_text"}
+
+
+def is_within(module: str, room: str) -> bool:
+    return module == room or module.startswith(f"{room}.")
+
+
+def imports(module: str, tree: ast.AST) -> Iterator[str]:
+    """Every imported name, absolute, also those inside functions and TYPE_CHECKING blocks."""
+    package = f"plantops_cli.{module}".rpartition(".")[0]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            home = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
+            yield from (f"{home}.{alias.name}" for alias in node.names)
+
+
+def opens_to_write(call: ast.Call) -> bool:
+    """A literal among the arguments of ``open`` is a mode when it is made of the letters of modes only."""
+    values = [*call.args, *(keyword.value for keyword in call.keywords)]
+    literals = [str(value.value) for value in values if isinstance(value, ast.Constant)]
+    return any(set(text) <= set("rwaxbt+") and set(text) & set("wax+") for text in literals)
+
+
+def is_write(call: ast.Call) -> bool:
+    match call.func:
+        case ast.Attribute(value=ast.Name("os"), attr=name):
+            return name in OS_WRITERS
+        case ast.Attribute(attr="open") | ast.Name("open"):
+            return opens_to_write(call)
+        case ast.Attribute(attr=name):
+            return name in PATH_WRITERS
+    return False
+
+
+def breaches(module: str, source: str) -> list[str]:
+    """What a module does against the rules, in words; empty when nothing.
+
+    Args:
+        module: its dotted name below ``plantops_cli``.
+        source: its text.
+    """
+    tree = ast.parse(source)
+    found = [f"{module} {why}" for name in imports(module, tree) if (why := import_breach(module, name))]
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    if is_within(module, "mosquitto") and module != ONLY_WRITER:
+        found += [f"{module} writes a file in line {call.lineno}" for call in calls if is_write(call)]
+    return found
+
+
+def import_breach(module: str, name: str) -> str | None:
+    top, _, rest = name.partition(".")
+    if top == "plantops_cli":
+        room, target = module.split(".")[0], rest.split(".")[0]
+        if room != target and FLOORS[room] <= FLOORS.get(target, 99):
+            return f"imports {name}, which is not below it"
+    if not is_within(module, ONLY_IMPORTER.get(top, module)):
+        return f"imports {top}, which only {ONLY_IMPORTER[top]} may"
+    if module in PURE and top in IO_MODULES:
+        return f"is pure, yet imports {top}"
+    return None
+
+
+def modules() -> list[str]:
+    paths = (path.relative_to(PACKAGE).with_suffix("") for path in PACKAGE.rglob("*.py"))
+    dotted = (".".join(path.parts).removesuffix(".__init__") for path in paths)
+    return sorted(set(dotted) - {"__init__"})  # the front door hands on names from everywhere, lazily
+
+
+def source_of(module: str) -> str:
+    path = PACKAGE.joinpath(*module.split("."))
+    return (path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text()
+
+
+def loaded_by(*arguments: str) -> set[str]:
+    """The top-level and dotted names of all modules that a fresh interpreter imports while it runs."""
+    command = [sys.executable, "-X", "importtime", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    timed = [line for line in done.stderr.splitlines() if line.startswith("import time:")]
+    said = [line for line in done.stderr.splitlines() if not line.startswith("import time:")]
+    assert done.returncode == 0, "\n".join(said)
+    return {line.rpartition("|")[2].strip() for line in timed}
+
+
+@pytest.mark.parametrize("module", modules())
+def test_a_module_keeps_to_its_floor_and_its_trade(module: str) -> None:
+    assert breaches(module, source_of(module)) == []
+
+
+@pytest.mark.parametrize("module", modules())
+def test_every_room_has_a_floor(module: str) -> None:
+    assert module.split(".")[0] in FLOORS
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("topics", "from plantops_cli.messages import Message"),
+        ("topics", "from . import messages"),
+        ("sinks.pretty", "def late():\n    import plantops_cli.fleet.roster"),
+        ("stream.session", "from plantops_cli import MQTTSubscriber"),
+        ("cli.listen", "import aiomqtt"),
+        ("stream.subscriber", "from aiomqtt import Client"),
+        ("sinks.jsonl", "from paho.mqtt import client"),
+        ("cli.options", "from pydantic_settings import BaseSettings"),
+        ("stream.backoff", "import asyncio"),
+        ("mosquitto.passwords", "from os import path"),
+        ("mosquitto.control", "open(pid_file, 'w')"),
+        ("mosquitto.control", "pid_file.open(mode='ab')"),
+        ("mosquitto.control", "os.replace(new, old)"),
+        ("mosquitto.control", "path.write_bytes(b'')"),
+    ],
+)
+def test_the_checker_sees_a_breach(module: str, source: str) -> None:
+    assert len(breaches(module, source)) == 1
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("topics", "from plantops_cli.errors import TopicError"),
+        ("stream.subscriber", "from plantops_cli.stream.session import Session"),
+        ("stream.session", "import aiomqtt, paho.mqtt.client"),
+        ("cli.demo", "from plantops_cli.demo.broker import embedded_broker"),
+        ("mosquitto.password_file", "os.replace(new, old)"),
+        ("mosquitto.passwords", "line.replace('a', 'w')"),
+        ("mosquitto.control", "open(pid_file)"),
+    ],
+)
+def test_the_checker_lets_good_code_pass(module: str, source: str) -> None:
+    assert breaches(module, source) == []
+
+
+def test_importing_the_package_loads_no_library() -> None:
+    loaded = loaded_by("-c", "import plantops_cli")
+    assert "plantops_cli" in loaded
+    assert not loaded & {
+        "typer",
+        "rich",
+        "pydantic_settings",
+        "pydantic",
+        "aiomqtt",
+        "paho",
+        "orjson",
+        "asyncio",
+    }
+
+
+def test_parse_topic_loads_neither_client_nor_settings() -> None:
+    loaded = loaded_by("-m", "plantops_cli", "parse-topic", "devices/abc/telemetry")
+    assert "plantops_cli.topics" in loaded
+    assert not loaded & {"aiomqtt", "paho", "pydantic_settings"}

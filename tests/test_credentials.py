@@ -1,0 +1,188 @@
+"""Where a password comes from."""
+
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from plantops_cli.credentials import choose_password, prompt_password, read_secret_file
+from plantops_cli.errors import ConfigError
+from tests.terminal import run_on_terminal
+
+PROMPT = """
+from plantops_cli.credentials import prompt_password
+from plantops_cli.errors import ConfigError
+try:
+    print(prompt_password(confirm=True))
+except ConfigError as exc:
+    print(exc)
+"""
+READ_STDIN = """
+from plantops_cli.credentials import read_secret_file
+from plantops_cli.errors import ConfigError
+try:
+    print(read_secret_file("-"))
+except ConfigError as exc:
+    print(exc)
+"""
+
+
+@pytest.fixture(autouse=True)
+def package_on_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    # the processes started here run in a folder of the test's, and the package need not be installed
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
+
+
+@pytest.fixture
+def secret_file(tmp_path: Path) -> Path:
+    path = tmp_path / "secret"
+    path.touch(mode=0o600)
+    return path
+
+
+def choose(
+    *,
+    secret_file: str | None = None,
+    ask: bool = False,
+    environment: str | None = None,
+    environment_file: Path | None = None,
+) -> bytes | None:
+    return choose_password(
+        secret_file=secret_file, ask=ask, environment=environment, environment_file=environment_file
+    )
+
+
+def prompted(*answers: bytes) -> bytes:
+    return run_on_terminal([sys.executable, "-c", PROMPT], answers=answers).stdout
+
+
+def read_stdin(data: bytes) -> bytes:
+    return subprocess.run([sys.executable, "-c", READ_STDIN], input=data, capture_output=True, check=True).stdout
+
+
+@pytest.mark.parametrize(
+    ("content", "password"),
+    [
+        (b"s3cr3t", b"s3cr3t"),
+        (b"s3cr3t\n", b"s3cr3t"),
+        (b"s3cr3t\r\n", b"s3cr3t"),
+        (b"s3cr3t\n\n", b"s3cr3t\n"),
+        (b"s3cr3t\r", b"s3cr3t\r"),
+        (b"  s3cr3t  \n", b"  s3cr3t  "),
+        (b"\xff\xfe\x80", b"\xff\xfe\x80"),
+        (b"x" * 65_535 + b"\r\n", b"x" * 65_535),
+    ],
+)
+def test_exactly_one_line_break_is_dropped_from_a_secret_file(
+    secret_file: Path, content: bytes, password: bytes
+) -> None:
+    secret_file.write_bytes(content)
+    assert read_secret_file(secret_file) == password
+
+
+def test_standard_input_is_read_as_a_file_is() -> None:
+    assert read_stdin(b" s3cr3t \r\n") == b"b' s3cr3t '\n"
+    assert read_stdin(b"\n") == b"the password in standard input is empty\n"
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"\r\n"])
+def test_an_empty_secret_file_is_refused(secret_file: Path, content: bytes) -> None:
+    secret_file.write_bytes(content)
+    with pytest.raises(ConfigError, match="empty"):
+        read_secret_file(secret_file)
+
+
+@pytest.mark.parametrize("content", [b"x" * 65_536, b"x" * 65_536 + b"\r\n", b"x" * 100_000])
+def test_a_secret_file_with_more_than_a_password_is_refused(secret_file: Path, content: bytes) -> None:
+    secret_file.write_bytes(content)
+    with pytest.raises(ConfigError, match="65,535"):
+        read_secret_file(secret_file)
+
+
+def test_a_missing_secret_file_is_refused_with_a_hint(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"none.*No such file") as refused:
+        read_secret_file(tmp_path / "none")
+    assert refused.value.hint
+
+
+def test_a_folder_is_no_secret_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="directory"):
+        read_secret_file(tmp_path)
+
+
+def test_a_fifo_is_refused_without_waiting_for_a_writer(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(ConfigError, match="not a regular file"):
+        read_secret_file(tmp_path / "fifo")
+
+
+def test_a_symbolic_link_to_a_secret_file_is_followed(secret_file: Path) -> None:
+    secret_file.write_bytes(b"s3cr3t\n")
+    link = secret_file.with_name("link")
+    link.symlink_to(secret_file)
+    assert read_secret_file(link) == b"s3cr3t"
+
+
+@pytest.mark.parametrize(("mode", "warnings"), [(0o604, 1), (0o660, 0)])
+def test_a_secret_file_that_everybody_may_read_is_warned_of(
+    secret_file: Path, mode: int, warnings: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    secret_file.write_bytes(b"s3cr3t")
+    secret_file.chmod(mode)
+    with caplog.at_level(logging.WARNING, "plantops.credentials"):
+        assert read_secret_file(secret_file) == b"s3cr3t"
+    assert len(caplog.records) == warnings
+    assert "s3cr3t" not in caplog.text
+
+
+def test_a_flag_outranks_the_environment(secret_file: Path) -> None:
+    secret_file.write_bytes(b"from the flag")
+    assert choose(secret_file=str(secret_file), environment="from the environment") == b"from the flag"
+
+
+def test_a_password_in_the_environment_is_taken_as_it_is(secret_file: Path) -> None:
+    secret_file.write_bytes(b"from a file\n")
+    assert choose(environment=" pä$$ ") == " pä$$ ".encode()
+    assert choose(environment="\udcff") == b"\xff"
+    assert choose(environment_file=secret_file) == b"from a file"
+
+
+def test_without_a_source_there_is_no_password() -> None:
+    assert choose() is None
+
+
+def test_two_flags_are_refused(secret_file: Path) -> None:
+    with pytest.raises(ConfigError, match=r"--secret-file and --ask-password"):
+        choose(secret_file=str(secret_file), ask=True)
+
+
+def test_two_environment_variables_are_refused(secret_file: Path) -> None:
+    with pytest.raises(ConfigError, match="MQTT_BACKEND_PASSWORD and MQTT_BACKEND_PASSWORD_FILE"):
+        choose(environment="x", environment_file=secret_file)
+
+
+def test_a_prompt_without_a_terminal_lists_the_sources(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Path(os.devnull).open() as nothing:
+        monkeypatch.setattr(sys, "stdin", nothing)
+        with pytest.raises(ConfigError, match="terminal") as refused:
+            prompt_password(confirm=False)
+    for source in ("MQTT_BACKEND_PASSWORD", "MQTT_BACKEND_PASSWORD_FILE", "--secret-file", "prompt"):
+        assert source in (refused.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("answers", "outcome"),
+    [
+        ([b" s3cr3t \n", b" s3cr3t \n"], b"b' s3cr3t '\n"),
+        ([b"s3cr3t\n", b"s3cr3T\n"], b"the two passwords differ\n"),
+        ([b"\n"], b"the password is empty\n"),
+        ([b"\x04"], b"the prompt for the password was closed\n"),
+        ([b"\xff\xfe\n"], b"the terminal sent a password that is not text\n"),
+    ],
+    ids=["same", "different", "empty", "closed", "not UTF-8"],
+)
+def test_a_prompt_takes_what_was_typed_twice(answers: list[bytes], outcome: bytes) -> None:
+    assert prompted(*answers) == outcome

@@ -1,0 +1,103 @@
+import json
+from dataclasses import FrozenInstanceError, replace
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from plantops_cli.messages import Message, decode_payload, now
+
+MESSAGE = Message(
+    topic="devices/abc/telemetry",
+    payload=b'{"a":1}',
+    qos=1,
+    retain=False,
+    dup=False,
+    mid=7,
+    properties={},
+    received_at=datetime(2026, 11, 23, tzinfo=UTC),
+)
+
+
+def test_a_device_message_knows_device_and_kind() -> None:
+    assert (MESSAGE.device_id, MESSAGE.kind, MESSAGE.device) == ("abc", "telemetry", ("abc", "telemetry"))
+
+
+def test_another_message_has_neither() -> None:
+    other = replace(MESSAGE, topic="$SYS/broker/uptime")
+    assert (other.device_id, other.kind, other.device) == (None, None, None)
+
+
+def test_a_message_cannot_be_changed() -> None:
+    with pytest.raises(FrozenInstanceError):
+        MESSAGE.topic = "other"  # type: ignore[misc]  # that is what is tested
+
+
+def test_a_payload_can_be_asked_for_as_json_or_text() -> None:
+    assert MESSAGE.json() == {"a": 1}
+    assert MESSAGE.text == '{"a":1}'
+    assert MESSAGE.decode() == ("json", {"a": 1}, None)
+
+
+def test_asking_for_json_or_text_that_is_not_there_is_a_value_error() -> None:
+    binary = replace(MESSAGE, payload=b"\xff")
+    with pytest.raises(ValueError, match="UTF-8"):
+        binary.json()
+    with pytest.raises(UnicodeDecodeError):
+        _ = binary.text
+
+
+@pytest.mark.parametrize("payload", [b"null", b" [1]\n", b'"a"', b"0", b"1" * 40, b'{"a":1,"a":2}'])
+def test_strict_json_is_json(payload: bytes) -> None:
+    form, _, error = decode_payload(payload)
+    assert (form, error) == ("json", None)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"alive",
+        b"NaN",
+        b"Infinity",
+        b"1e999",
+        b"{'a':1}",
+        b'{"a":1,}',
+        b"\xef\xbb\xbf{}",
+        b'"\\ud800"',
+        b"1" * 5000,
+        b"\0",
+    ],
+)
+def test_other_utf8_is_text_with_a_reason(payload: bytes) -> None:
+    form, value, error = decode_payload(payload)
+    assert (form, value) == ("text", payload.decode())
+    assert error is not None
+    assert error.startswith("not JSON: ")
+
+
+def test_an_empty_payload_is_empty_text() -> None:
+    assert decode_payload(b"") == ("text", "", "empty payload")
+
+
+def test_bytes_that_are_not_utf8_are_binary_with_the_place() -> None:
+    assert decode_payload(b"ab\xc3(") == ("binary", b"ab\xc3(", "not UTF-8: byte 0xc3 at offset 2")
+
+
+@pytest.mark.parametrize("levels", [1_025, 5_000, 100_000])
+def test_deep_nesting_is_text_and_no_crash(levels: int) -> None:
+    assert decode_payload(b"[" * levels + b"]" * levels).form == "text"
+
+
+@given(st.binary())
+def test_decoding_never_raises_and_loses_nothing(payload: bytes) -> None:
+    form, value, error = decode_payload(payload)
+    if form == "json":
+        assert value == json.loads(payload)
+    else:
+        assert (value if isinstance(value, bytes) else str(value).encode()) == payload
+    assert (error is None) == (form == "json")
+
+
+def test_now_is_in_utc() -> None:
+    assert now().utcoffset() == datetime(2026, 1, 1, tzinfo=UTC).utcoffset()

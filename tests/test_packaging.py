@@ -1,0 +1,64 @@
+"""What the distribution promises: its public names, its dependencies, its pins."""
+
+import re
+import tomllib
+from itertools import chain
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+import plantops_cli
+
+ROOT = Path(__file__).parent.parent
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PROJECT = PYPROJECT["project"]
+
+
+def requirements(texts: list[str]) -> list[Requirement]:
+    """The requirements on others: an extra that names this distribution's own extras adds none."""
+    return [req for req in map(Requirement, texts) if req.name != PROJECT["name"]]
+
+
+EXTRAS = chain.from_iterable(PROJECT["optional-dependencies"].values())
+INSTALLED = requirements([*PROJECT["dependencies"], *EXTRAS])
+BUILD = requirements(PYPROJECT["build-system"]["requires"])
+
+
+def pins() -> dict[str, str]:
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    return {canonicalize_name(name): version for name, _, version in (line.partition("==") for line in lines)}
+
+
+def test_the_public_names_are_those_of_the_lazy_table() -> None:
+    assert sorted(plantops_cli.__all__) == sorted(plantops_cli._HOMES)
+
+
+@pytest.mark.parametrize("name", plantops_cli.__all__)
+def test_a_public_name_can_be_imported_and_is_called_so(name: str) -> None:
+    assert getattr(plantops_cli, name).__name__ == name
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no_such_name"):
+        plantops_cli.no_such_name  # noqa: B018  # looking it up is the test
+
+
+def test_the_package_is_marked_as_typed() -> None:
+    assert (ROOT / "plantops_cli" / "py.typed").is_file()
+
+
+@pytest.mark.parametrize("requirement", INSTALLED, ids=str)
+def test_a_dependency_is_pinned_within_its_range(requirement: Requirement) -> None:
+    assert requirement.specifier.contains(pins()[canonicalize_name(requirement.name)])
+
+
+@pytest.mark.parametrize("requirement", INSTALLED + BUILD, ids=str)
+def test_contributing_says_why_a_dependency_is_there(requirement: Requirement) -> None:
+    assert f"\n| `{requirement.name}` |" in (ROOT / "CONTRIBUTING.md").read_text()
+
+
+def test_constraints_hold_plain_pins_only() -> None:
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    assert [line for line in lines if not re.fullmatch(r"[A-Za-z0-9._-]+==[0-9][A-Za-z0-9.]*", line)] == []
