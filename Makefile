@@ -7,11 +7,11 @@ PYTHON := $(VENV)/bin/python
 # Homebrew and Debian keep mosquitto in an sbin folder that is not on every user's PATH.
 SBIN := /usr/sbin:/usr/local/sbin:/opt/homebrew/sbin
 
-.PHONY: help demo test check bench
+.PHONY: help demo test check bench test-lowest
 .NOTPARALLEL:
 
 help:  ## list the tasks
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s  %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s  %s\n", $$1, $$2 }' Makefile
 	@echo "ARGS='...' is handed on to plantops demo, pytest or the benchmarks."
 
 # For longer than 30 s: make demo ARGS='-W 600', or ARGS= to run until Ctrl-C.
@@ -36,6 +36,13 @@ check: $(VENV)/dev.stamp  ## formatting, lint and types
 bench: $(VENV)/dev.stamp  ## speed, in numbers
 	@.ci/mosquitto
 	@$(PYTHON) -m benchmarks $(ARGS)
+
+test-lowest: export PATH := $(PATH):$(SBIN)
+test-lowest:  ## all tests on the oldest dependencies that pyproject.toml admits (needs uv)
+	@.ci/mosquitto
+	@uv venv --quiet --clear --python 3.11 .venv-lowest
+	@uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct --editable '.[dev]'
+	@.venv-lowest/bin/python -m pytest $(ARGS)
 
 $(VENV)/demo.stamp $(VENV)/dev.stamp: pyproject.toml constraints.txt
 	@.ci/venv $(basename $(@F))

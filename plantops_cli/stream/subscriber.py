@@ -86,7 +86,7 @@ class MQTTSubscriber:
         keepalive_seconds: int = 15,
         mqtt_version: str = MQTTVersion.AUTO,
         qos: int = 1,
-        connect_timeout_seconds: float = 8.0,
+        connect_timeout_seconds: float = 6.5,
         on_status: Callable[[Status], None] = log_status,
     ) -> None:
         _check_arguments(host, port, client_id, keepalive_seconds=keepalive_seconds, mqtt_version=mqtt_version)
@@ -112,6 +112,7 @@ class MQTTSubscriber:
         self._owner: asyncio.Task[None] | None = None
         self._late: set[asyncio.Task[None]] = set()
         self._is_listening = False
+        self._is_disconnecting = False
         self._is_warned = False
         self._stop = asyncio.Event()
         self._backoff = Backoff()
@@ -273,11 +274,14 @@ class MQTTSubscriber:
     async def start(self) -> None:
         """Begin to listen in a background task, and return.
 
-        Without ``connect`` before it, the task keeps trying for the first connection too.
+        Without ``connect`` before it, the task keeps trying for the first connection too. Begun late, while
+        ``disconnect`` is under way, it does nothing.
 
         Raises:
             StateError: it is started already.
         """
+        if self._is_disconnecting:
+            return
         if self._is_running:
             raise StateError("the subscriber is started already")
         self._stop.clear()
@@ -309,12 +313,14 @@ class MQTTSubscriber:
         Safe to call again, and at any moment; ends within 5 s whatever the broker does.
         """
         self.stop()
-        owner = self._owner
-        if owner and owner is not asyncio.current_task():
-            await asyncio.wait((owner,), timeout=DRAIN_SECONDS)
-            owner.cancel()
-            await asyncio.wait((owner,), timeout=1.0)
-        await self._drop_session()
+        self._is_disconnecting = True
+        try:
+            # a create_task(start()) of a moment ago begins now, and finds that it comes too late
+            await asyncio.sleep(0)
+            await self._join_owner()
+            await self._drop_session()
+        finally:
+            self._is_disconnecting = False
         if self._state is not State.FAILED:
             self._state = State.DISCONNECTED
 
@@ -331,7 +337,7 @@ class MQTTSubscriber:
         try:
             while session := await self._live_session():
                 try:
-                    await self._subscribe_missing(session)
+                    await unless(self._stop, self._subscribe_missing(session))
                     async with aclosing(session.batches()) as batches:
                         async for batch in batches:
                             self._count(batch)
@@ -345,6 +351,13 @@ class MQTTSubscriber:
             raise
         finally:
             self._is_listening = False
+
+    async def _join_owner(self) -> None:
+        owner = self._owner
+        if owner and owner is not asyncio.current_task():
+            await asyncio.wait((owner,), timeout=DRAIN_SECONDS)
+            owner.cancel()
+            await asyncio.wait((owner,), timeout=1.0)
 
     @property
     def _is_running(self) -> bool:
@@ -467,7 +480,10 @@ class MQTTSubscriber:
                 logger.warning("%s", danger)
 
     async def _subscribe_missing(self, session: Session) -> None:
-        await session.subscribe({name: qos for name, qos in self._filters.items() if name not in session.filters})
+        missing = {name: qos for name, qos in self._filters.items() if name not in session.filters}
+        # a connection that has ended already still holds messages to be yielded
+        if missing and session.client:
+            await session.subscribe(missing)
 
     async def _subscribe_late(self, session: Session) -> None:
         try:

@@ -30,6 +30,7 @@ class TLSOptions:
             ConfigError: a file is missing, unreadable or not what it should be.
         """
         context = _trusting(self.cafile)
+        context.sslsocket_class = _TidySocket
         if self.keyfile and not self.certfile:
             raise ConfigError(
                 "a client key was given without its certificate", hint="give --cert / MQTT_CERTFILE too"
@@ -40,6 +41,17 @@ class TLSOptions:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
         return context
+
+
+class _TidySocket(ssl.SSLSocket):
+    """Closes itself when its handshake fails; paho would leave that to the garbage collector."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        try:
+            super().do_handshake(block)
+        except BaseException:
+            self.close()
+            raise
 
 
 def _trusting(cafile: Path | None) -> ssl.SSLContext:

@@ -1,0 +1,113 @@
+"""MQTTSubscriber on a real Mosquitto."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from plantops_cli.errors import CredentialsRefusedError
+from plantops_cli.messages import Message
+from plantops_cli.stream.subscriber import MQTTSubscriber
+from tests.brokers import PASSWORD, USERNAME, Mosquitto
+from tests.stream.support import eventually, publish_all, subscribing
+
+
+async def test_the_lifespan_of_an_application_hears_telemetry_and_heartbeats(mosquitto: Mosquitto) -> None:
+    telemetry: list[Message] = []
+    heartbeats: list[Message] = []
+
+    async def handle_telemetry(message: Message) -> None:
+        telemetry.append(message)
+
+    async def handle_heartbeat(message: Message) -> None:
+        heartbeats.append(message)
+
+    @asynccontextmanager
+    async def lifespan(app: object) -> AsyncIterator[None]:
+        mqtt = MQTTSubscriber("127.0.0.1", mosquitto.port, USERNAME, PASSWORD)
+        await mqtt.connect()
+        mqtt.register_handler("devices/+/telemetry", handle_telemetry)
+        mqtt.register_handler("devices/+/heartbeat", handle_heartbeat)
+        task = asyncio.create_task(mqtt.start())
+        await eventually(lambda: mqtt.client and task.done())
+        await mqtt.subscribe("ready")  # the broker answers in order: the two filters stand
+        yield
+        await mqtt.disconnect()
+
+    async with lifespan(object()):
+        await publish_all(mosquitto, "devices/fern-1/telemetry", ['{"soil_moisture":41.5}'])
+        await publish_all(mosquitto, "devices/fern-1/heartbeat", ["{}"])
+        await eventually(lambda: telemetry and heartbeats)
+    assert [(m.device_id, m.kind, m.json()) for m in telemetry] == [
+        ("fern-1", "telemetry", {"soil_moisture": 41.5})
+    ]
+    assert [(m.device_id, m.kind) for m in heartbeats] == [("fern-1", "heartbeat")]
+
+
+async def test_a_start_that_begins_during_disconnect_starts_nothing(mosquitto: Mosquitto) -> None:
+    subscriber = MQTTSubscriber("127.0.0.1", mosquitto.port, USERNAME, PASSWORD)
+    await subscriber.connect()
+    starting = asyncio.create_task(subscriber.start())
+    await subscriber.disconnect()
+    await starting
+    assert subscriber.health.state == "disconnected"
+    assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("plantops-subscriber")]
+
+
+@pytest.mark.parametrize("version", ["5", "3.1.1"])
+async def test_2000_messages_at_qos_1_arrive_once_each_in_order(mosquitto: Mosquitto, version: str) -> None:
+    received: list[int] = []
+    topic = f"many/{version}"
+    async with subscribing(mosquitto, mqtt_version=version) as subscriber:
+        subscriber.register_handler(topic, lambda message: received.append(int(message.payload)))
+        await subscriber.connect()
+        await subscriber.start()
+        # no faster than Mosquitto keeps for one client: it drops what goes beyond its queue of 1,000
+        for first in range(0, 2_000, 500):
+            await publish_all(mosquitto, topic, map(str, range(first, first + 500)))
+            await eventually(lambda first=first: len(received) >= first + 500)  # type: ignore[misc]
+    assert received == list(range(2_000))
+
+
+async def test_the_stream_goes_on_after_a_restart_of_the_broker(own_mosquitto: Mosquitto) -> None:
+    received: list[str] = []
+    async with subscribing(own_mosquitto) as subscriber:
+        for topic in ("devices/+/telemetry", "devices/+/heartbeat"):
+            subscriber.register_handler(topic, lambda message: received.append(message.topic))
+        await subscriber.connect()
+        await subscriber.start()
+        await publish_all(own_mosquitto, "devices/a/telemetry", ["1"])
+        await eventually(lambda: len(received) == 1)
+        await asyncio.to_thread(own_mosquitto.stop)
+        await eventually(lambda: subscriber.health.outage_count == 1)
+        await asyncio.to_thread(own_mosquitto.start)
+        await eventually(lambda: subscriber.health.connection_count == 2)
+        for kind in ("telemetry", "heartbeat"):
+            await publish_all(own_mosquitto, f"devices/b/{kind}", ["1"])
+        await eventually(lambda: len(received) == 3)
+    assert received == ["devices/a/telemetry", "devices/b/telemetry", "devices/b/heartbeat"]
+    assert [outage.ended_at is None for outage in subscriber.health.outages] == [False]
+
+
+@pytest.mark.parametrize("version", ["auto", "3.1.1"])
+async def test_a_wrong_password_is_refused_without_showing_it(mosquitto: Mosquitto, version: str) -> None:
+    wrong = "not the right one"
+    subscriber = MQTTSubscriber("127.0.0.1", mosquitto.port, USERNAME, wrong, mqtt_version=version)
+    with pytest.raises(CredentialsRefusedError, match=USERNAME) as caught:
+        await subscriber.connect()
+    assert wrong not in f"{caught.value!r} {caught.value.hint}"
+
+
+async def test_a_second_client_with_the_same_id_ends_the_first(mosquitto: Mosquitto) -> None:
+    async with (
+        subscribing(mosquitto, client_id="twin") as first,
+        subscribing(mosquitto, client_id="twin") as second,
+    ):
+        await first.start()
+        await second.start()
+        done, _ = await asyncio.wait(
+            {asyncio.create_task(each.wait()) for each in (first, second)}, return_when=asyncio.FIRST_COMPLETED
+        )
+        assert {type(task.exception()).__name__ for task in done} == {"SessionTakenOverError"}
+        await asyncio.gather(first.disconnect(), second.disconnect())

@@ -1,0 +1,174 @@
+"""A broker of raw bytes that does what a script says, right or wrong."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypeVar
+
+CONNECT, PUBACK, PUBREC, PUBCOMP, SUBSCRIBE, PINGREQ, DISCONNECT = 0x10, 0x40, 0x50, 0x70, 0x80, 0xC0, 0xE0
+CLOSE = b""
+WAIT_SECONDS = 10.0
+_T = TypeVar("_T")
+
+
+class Packet(NamedTuple):
+    """What a client sent: the packet type (high nibble of the first byte) and all after the length."""
+
+    kind: int
+    body: bytes
+
+
+@dataclass
+class ScriptedBroker:
+    """Answers on a loopback port; ``answers`` and ``subacks`` are used up one by one, the last one for ever.
+
+    Args:
+        answers: to CONNECT: a reason code, raw bytes, ``CLOSE`` to hang up, or None for silence.
+        subacks: to SUBSCRIBE: the codes of a SUBACK, raw bytes, None for silence, or "grant".
+        after_suback: raw bytes sent right behind each SUBACK.
+    """
+
+    answers: Iterable[int | bytes | None] = (0,)
+    subacks: Iterable[Sequence[int] | str | bytes | None] = ("grant",)
+    after_suback: bytes = b""
+    port: int = 0
+    received: list[Packet] = field(default_factory=list)
+    connection_count: int = 0
+    _writers: list[asyncio.StreamWriter] = field(default_factory=list)
+    _news: asyncio.Condition = field(default_factory=asyncio.Condition)
+
+    def __post_init__(self) -> None:
+        self._answers, self._subacks = deque(self.answers), deque(self.subacks)
+
+    def of_kind(self, kind: int) -> list[Packet]:
+        """The packets of one type received so far."""
+        return [packet for packet in self.received if packet.kind == kind]
+
+    @property
+    def acknowledged(self) -> list[int]:
+        """The packet identifiers of the PUBACKs received so far."""
+        return [int.from_bytes(packet.body[:2], "big") for packet in self.of_kind(PUBACK)]
+
+    async def wait_for(self, kind: int, count: int = 1) -> None:
+        """Wait until so many packets of one type have come."""
+        async with asyncio.timeout(WAIT_SECONDS), self._news:
+            await self._news.wait_for(lambda: len(self.of_kind(kind)) >= count)
+
+    async def send(self, data: bytes) -> None:
+        """Send raw bytes on the newest connection."""
+        self._writers[-1].write(data)
+        await self._writers[-1].drain()
+
+    def stop_reading(self) -> None:
+        """Read no more on the newest connection, so that what the client sends piles up."""
+        transport = self._writers[-1].transport
+        assert isinstance(transport, asyncio.Transport)
+        transport.pause_reading()
+
+    def hang_up(self) -> None:
+        """Close the newest connection."""
+        self._writers[-1].close()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one connection until either side ends it."""
+        self.connection_count += 1
+        self._writers.append(writer)
+        version = 5
+        try:
+            while not writer.is_closing():
+                packet = await _read_packet(reader)
+                if packet.kind == CONNECT:
+                    version = packet.body[6]
+                self._answer(packet, writer, version=version)
+                async with self._news:
+                    self.received.append(packet)
+                    self._news.notify_all()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+    def _answer(self, packet: Packet, writer: asyncio.StreamWriter, *, version: int) -> None:
+        if packet.kind == CONNECT:
+            answer = _next(self._answers)
+            if answer == CLOSE:
+                writer.close()
+            elif answer is not None:
+                writer.write(connack(answer, version=version) if isinstance(answer, int) else answer)
+        elif packet.kind == SUBSCRIBE:
+            codes = _next(self._subacks)
+            if codes is not None:
+                writer.write(codes if isinstance(codes, bytes) else suback(packet.body, codes, version=version))
+                writer.write(self.after_suback)
+        elif packet.kind == PINGREQ:
+            writer.write(b"\xd0\x00")
+
+
+@asynccontextmanager
+async def serving(broker: ScriptedBroker) -> AsyncIterator[ScriptedBroker]:
+    """Run a scripted broker on a free loopback port; nothing of it is left afterwards."""
+    tasks: set[asyncio.Task[None]] = set()
+
+    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        tasks.add(asyncio.create_task(broker.serve(reader, writer), name="scripted-broker"))
+
+    server = await asyncio.start_server(accept, "127.0.0.1", broker.port)
+    broker.port = server.sockets[0].getsockname()[1]
+    try:
+        yield broker
+    finally:
+        server.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await server.wait_closed()
+
+
+def connack(code: int, *, version: int) -> bytes:
+    """A CONNACK for MQTT 5 or 3.1.1 (4)."""
+    return bytes([0x20, 3, 0, code, 0] if version == 5 else [0x20, 2, 0, code])
+
+
+def suback(subscribe: bytes, codes: Sequence[int] | str, *, version: int) -> bytes:
+    """The SUBACK to the body of a SUBSCRIBE; "grant" gives QoS 1 to each filter."""
+    properties = b"\0" if version == 5 else b""
+    position, count = 2 + len(properties), 0
+    while position < len(subscribe):
+        position += 2 + int.from_bytes(subscribe[position : position + 2], "big") + 1
+        count += 1
+    return packet_of(
+        0x90, subscribe[:2] + properties + (bytes([1] * count) if isinstance(codes, str) else bytes(codes))
+    )
+
+
+def publish(topic: bytes, payload: bytes = b"{}", *, qos: int = 0, mid: int = 1, version: int = 5) -> bytes:
+    """A PUBLISH, whatever its topic holds."""
+    body = len(topic).to_bytes(2, "big") + topic + (mid.to_bytes(2, "big") if qos else b"")
+    return packet_of(0x30 | qos << 1, body + (b"\0" if version == 5 else b"") + payload)
+
+
+def packet_of(first_byte: int, body: bytes) -> bytes:
+    """A packet with the length of its body (MQTT 5, 1.5.5)."""
+    size, length = len(body), bytearray()
+    while True:
+        size, digit = divmod(size, 128)
+        length.append(digit | (0x80 if size else 0))
+        if not size:
+            return bytes([first_byte]) + length + body
+
+
+def _next(items: deque[_T]) -> _T:
+    return items.popleft() if len(items) > 1 else items[0]
+
+
+async def _read_packet(reader: asyncio.StreamReader) -> Packet:
+    first_byte = (await reader.readexactly(1))[0]
+    size, shift = 0, 0
+    while True:
+        digit = (await reader.readexactly(1))[0]
+        size |= (digit & 0x7F) << shift
+        shift += 7
+        if digit < 0x80:
+            return Packet(first_byte & 0xF0, await reader.readexactly(size))

@@ -1,0 +1,124 @@
+import errno
+import socket
+import ssl
+
+import pytest
+
+from plantops_cli.errors import (
+    BrokerError,
+    BrokerUnreachableError,
+    ConnectionLostError,
+    CredentialsRefusedError,
+    ProtocolRefusedError,
+    SessionTakenOverError,
+)
+from plantops_cli.stream import failures
+
+
+def connect_failed(exc: Exception, *, is_tls: bool = False) -> BrokerError:
+    return failures.connect_failed(exc, endpoint="h:1883", is_tls=is_tls)
+
+
+def connack_refused(code: int, *, username: str | None = "alice") -> BrokerError:
+    return failures.connack_refused(code, "Some name", endpoint="h:1883", username=username)
+
+
+@pytest.mark.parametrize("code", [0x86, 0x87])
+def test_refused_credentials_name_the_user_and_are_final(code: int) -> None:
+    error = connack_refused(code)
+    assert isinstance(error, CredentialsRefusedError)
+    assert not error.retryable
+    assert "'alice'" in str(error)
+    assert f"0x{code:02x}" in str(error)
+
+
+def test_refused_credentials_of_nobody_name_an_anonymous_client() -> None:
+    assert "an anonymous client" in str(connack_refused(0x87, username=None))
+
+
+@pytest.mark.parametrize("code", [0x80, 0x83, 0x88, 0x89, 0x8B, 0x97, 0x9F])
+def test_a_broker_that_is_busy_or_going_down_is_tried_again(code: int) -> None:
+    assert isinstance(connack_refused(code), BrokerUnreachableError)
+
+
+@pytest.mark.parametrize("code", [0x81, 0x84, 0x85, 0x8A, 0x8C, 0x95, 0x9C, 0x9D])
+def test_a_disagreement_on_the_protocol_is_final(code: int) -> None:
+    assert isinstance(connack_refused(code), ProtocolRefusedError)
+
+
+@pytest.mark.parametrize(
+    ("exc", "reason"),
+    [
+        (socket.gaierror(-2, "Name or service not known"), "unknown host name"),
+        (UnicodeError("label too long"), "unknown host name"),
+        (ConnectionRefusedError(), "nothing listens there"),
+        (TimeoutError(), "no answer to the attempt to connect"),
+        (OSError(errno.ENETUNREACH, "Network is unreachable"), "cannot connect: Network is unreachable"),
+        (OSError(), "cannot connect: OSError"),
+    ],
+)
+def test_a_system_error_is_said_in_plain_words_and_can_heal(exc: Exception, reason: str) -> None:
+    error = connect_failed(exc)
+    assert str(error) == f"h:1883: {reason}"
+    assert error.retryable
+    assert error.hint
+
+
+def test_a_certificate_that_was_not_accepted_is_final_and_says_why() -> None:
+    exc = ssl.SSLCertVerificationError()
+    exc.verify_message = "certificate has expired"
+    error = connect_failed(exc, is_tls=True)
+    assert isinstance(error, ProtocolRefusedError)
+    assert str(error).endswith("certificate has expired")
+
+
+@pytest.mark.parametrize("exc", [ssl.SSLEOFError(), ConnectionResetError()])
+def test_a_handshake_that_was_cut_off_can_heal(exc: Exception) -> None:
+    error = connect_failed(exc, is_tls=True)
+    assert error.retryable
+    assert str(error) == "h:1883: the TLS handshake failed: the other side closed the connection"
+
+
+def test_a_port_that_answers_no_tls_is_final() -> None:
+    exc = ssl.SSLError()
+    exc.reason = "WRONG_VERSION_NUMBER"
+    error = connect_failed(exc, is_tls=True)
+    assert isinstance(error, ProtocolRefusedError)
+    assert "wrong version number" in str(error)
+    assert "1883" in str(error.hint)
+
+
+@pytest.mark.parametrize(("is_tls", "expected"), [(True, "--cert"), (False, "--tls")])
+def test_a_silent_end_before_connack_hints_at_tls(is_tls: bool, expected: str) -> None:
+    assert expected in str(failures.closed_before_connack("h:1883", is_tls=is_tls).hint)
+
+
+def test_silence_on_a_plain_port_hints_at_tls() -> None:
+    assert "--tls" in str(failures.no_answer("h:8883", seconds=8, is_tls=False).hint)
+    assert "--tls" not in str(failures.no_answer("h:8883", seconds=8, is_tls=True).hint)
+
+
+@pytest.mark.parametrize("code", [0x00, 0x8B, 0x8D, 0x89, 0x97, 0x9D])
+def test_the_reason_of_a_disconnect_is_named_and_the_connection_made_again(code: int) -> None:
+    error = failures.disconnected(code, "Server shutting down", endpoint="h:1883", by_broker=True)
+    assert isinstance(error, ConnectionLostError)
+    assert f"0x{code:02x}, Server shutting down" in str(error)
+
+
+def test_a_session_taken_over_is_final() -> None:
+    error = failures.disconnected(0x8E, "Session taken over", endpoint="h:1883", by_broker=True)
+    assert isinstance(error, SessionTakenOverError)
+    assert "--client-id" in str(error.hint)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("Keep alive timeout", "no answer to keep-alive pings"),
+        ("Protocol error", "the broker sent a malformed packet"),
+        ("Unspecified error", "the network connection ended"),
+    ],
+)
+def test_an_end_without_disconnect_is_said_in_plain_words(name: str, reason: str) -> None:
+    error = failures.disconnected(0x80, name, endpoint="h:1883", by_broker=False)
+    assert str(error) == f"h:1883: connection lost: {reason}"

@@ -1,0 +1,470 @@
+import asyncio
+import logging
+import socket
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from plantops_cli.errors import (
+    BrokerError,
+    BrokerUnreachableError,
+    ConnectionLostError,
+    CredentialsRefusedError,
+    StateError,
+    SubscriptionRefusedError,
+)
+from plantops_cli.messages import Message
+from plantops_cli.stream.session import (
+    MAX_PENDING_MESSAGES,
+    PRIVATE_NAMES,
+    ConnectOptions,
+    MQTTVersion,
+    Session,
+    open_session,
+    random_client_id,
+)
+from plantops_cli.stream.status import Connecting, FellBack, Status
+from plantops_cli.stream.tls import TLSOptions
+from tests.brokers import PASSWORD, USERNAME, Mosquitto, free_port
+from tests.scripted_broker import (
+    CLOSE,
+    CONNECT,
+    DISCONNECT,
+    PUBCOMP,
+    PUBREC,
+    SUBSCRIBE,
+    ScriptedBroker,
+    packet_of,
+    publish,
+    serving,
+)
+from tests.stream.support import SECRET, WAIT_SECONDS, eventually, open_files, publish_all, take
+
+CONNACK_311_BAD_VERSION = b"\x20\x02\x00\x01"
+PUBLISH_TOO_SHORT_FOR_ITS_TOPIC = b"\x30\x03\x00\x10a"
+LENGTH_OF_FIVE_BYTES = b"\x30\xff\xff\xff\xff\x7f"
+
+
+@asynccontextmanager
+async def session_on(
+    broker: ScriptedBroker, *, version: str = "5", seconds: float = WAIT_SECONDS, said: list[Status] | None = None
+) -> AsyncIterator[Session]:
+    options = ConnectOptions(
+        host="127.0.0.1",
+        port=broker.port,
+        username="alice",
+        password=SECRET,
+        mqtt_version=MQTTVersion(version),
+        timeout_seconds=seconds,
+    )
+    session = await open_session(options, (said if said is not None else []).append)
+    try:
+        yield session
+    finally:
+        await session.close()
+
+
+async def refusal(broker: ScriptedBroker, *, version: str = "5", seconds: float = WAIT_SECONDS) -> BrokerError:
+    with pytest.raises(BrokerError) as caught:
+        async with session_on(broker, version=version, seconds=seconds):
+            pass
+    return caught.value
+
+
+async def collect(session: Session, received: list[Message]) -> None:
+    async for batch in session.batches():
+        received += batch
+
+
+def test_each_private_name_of_aiomqtt_and_paho_is_still_there() -> None:
+    missing = [
+        f"{owner.__module__}.{name}"
+        for owner, names in PRIVATE_NAMES.items()
+        for name in names
+        if not callable(getattr(owner, name, None))
+    ]
+    assert missing == []
+
+
+@pytest.mark.parametrize("version", ["5", "3.1.1"])
+async def test_the_overridden_methods_carry_a_session_from_connect_to_disconnect(version: str) -> None:
+    body = publish(b"a/b", b"1", qos=1, mid=9, version=5 if version == "5" else 4)
+    async with serving(ScriptedBroker(after_suback=body)) as broker:
+        async with session_on(broker, version=version) as session:
+            assert session.client is not None
+            assert await session.subscribe({"a/+": 1}) == {"a/+": 1}
+            async for batch in session.batches():
+                assert [(m.topic, m.payload, m.qos, m.mid) for m in batch] == [("a/b", b"1", 1, 9)]
+                session.finish()
+        await broker.wait_for(DISCONNECT)
+        assert broker.acknowledged == [9]
+        assert session.client is None
+
+
+@pytest.mark.parametrize(("version", "code"), [("3.1.1", 4), ("3.1.1", 5), ("5", 0x86), ("5", 0x87)])
+async def test_refused_credentials_name_the_user_and_never_the_password(
+    version: str, code: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    async with serving(ScriptedBroker(answers=[code])) as broker:
+        error = await refusal(broker, version=version)
+        assert SECRET.encode() in broker.received[0].body
+    assert isinstance(error, CredentialsRefusedError)
+    assert "'alice'" in str(error)
+    assert SECRET not in f"{error} {error!r} {error.hint} {error.__cause__!r} {caplog.text}"
+
+
+@pytest.mark.parametrize("code", [0x86, 0x87])
+async def test_auto_does_not_try_again_with_refused_credentials(code: int) -> None:
+    async with serving(ScriptedBroker(answers=[code])) as broker:
+        assert isinstance(await refusal(broker, version="auto"), CredentialsRefusedError)
+        assert broker.connection_count == 1
+
+
+@pytest.mark.parametrize(("version", "code"), [("5", 0x88), ("5", 0x89), ("5", 0x97), ("3.1.1", 3)])
+async def test_a_busy_broker_may_be_tried_again(version: str, code: int) -> None:
+    async with serving(ScriptedBroker(answers=[code])) as broker:
+        assert isinstance(await refusal(broker, version=version), BrokerUnreachableError)
+
+
+@pytest.mark.parametrize("answer", [0x84, CONNACK_311_BAD_VERSION, CLOSE])
+async def test_a_refused_mqtt_5_is_followed_by_one_try_with_3_1_1(answer: int | bytes) -> None:
+    said: list[Status] = []
+    async with (
+        serving(ScriptedBroker(answers=[answer, 0])) as broker,
+        session_on(broker, version="auto", said=said),
+    ):
+        assert [packet.body[6] for packet in broker.of_kind(CONNECT)] == [5, 4]
+    assert [type(status) for status in said] == [Connecting, FellBack]
+
+
+async def test_a_broker_that_takes_neither_version_is_given_up_after_one_try_each() -> None:
+    async with serving(ScriptedBroker(answers=[CLOSE])) as broker:
+        assert isinstance(await refusal(broker, version="auto"), BrokerUnreachableError)
+        assert broker.connection_count == 2
+
+
+@pytest.mark.parametrize("version", ["5", "3.1.1"])
+async def test_a_pinned_version_is_not_changed(version: str) -> None:
+    async with serving(ScriptedBroker(answers=[CONNACK_311_BAD_VERSION])) as broker:
+        await refusal(broker, version=version)
+        assert broker.connection_count == 1
+
+
+async def test_a_broker_that_never_answers_is_unreachable_within_the_timeout() -> None:
+    async with serving(ScriptedBroker(answers=[None])) as broker, asyncio.timeout(WAIT_SECONDS):
+        error = await refusal(broker, seconds=0.5)
+    assert isinstance(error, BrokerUnreachableError)
+    assert "no MQTT answer within 0.5 s" in str(error)
+
+
+async def test_ten_tries_on_a_silent_broker_leave_no_socket_no_task_and_no_thread() -> None:
+    async with serving(ScriptedBroker(answers=[None])) as broker:
+        await refusal(broker, seconds=0.1)
+        await eventually(lambda: len(asyncio.all_tasks()) == 1)
+        files, threads = open_files(), threading.active_count()
+        for _ in range(10):
+            await refusal(broker, seconds=0.1)
+        await eventually(lambda: open_files() == files)
+        await eventually(lambda: threading.active_count() == threads)
+        await eventually(lambda: len(asyncio.all_tasks()) == 1)
+        assert broker.connection_count == 11
+
+
+@pytest.mark.parametrize("delay_seconds", [0, 0.0005, 0.001, 0.002, 0.004, 0.008, 0.016])
+async def test_a_cancelled_attempt_leaves_no_socket_and_no_thread(delay_seconds: float) -> None:
+    async with serving(ScriptedBroker(answers=[None])) as broker:
+        files, threads = open_files(), threading.active_count()
+        attempt = asyncio.create_task(refusal(broker))
+        await asyncio.sleep(delay_seconds)
+        attempt.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await attempt
+        await eventually(lambda: open_files() == files and threading.active_count() == threads)
+
+
+async def test_an_attempt_given_up_says_nothing_when_its_tcp_handshake_succeeds_late() -> None:
+    loop = asyncio.get_running_loop()
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as busy:
+        busy.setblocking(False)
+        port = busy.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port)):  # fills the queue of the listener
+            await refusal(ScriptedBroker(port=port), seconds=0.2)
+            (await loop.sock_accept(busy))[0].close()
+            async with asyncio.timeout(WAIT_SECONDS):
+                late, _ = await loop.sock_accept(busy)
+                assert await loop.sock_recv(late, 100) == b""
+            late.close()
+
+
+async def test_no_broker_at_all_is_unreachable() -> None:
+    error = await refusal(ScriptedBroker(port=free_port()))
+    assert str(error).endswith("nothing listens there")
+
+
+@pytest.mark.parametrize(("version", "code"), [("3.1.1", 0x80), ("5", 0x80), ("5", 0x87), ("5", 0x8F)])
+async def test_a_refused_filter_is_named_with_its_code(version: str, code: int) -> None:
+    async with (
+        serving(ScriptedBroker(subacks=[[1, code]])) as broker,
+        session_on(broker, version=version) as session,
+    ):
+        with pytest.raises(SubscriptionRefusedError) as caught:
+            await session.subscribe({"a": 1, "secret/#": 1})
+    assert caught.value.filters == {"secret/#": code}
+    assert f"'secret/#' (SUBACK 0x{code:02x})" in str(caught.value)
+
+
+async def test_a_granted_qos_below_the_one_asked_for_is_returned() -> None:
+    async with serving(ScriptedBroker(subacks=[[0, 1]])) as broker, session_on(broker) as session:
+        assert await session.subscribe({"a": 1, "b": 2}) == {"a": 0, "b": 1}
+
+
+async def test_a_disconnect_instead_of_a_suback_gives_its_reason_at_once() -> None:
+    async with serving(ScriptedBroker(subacks=[b"\xe0\x02\x9e\x00"])) as broker, session_on(broker) as session:
+        async with asyncio.timeout(2):
+            with pytest.raises(ConnectionLostError, match="0x9e, Shared subscription not supported"):
+                await session.subscribe({"$share/g/a": 1})
+
+
+async def test_a_suback_that_never_comes_is_an_error() -> None:
+    async with serving(ScriptedBroker(subacks=[None])) as broker, session_on(broker) as session:
+        with pytest.raises(ConnectionLostError, match="no answer to SUBSCRIBE"):
+            await session.subscribe({"a": 1})
+
+
+@pytest.mark.parametrize("codes", [[], [1], [1, 1, 1]])
+async def test_a_suback_for_another_number_of_filters_is_an_error(codes: list[int]) -> None:
+    async with serving(ScriptedBroker(subacks=[codes])) as broker, session_on(broker) as session:
+        with pytest.raises(ConnectionLostError, match="codes for 2 filters"):
+            await session.subscribe({"a": 1, "b": 1})
+
+
+async def test_a_session_that_is_closed_subscribes_to_nothing() -> None:
+    async with serving(ScriptedBroker()) as broker, session_on(broker) as session:
+        await session.close()
+        with pytest.raises((StateError, ConnectionLostError)):
+            await session.subscribe({"a": 1})
+
+
+async def test_a_close_ends_a_subscribe_that_waits() -> None:
+    async with serving(ScriptedBroker(subacks=[None])) as broker, session_on(broker) as session:
+        waiting = asyncio.create_task(session.subscribe({"a": 1}))
+        await broker.wait_for(SUBSCRIBE)
+        await session.close()
+        with pytest.raises((StateError, ConnectionLostError)):
+            await waiting
+
+
+@pytest.mark.parametrize("topic", [b"bad/\xff", b"a/+", b"#", b"a\0b", b""])
+async def test_a_topic_that_mqtt_forbids_is_counted_acknowledged_and_passed_over(
+    topic: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    script = publish(topic, qos=1, mid=7) + publish(topic) + publish(b"good", b"1", qos=1, mid=8)
+    async with serving(ScriptedBroker(after_suback=script)) as broker, session_on(broker) as session:
+        await session.subscribe({"#": 1})
+        assert [m.topic for m in await take(session, 1)] == ["good"]
+        await eventually(lambda: broker.acknowledged == [7])
+        await asyncio.sleep(0.1)  # a reader that spins would go on counting
+        assert session.invalid == 2
+        assert session.client is not None
+    assert caplog.text.count("message passed over") == 2
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        PUBLISH_TOO_SHORT_FOR_ITS_TOPIC,
+        LENGTH_OF_FIVE_BYTES,
+        packet_of(0x36, b"\x00\x01a\x00\x01\x00"),  # QoS 3
+        packet_of(0x00, b""),  # a reserved packet type
+        packet_of(0x30, b"\x00\x01a\x02\x99\x00"),  # an unknown property
+        packet_of(0x30, b"\x00"),
+        packet_of(0x90, b""),
+        packet_of(0xE0, b"\x03"),  # an unknown reason code
+    ],
+)
+async def test_a_malformed_packet_ends_the_connection_after_what_came_before_it(
+    data: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    script = publish(b"good", b"1") + data
+    async with serving(ScriptedBroker(after_suback=script)) as broker, session_on(broker) as session:
+        await session.subscribe({"#": 1})
+        received: list[Message] = []
+        with pytest.raises(ConnectionLostError):
+            await collect(session, received)
+        assert [message.topic for message in received] == ["good"]
+        assert session.client is None
+    assert "Traceback" not in caplog.text
+
+
+async def test_a_packet_cut_off_by_the_end_of_the_connection_is_dropped() -> None:
+    script = publish(b"good") + publish(b"half")[:-2]
+    async with serving(ScriptedBroker(after_suback=script)) as broker, session_on(broker) as session:
+        await session.subscribe({"#": 1})
+        broker.hang_up()
+        received: list[Message] = []
+        with pytest.raises(ConnectionLostError, match="the network connection ended"):
+            await collect(session, received)
+        assert [message.topic for message in received] == ["good"]
+
+
+async def test_a_puback_due_when_the_connection_ends_leaves_no_writer_behind() -> None:
+    script = publish(b"bad/+", qos=1) + b"\xe0\x02\x8b\x00"
+    async with serving(ScriptedBroker(after_suback=script)) as broker, session_on(broker) as session:
+        await session.subscribe({"#": 1})
+        with pytest.raises(ConnectionLostError, match="0x8b"):
+            await take(session, 1)
+        await asyncio.sleep(0.02)  # asyncio's complaint would come now
+
+
+async def test_a_batch_is_acknowledged_in_order_when_the_next_one_is_asked_for() -> None:
+    first = b"".join(publish(b"a", qos=1, mid=mid) for mid in (3, 1, 2))
+    async with serving(ScriptedBroker(after_suback=first)) as broker, session_on(broker) as session:
+        await session.subscribe({"#": 1})
+        batches = session.batches()
+        assert [m.mid for m in await anext(batches)] == [3, 1, 2]
+        await asyncio.sleep(0.05)
+        assert broker.acknowledged == []
+        following = asyncio.create_task(anext(batches))
+        await eventually(lambda: broker.acknowledged == [3, 1, 2])
+        await broker.send(publish(b"a"))
+        await following
+        await batches.aclose()
+
+
+async def test_a_reader_that_breaks_off_leaves_its_batch_unacknowledged() -> None:
+    async with serving(ScriptedBroker(after_suback=publish(b"a", qos=1, mid=5))) as broker:
+        async with session_on(broker) as session:
+            await session.subscribe({"#": 1})
+            await take(session, 1)
+        await broker.wait_for(DISCONNECT)
+        assert broker.acknowledged == []
+
+
+async def test_qos_2_is_delivered_once_and_completed_after_handling() -> None:
+    async with serving(ScriptedBroker(after_suback=publish(b"a", qos=2, mid=6))) as broker:
+        async with session_on(broker) as session:
+            await session.subscribe({"#": 2})
+            await broker.wait_for(PUBREC)
+            await broker.send(b"\x62\x02\x00\x06")
+            async for batch in session.batches():
+                assert [(m.qos, m.mid) for m in batch] == [(2, 6)]
+                assert broker.of_kind(PUBCOMP) == []
+                session.finish()
+        await broker.wait_for(PUBCOMP)
+
+
+async def test_retain_dup_and_properties_arrive_by_mosquittos_names() -> None:
+    properties = b"\x03\x00\x04text" + b"\x26\x00\x01k\x00\x01v" + b"\x02\x00\x00\x00\x09"
+    packet = packet_of(0x3B, b"\x00\x01a\x00\x05" + bytes([len(properties)]) + properties + b"{}")
+    async with serving(ScriptedBroker(after_suback=packet)) as broker, session_on(broker) as session:
+        await session.subscribe({"#": 1})
+        (message,) = await take(session, 1)
+    assert (message.retain, message.dup, message.mid) == (True, True, 5)
+    assert message.properties == {
+        "content-type": "text",
+        "user-properties": [["k", "v"]],
+        "message-expiry-interval": 9,
+    }
+
+
+async def test_a_flood_that_nobody_takes_stops_the_reading_and_arrives_complete_in_the_end() -> None:
+    count = 50_000
+    flood = b"".join(publish(b"devices/a/telemetry", b"%d" % number) for number in range(count))
+    async with serving(ScriptedBroker(after_suback=flood)) as broker, session_on(broker) as session:
+        await session.subscribe({"#": 0})
+        await eventually(lambda: session.is_full)
+        await asyncio.sleep(0.05)
+        assert session.held == MAX_PENDING_MESSAGES
+        received = await take(session, count)
+    assert [int(message.payload) for message in received] == list(range(count))
+
+
+async def test_large_payloads_stop_the_reading_by_their_bytes() -> None:
+    count, payload = 8, bytes(5 * 1024 * 1024)
+    script = publish(b"a", payload) * count
+    async with serving(ScriptedBroker(after_suback=script)) as broker, session_on(broker) as session:
+        await session.subscribe({"#": 0})
+        await eventually(lambda: session.is_full)
+        await asyncio.sleep(0.05)
+        assert session.held == 4
+        assert [len(message.payload) for message in await take(session, count)] == [len(payload)] * count
+
+
+async def test_qos_1_of_a_slow_reader_waits_in_the_broker_and_arrives_once_in_order(tmp_path: Path) -> None:
+    count = 3_000
+    broker = Mosquitto(tmp_path, extra="max_inflight_messages 0\nmax_queued_messages 0")
+    broker.start()
+    options = ConnectOptions(host="127.0.0.1", port=broker.port, username=USERNAME, password=PASSWORD)
+    session = await open_session(options, lambda status: None)
+    try:
+        await session.subscribe({"a": 1})
+        await publish_all(broker, "a", map(str, range(count)))
+        await eventually(lambda: session.is_full)
+        assert session.held == MAX_PENDING_MESSAGES
+        assert [int(message.payload) for message in await take(session, count)] == list(range(count))
+    finally:
+        await session.close()
+        broker.stop()
+
+
+async def test_a_close_is_bounded_when_the_broker_reads_nothing() -> None:
+    async with serving(ScriptedBroker()) as broker, session_on(broker) as session, asyncio.timeout(3):
+        broker.stop_reading()
+        assert session.client is not None
+        publishing = asyncio.create_task(session.client.publish("a", bytes(32 * 1024 * 1024)))
+        await asyncio.sleep(0.05)
+        await session.close()
+        assert session.client is None
+        publishing.cancel()
+
+
+async def test_a_batch_may_hold_many_messages() -> None:
+    script = b"".join(publish(b"a", b"%d" % number) for number in range(500))
+    async with serving(ScriptedBroker(after_suback=script)) as broker, session_on(broker) as session:
+        await session.subscribe({"#": 0})
+        await eventually(lambda: session.held == 500)
+        async for batch in session.batches():
+            assert len(batch) == 500
+            session.finish()
+
+
+def test_a_random_client_id_fits_every_broker_and_differs_each_time() -> None:
+    assert len(random_client_id()) <= 23
+    assert random_client_id() != random_client_id()
+
+
+def test_the_password_does_not_show_in_the_options() -> None:
+    assert SECRET not in repr(ConnectOptions(host="h", username="alice", password=SECRET))
+
+
+@pytest.mark.parametrize(
+    ("host", "endpoint"), [("h", "h:1883"), ("10.0.0.1", "10.0.0.1:1883"), ("::1", "[::1]:1883")]
+)
+def test_the_endpoint_is_host_and_port(host: str, endpoint: str) -> None:
+    assert ConnectOptions(host=host).endpoint == endpoint
+
+
+@pytest.mark.parametrize("host", ["10.0.0.1", "broker.example.org", "::2", "localhost.example.org"])
+def test_a_password_in_clear_off_loopback_is_a_danger(host: str) -> None:
+    (danger,) = ConnectOptions(host=host, username="u", password=SECRET).dangers
+    assert "unencrypted" in danger
+    assert SECRET not in danger
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.0.1", "::1", "localhost", "LOCALHOST."])
+def test_a_password_on_loopback_is_no_danger(host: str) -> None:
+    assert ConnectOptions(host=host, username="u", password=SECRET).dangers == []
+
+
+def test_neither_tls_nor_an_anonymous_client_is_a_danger() -> None:
+    assert ConnectOptions(host="h").dangers == []
+    assert ConnectOptions(host="h", password=SECRET, tls=TLSOptions()).dangers == []
+
+
+def test_an_unchecked_certificate_is_a_danger() -> None:
+    (danger,) = ConnectOptions(host="h", password=SECRET, tls=TLSOptions(insecure=True)).dangers
+    assert "not checked" in danger

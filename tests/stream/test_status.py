@@ -1,0 +1,56 @@
+import logging
+
+import pytest
+
+from plantops_cli.errors import BrokerUnreachableError, ConnectionLostError
+from plantops_cli.stream.status import (
+    Connected,
+    Connecting,
+    FellBack,
+    Lost,
+    Resumed,
+    Retrying,
+    Status,
+    describe,
+    log_status,
+)
+
+LOST = ConnectionLostError("h:1883: connection lost: the network connection ended", endpoint="h:1883")
+DOWN = BrokerUnreachableError("h:1883: nothing listens there", endpoint="h:1883")
+
+
+@pytest.mark.parametrize(
+    ("status", "line"),
+    [
+        (Connecting("h:1883"), "connecting to h:1883"),
+        (FellBack("h:1883", "0x84"), "h:1883 does not take MQTT 5 (0x84): trying MQTT 3.1.1"),
+        (
+            Connected("h:1883", "5", {"a/+": 1, "b": 0}),
+            "connected to h:1883 with MQTT 5: a/+ at QoS 1, b at QoS 0",
+        ),
+        (Connected("h:1883", "5", {}), "connected to h:1883 with MQTT 5: nothing subscribed yet"),
+        (Lost(LOST), "h:1883: connection lost: the network connection ended"),
+        (Retrying(1.24, None), "retry in 1.2 s"),
+        (Retrying(1.24, DOWN), "h:1883: nothing listens there; retry in 1.2 s"),
+        (Resumed(3.06), "resumed after 3.1 s; messages of that time may be missing"),
+    ],
+)
+def test_each_step_is_one_line_for_a_person(status: Status, line: str) -> None:
+    assert describe(status) == line
+
+
+@pytest.mark.parametrize(
+    ("status", "level"),
+    [
+        (Connecting("h:1"), logging.INFO),
+        (Connected("h:1", "5", {}), logging.INFO),
+        (FellBack("h:1", "0x84"), logging.WARNING),
+        (Lost(LOST), logging.WARNING),
+        (Retrying(1, DOWN), logging.WARNING),
+        (Resumed(1), logging.WARNING),
+    ],
+)
+def test_trouble_is_logged_as_a_warning(status: Status, level: int, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "plantops.stream")
+    log_status(status)
+    assert caplog.record_tuples == [("plantops.stream", level, describe(status))]
