@@ -91,6 +91,11 @@ def run(arguments: Sequence[str]) -> int:
 
         silence(sys.stdout)
         return Exit.OK
+    except SystemExit as exc:
+        # rich's answer to a closed pipe, when it prints the help
+        if isinstance(exc.__context__, BrokenPipeError):
+            return Exit.OK
+        raise
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
     except Exception as exc:

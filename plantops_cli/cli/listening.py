@@ -108,13 +108,15 @@ class Listening:
         async with aclosing(self._subscriber.batches()) as batches:
             async for batch in batches:
                 self._summary.count(batch)
-                wanted = self._wanted(batch)
-                if await unless(self._stopped, output.write(self._render(wanted))) is None:
-                    return
-                self._summary.shown += len(wanted)
+                await self._show(self._wanted(batch), output)
                 if self._summary.shown == self._limits.count:
                     self._stop(Stop.COUNT)
                     return
+
+    async def _show(self, messages: list[Message], output: Output) -> None:
+        lines = self._render(messages)
+        written = await output.write(lines, stopped=self._stopped)
+        self._summary.shown += len(messages) if written == len(lines) else lines.count(b"\n", 0, written)
 
     def _wanted(self, batch: list[Message]) -> list[Message]:
         wanted = [message for message in batch if self._selection.wants(message)]

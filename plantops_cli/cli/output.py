@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 
 from plantops_cli.errors import OutputError
+from plantops_cli.stream.racing import unless
 
 
 class Output:
@@ -25,11 +26,13 @@ class Output:
         self._mode = os.fstat(descriptor).st_mode
         self._may_block = not stat.S_ISREG(self._mode)
 
-    async def write(self, data: bytes) -> int:
-        """Write all of ``data``, waiting for the reader where needed, and return its length.
+    async def write(self, data: bytes, *, stopped: asyncio.Event) -> int:
+        """Write ``data``, waiting for the reader where needed, and return how many bytes were written.
 
-        Cancelled while the reader of a pipe is slow, it leaves whole lines behind, unless one is longer than
-        ``PIPE_BUF``.
+        Args:
+            data: whole lines.
+            stopped: once it is set, a slow reader is not waited for; what was written then ends with a whole
+                line, unless that line is longer than ``PIPE_BUF``.
 
         Raises:
             BrokenPipeError: the reader has gone.
@@ -38,7 +41,9 @@ class Output:
         position = 0
         while position < len(data):
             if self._may_block and not self._is_ready():
-                await self._readiness()
+                await unless(stopped, self._readiness())
+                if stopped.is_set():
+                    break
             position += self._write_some(data, position)
         return position
 

@@ -11,7 +11,9 @@ from plantops_cli.sinks.terminal import escape
 def say(message: str) -> None:
     """Say one line on stderr; a stderr that nobody reads is no reason to stop."""
     try:
-        print(f"plantops: {escape(message)}", file=sys.stderr, flush=True)  # noqa: T201  # stderr is talk
+        # one write, so that two programs on one terminal do not mix their lines
+        sys.stderr.write(f"plantops: {escape(message)}\n")
+        sys.stderr.flush()
     except OSError:
         silence(sys.stderr)
 

@@ -13,7 +13,7 @@ from tests.brokers import PASSWORD, USERNAME, Mosquitto
 from tests.stream.support import eventually, publish_all, subscribing
 
 
-async def test_the_lifespan_of_an_application_hears_telemetry_and_heartbeats(mosquitto: Mosquitto) -> None:
+async def test_the_lifespan_of_an_application_hears_telemetry_and_heartbeats(own_mosquitto: Mosquitto) -> None:
     telemetry: list[Message] = []
     heartbeats: list[Message] = []
 
@@ -25,7 +25,7 @@ async def test_the_lifespan_of_an_application_hears_telemetry_and_heartbeats(mos
 
     @asynccontextmanager
     async def lifespan(app: object) -> AsyncIterator[None]:
-        mqtt = MQTTSubscriber("127.0.0.1", mosquitto.port, USERNAME, PASSWORD)
+        mqtt = MQTTSubscriber("127.0.0.1", own_mosquitto.port, USERNAME, PASSWORD)
         await mqtt.connect()
         mqtt.register_handler("devices/+/telemetry", handle_telemetry)
         mqtt.register_handler("devices/+/heartbeat", handle_heartbeat)
@@ -36,8 +36,8 @@ async def test_the_lifespan_of_an_application_hears_telemetry_and_heartbeats(mos
         await mqtt.disconnect()
 
     async with lifespan(object()):
-        await publish_all(mosquitto, "devices/fern-1/telemetry", ['{"soil_moisture":41.5}'])
-        await publish_all(mosquitto, "devices/fern-1/heartbeat", ["{}"])
+        await publish_all(own_mosquitto, "devices/fern-1/telemetry", ['{"soil_moisture":41.5}'])
+        await publish_all(own_mosquitto, "devices/fern-1/heartbeat", ["{}"])
         await eventually(lambda: telemetry and heartbeats)
     assert [(m.device_id, m.kind, m.json()) for m in telemetry] == [
         ("fern-1", "telemetry", {"soil_moisture": 41.5})

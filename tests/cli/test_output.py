@@ -1,0 +1,114 @@
+"""Standard output for a stream, on real pipes and files."""
+
+import asyncio
+import os
+import select
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from plantops_cli.cli.output import Output
+from plantops_cli.errors import OutputError
+
+LINES = b"".join(b'{"n":%d}\n' % number for number in range(100_000))
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, int]]:
+    """A pipe's reading and writing end; either may be closed by the test."""
+    reader, writer = os.pipe()
+    yield reader, writer
+    for descriptor in (reader, writer):
+        try:
+            os.close(descriptor)
+        except OSError:
+            pass
+
+
+async def read_bytes(reader: int, count: int) -> bytes:
+    data = b""
+    while len(data) < count:
+        data += await asyncio.to_thread(os.read, reader, 5_000)
+    return data
+
+
+async def test_a_slow_reader_gets_every_byte(pipe: tuple[int, int]) -> None:
+    reader, writer = pipe
+    writing = asyncio.create_task(Output(writer).write(LINES, stopped=asyncio.Event()))
+    assert await read_bytes(reader, len(LINES)) == LINES
+    assert await writing == len(LINES)
+
+
+async def test_a_reader_that_stops_reading_does_not_block_the_loop(pipe: tuple[int, int]) -> None:
+    reader, writer = pipe
+    stopped = asyncio.Event()
+    writing = asyncio.create_task(Output(writer).write(LINES, stopped=stopped))
+    while select.select([], [writer], [], 0)[1]:
+        await asyncio.sleep(0)
+    stopped.set()
+    written = await asyncio.wait_for(writing, timeout=10)
+    assert 0 < written < len(LINES)
+    assert await read_bytes(reader, written) == LINES[:written]
+
+
+async def test_what_a_stop_leaves_behind_ends_with_a_whole_line(pipe: tuple[int, int]) -> None:
+    stopped = asyncio.Event()
+    stopped.set()
+    written = await Output(pipe[1]).write(LINES, stopped=stopped)
+    assert 0 < written < len(LINES)
+    assert LINES[:written].endswith(b"\n")
+
+
+async def test_a_stop_keeps_nothing_from_a_reader_that_is_ready(pipe: tuple[int, int]) -> None:
+    stopped = asyncio.Event()
+    stopped.set()
+    assert await Output(pipe[1]).write(b"1\n2\n", stopped=stopped) == 4
+
+
+async def test_a_line_longer_than_the_pipe_passes_whole(pipe: tuple[int, int]) -> None:
+    reader, writer = pipe
+    line = b"x" * 1_000_000 + b"\n"
+    writing = asyncio.create_task(Output(writer).write(line, stopped=asyncio.Event()))
+    assert await read_bytes(reader, len(line)) == line
+    assert await writing == len(line)
+
+
+async def test_writing_to_a_reader_that_has_gone_is_a_broken_pipe(pipe: tuple[int, int]) -> None:
+    reader, writer = pipe
+    os.close(reader)
+    with pytest.raises(BrokenPipeError):
+        await Output(writer).write(b"1\n", stopped=asyncio.Event())
+
+
+@pytest.mark.skipif(not hasattr(select, "epoll"), reason="only epoll tells a writer that the reader has gone")
+async def test_a_reader_that_goes_is_noticed_once_without_a_write(pipe: tuple[int, int]) -> None:
+    reader, writer = pipe
+    gone: list[bool] = []
+    noticed = asyncio.Event()
+    output = Output(writer)
+
+    def note() -> None:
+        gone.append(True)
+        noticed.set()
+
+    output.on_reader_gone(note)
+    await asyncio.sleep(0)
+    assert not gone
+    os.close(reader)
+    await asyncio.wait_for(noticed.wait(), timeout=10)
+    await asyncio.sleep(0)
+    output.close()
+    assert gone == [True]
+
+
+async def test_a_file_takes_all_at_once(tmp_path: Path) -> None:
+    with (tmp_path / "lines").open("wb", buffering=0) as file:
+        assert await Output(file.fileno()).write(LINES, stopped=asyncio.Event()) == len(LINES)
+    assert (tmp_path / "lines").read_bytes() == LINES
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is always full")
+async def test_a_refused_write_is_an_output_error() -> None:
+    with Path("/dev/full").open("wb", buffering=0) as full, pytest.raises(OutputError, match="No space left"):
+        await Output(full.fileno()).write(b"1\n", stopped=asyncio.Event())

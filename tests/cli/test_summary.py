@@ -1,0 +1,83 @@
+"""The closing account of a stream."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+from plantops_cli.cli.summary import Summary
+from plantops_cli.messages import Message
+from plantops_cli.stream.status import Health, Outage, State
+
+NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
+MESSAGE = Message(
+    topic="devices/a/telemetry",
+    payload=b"1",
+    qos=1,
+    retain=False,
+    dup=False,
+    mid=1,
+    properties={},
+    received_at=NOON,
+)
+HEALTH = Health(
+    state=State.DISCONNECTED,
+    connected_since=None,
+    connection_count=1,
+    received=0,
+    invalid=0,
+    handler_errors=0,
+    outage_count=0,
+    outages=(),
+    last_message_at=None,
+)
+
+
+def summary_of(messages: Sequence[Message], *, shown: int) -> Summary:
+    summary = Summary()
+    summary.count(messages)
+    summary.shown = shown
+    return summary
+
+
+def clock(moment: datetime) -> str:
+    return f"{moment.astimezone():%H:%M:%S}"
+
+
+def test_messages_are_counted_by_kind_and_mark() -> None:
+    messages = [
+        MESSAGE,
+        replace(MESSAGE, retain=True),
+        replace(MESSAGE, payload=b"", dup=True),
+        replace(MESSAGE, topic="devices/a/heartbeat"),
+        replace(MESSAGE, topic="elsewhere"),
+    ]
+    assert summary_of(messages, shown=5).lines(HEALTH, elapsed_seconds=61.26) == [
+        "5 messages in 61.3 s (3 telemetry, 1 heartbeat, 1 other; 1 invalid, 1 retained, 1 duplicates)"
+    ]
+
+
+def test_what_was_left_out_shows_in_the_number_shown() -> None:
+    [line] = summary_of([MESSAGE, MESSAGE], shown=1).lines(HEALTH, elapsed_seconds=1)
+    assert line.endswith(", 1 shown")
+
+
+def test_one_message_is_no_plural_and_thousands_are_grouped() -> None:
+    assert summary_of([MESSAGE], shown=1).lines(HEALTH, elapsed_seconds=1)[0].startswith("1 message in ")
+    many = summary_of([MESSAGE] * 1_000, shown=1_000)
+    assert many.lines(HEALTH, elapsed_seconds=1)[0].startswith("1,000 messages in ")
+
+
+def test_outages_are_named_with_their_windows() -> None:
+    first = Outage(NOON, NOON + timedelta(seconds=2.5), "gone")
+    last = Outage(NOON + timedelta(hours=1), None, "gone again")
+    health = replace(HEALTH, outage_count=2, outages=(first, last))
+    _, line = Summary().lines(health, elapsed_seconds=1)
+    assert line == (
+        f"2 outages, messages may be missing: {clock(NOON)} to {clock(NOON + timedelta(seconds=2.5))} (2.5 s), "
+        f"{clock(NOON + timedelta(hours=1))} until the end"
+    )
+
+
+def test_packets_without_a_valid_topic_are_mentioned() -> None:
+    _, line = Summary().lines(replace(HEALTH, invalid=1), elapsed_seconds=1)
+    assert line == "1 packet without a valid topic passed over"
