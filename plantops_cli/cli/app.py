@@ -1,13 +1,18 @@
-"""The commands of ``plantops``, put together."""
+"""The commands of ``plantops``, put together and run."""
 
-from typing import Annotated
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated, NoReturn
 
 import typer
 
 from plantops_cli.cli.demo import demo
+from plantops_cli.cli.exits import DEBUG_FLAG, Exit, guard
 from plantops_cli.cli.listen import listen
 from plantops_cli.cli.parse_topic import parse_topic
 from plantops_cli.cli.provision_user import provision_user
+from plantops_cli.cli.talk import show_log
 
 app = typer.Typer(
     name="plantops",
@@ -34,3 +39,34 @@ def plantops(
     ] = False,
 ) -> None:
     """Hear every MQTT device, know who has gone quiet, and provision the Mosquitto login safely."""
+
+
+def main() -> NoReturn:
+    """Run ``plantops`` with the arguments of the process, and exit."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line and return its exit code; errors are said on stderr, one line each.
+
+    Args:
+        arguments: the command line without the name of the program.
+    """
+    # looked for here, so that it works before the command line is understood
+    is_debug = DEBUG_FLAG in arguments
+    return guard(lambda: _run(arguments, is_debug=is_debug), is_debug=is_debug)
+
+
+def _run(arguments: Sequence[str], *, is_debug: bool) -> int:
+    show_log(is_debug=is_debug)
+    command = typer.main.get_command(app)
+    if "_PLANTOPS_COMPLETE" in os.environ:
+        command.main(list(arguments), prog_name="plantops")
+    try:
+        # not .main(): it would answer a closed pipe with exit code 1
+        with command.make_context("plantops", list(arguments)) as context:
+            command.invoke(context)
+        sys.stdout.flush()
+    except typer.Exit as exc:
+        return exc.exit_code
+    return Exit.OK

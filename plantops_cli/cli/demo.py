@@ -90,7 +90,8 @@ async def _listen_to_plants(
     from plantops_cli.config import DEFAULT_USERNAME
     from plantops_cli.demo.plants import make_plants
     from plantops_cli.demo.simulation import publish_fleet
-    from plantops_cli.stream.session import ConnectOptions, MQTTVersion, open_session
+    from plantops_cli.stream.options import ConnectOptions, MQTTVersion
+    from plantops_cli.stream.session import open_session
     from plantops_cli.stream.subscriber import MQTTSubscriber
 
     devices = ConnectOptions(

@@ -3,9 +3,8 @@
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable
 from enum import IntEnum
-from typing import NoReturn
 
 from plantops_cli.errors import (
     BrokerError,
@@ -62,24 +61,18 @@ _CODES: tuple[tuple[type[PlantopsError], Exit], ...] = (
 )
 
 
-def main() -> NoReturn:
-    """Run ``plantops`` with the arguments of the process, and exit."""
-    sys.exit(run(sys.argv[1:]))
-
-
-def run(arguments: Sequence[str]) -> int:
-    """Run one command line and return its exit code; errors are said on stderr, one line each.
+def guard(work: Callable[[], int], *, is_debug: bool) -> int:
+    """Do the work and return its exit code, or that of its error, which is said in one line on stderr.
 
     Args:
-        arguments: the command line without the name of the program.
+        work: runs a command line.
+        is_debug: whether to show a traceback too.
     """
     import typer
 
-    # looked for here, so that it works before the command line is understood
-    is_debug = DEBUG_FLAG in arguments
     try:
         _check_streams()
-        return _run(arguments, is_debug=is_debug)
+        return work()
     except typer.TyperException as exc:
         return _usage(exc)
     except PlantopsError as exc:
@@ -120,26 +113,6 @@ def complain(message: str) -> None:
     from plantops_cli.cli.talk import say
 
     say(f"error: {message}")
-
-
-def _run(arguments: Sequence[str], *, is_debug: bool) -> int:
-    import typer
-
-    from plantops_cli.cli.app import app
-    from plantops_cli.cli.talk import show_log
-
-    show_log(is_debug=is_debug)
-    command = typer.main.get_command(app)
-    if "_PLANTOPS_COMPLETE" in os.environ:
-        command.main(list(arguments), prog_name="plantops")
-    try:
-        # not .main(): it would answer a closed pipe with exit code 1
-        with command.make_context("plantops", list(arguments)) as context:
-            command.invoke(context)
-        sys.stdout.flush()
-    except typer.Exit as exc:
-        return exc.exit_code
-    return Exit.OK
 
 
 def _usage(exc: Exception) -> int:

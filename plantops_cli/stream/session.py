@@ -7,15 +7,12 @@ listed in ``PRIVATE_NAMES``; a test fails when a release moves one of them.
 """
 
 import asyncio
-import ipaddress
 import logging
-import secrets
 import ssl
 import threading
 from collections.abc import AsyncGenerator, Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime
-from enum import StrEnum
 from typing import Any, cast
 
 import aiomqtt
@@ -27,9 +24,9 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from plantops_cli.errors import BrokerError, ConnectionLostError, StateError, SubscriptionRefusedError
 from plantops_cli.messages import Message, now
 from plantops_cli.stream import failures
+from plantops_cli.stream.options import ConnectOptions, MQTTVersion
 from plantops_cli.stream.racing import unless
 from plantops_cli.stream.status import Connecting, FellBack, Status
-from plantops_cli.stream.tls import TLSOptions
 
 logger = logging.getLogger("plantops.stream")
 
@@ -69,69 +66,7 @@ _PROPERTY_NAMES = {
 _NO_PROPERTIES: Mapping[str, object] = {}
 
 
-class MQTTVersion(StrEnum):
-    """Which MQTT to speak; ``AUTO`` is 5, and 3.1.1 where the broker refuses 5."""
-
-    AUTO = "auto"
-    V5 = "5"
-    V311 = "3.1.1"
-
-
 _PROTOCOLS = {MQTTVersion.V5: aiomqtt.ProtocolVersion.V5, MQTTVersion.V311: aiomqtt.ProtocolVersion.V311}
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host.lower().rstrip(".") == "localhost"
-
-
-def random_client_id() -> str:
-    """Make a client id of at most 23 characters, which every broker accepts (MQTT 3.1.1, 3.1.3.1)."""
-    return f"plantops-{secrets.token_hex(6)}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConnectOptions:
-    """Where to connect, as whom and how.
-
-    Args:
-        host: name or address of the broker.
-        port: its TCP port.
-        username: MQTT user name, or None for an anonymous client.
-        password: MQTT password; text is sent as UTF-8.
-        client_id: MQTT client id.
-        tls: TLS options, or None for a plain connection.
-        keepalive_seconds: longest silence before a ping (MQTT 5, 3.1.2.10).
-        mqtt_version: the protocol version to speak.
-        timeout_seconds: bound of one whole attempt to connect.
-    """
-
-    host: str
-    port: int = 1883
-    username: str | None = None
-    password: str | bytes | None = field(default=None, repr=False)
-    client_id: str = field(default_factory=random_client_id)
-    tls: TLSOptions | None = None
-    keepalive_seconds: int = 15
-    mqtt_version: MQTTVersion = MQTTVersion.AUTO
-    timeout_seconds: float = 6.5
-
-    @property
-    def endpoint(self) -> str:
-        """The broker as ``host:port``."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-    @property
-    def dangers(self) -> list[str]:
-        """What an eavesdropper or a false broker could do to this connection, a line each."""
-        found = []
-        if self.password is not None and self.tls is None and not _is_loopback(self.host):
-            found.append(f"the password crosses the network to {self.endpoint} unencrypted; use TLS (--tls)")
-        if self.tls and self.tls.insecure:
-            found.append(f"the certificate of {self.endpoint} is not checked: anybody in between can read all")
-        return found
 
 
 async def open_session(options: ConnectOptions, on_status: Callable[[Status], None]) -> "Session":

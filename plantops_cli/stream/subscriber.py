@@ -14,15 +14,9 @@ from plantops_cli.errors import BrokerError, ConfigError, PlantopsError, StateEr
 from plantops_cli.messages import Message, now
 from plantops_cli.stream import failures
 from plantops_cli.stream.backoff import STABLE_SECONDS, Backoff
+from plantops_cli.stream.options import ConnectOptions, MQTTVersion, random_client_id
 from plantops_cli.stream.racing import unless
-from plantops_cli.stream.session import (
-    AiomqttClient,
-    ConnectOptions,
-    MQTTVersion,
-    Session,
-    open_session,
-    random_client_id,
-)
+from plantops_cli.stream.session import AiomqttClient, Session, open_session
 from plantops_cli.stream.status import (
     Connected,
     Health,

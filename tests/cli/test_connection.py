@@ -7,7 +7,7 @@ import pytest
 
 from plantops_cli.cli.connection import ConnectionFlags, subscriber
 from plantops_cli.errors import ConfigError
-from plantops_cli.stream.session import ConnectOptions
+from plantops_cli.stream.options import ConnectOptions
 from plantops_cli.stream.tls import TLSOptions
 from tests.certificates import Certificates
 

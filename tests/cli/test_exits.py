@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import pytest
 
 from plantops_cli import errors
-from plantops_cli.cli.exits import MEANINGS, Exit, complain, exit_code, explain, run
+from plantops_cli.cli.app import run
+from plantops_cli.cli.exits import MEANINGS, Exit, complain, exit_code, explain
 from plantops_cli.errors import BrokerError, ConfigError, PlantopsError, SubscriptionRefusedError, TopicError
 from tests.plantops import run as run_process
 from tests.plantops import start

@@ -6,7 +6,7 @@ from typer.core import TyperGroup, TyperOption
 
 from plantops_cli.cli.app import app
 from plantops_cli.cli.options import MQTTVersionChoice
-from plantops_cli.stream.session import MQTTVersion
+from plantops_cli.stream.options import MQTTVersion
 
 # Those of mosquitto_sub; -P asks here, because everybody can read a password on a command line
 LETTERS_OF_LISTEN = {

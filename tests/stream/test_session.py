@@ -17,15 +17,8 @@ from plantops_cli.errors import (
     SubscriptionRefusedError,
 )
 from plantops_cli.messages import Message
-from plantops_cli.stream.session import (
-    MAX_PENDING_MESSAGES,
-    PRIVATE_NAMES,
-    ConnectOptions,
-    MQTTVersion,
-    Session,
-    open_session,
-    random_client_id,
-)
+from plantops_cli.stream.options import ConnectOptions, MQTTVersion, random_client_id
+from plantops_cli.stream.session import MAX_PENDING_MESSAGES, PRIVATE_NAMES, Session, open_session
 from plantops_cli.stream.status import Connecting, FellBack, Status
 from plantops_cli.stream.tls import TLSOptions
 from tests.brokers import PASSWORD, USERNAME, Mosquitto, free_port

@@ -1,0 +1,70 @@
+"""What a connection needs to know before it is made: where, as whom, how."""
+
+import ipaddress
+import secrets
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from plantops_cli.stream.tls import TLSOptions
+
+
+class MQTTVersion(StrEnum):
+    """Which MQTT to speak; ``AUTO`` is 5, and 3.1.1 where the broker refuses 5."""
+
+    AUTO = "auto"
+    V5 = "5"
+    V311 = "3.1.1"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower().rstrip(".") == "localhost"
+
+
+def random_client_id() -> str:
+    """Make a client id of at most 23 characters, which every broker accepts (MQTT 3.1.1, 3.1.3.1)."""
+    return f"plantops-{secrets.token_hex(6)}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectOptions:
+    """Where to connect, as whom and how.
+
+    Args:
+        host: name or address of the broker.
+        port: its TCP port.
+        username: MQTT user name, or None for an anonymous client.
+        password: MQTT password; text is sent as UTF-8.
+        client_id: MQTT client id.
+        tls: TLS options, or None for a plain connection.
+        keepalive_seconds: longest silence before a ping (MQTT 5, 3.1.2.10).
+        mqtt_version: the protocol version to speak.
+        timeout_seconds: bound of one whole attempt to connect.
+    """
+
+    host: str
+    port: int = 1883
+    username: str | None = None
+    password: str | bytes | None = field(default=None, repr=False)
+    client_id: str = field(default_factory=random_client_id)
+    tls: TLSOptions | None = None
+    keepalive_seconds: int = 15
+    mqtt_version: MQTTVersion = MQTTVersion.AUTO
+    timeout_seconds: float = 6.5
+
+    @property
+    def endpoint(self) -> str:
+        """The broker as ``host:port``."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def dangers(self) -> list[str]:
+        """What an eavesdropper or a false broker could do to this connection, a line each."""
+        found = []
+        if self.password is not None and self.tls is None and not _is_loopback(self.host):
+            found.append(f"the password crosses the network to {self.endpoint} unencrypted; use TLS (--tls)")
+        if self.tls and self.tls.insecure:
+            found.append(f"the certificate of {self.endpoint} is not checked: anybody in between can read all")
+        return found
