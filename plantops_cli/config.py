@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from plantops_cli.credentials import choose_password
 from plantops_cli.errors import ConfigError
 
+ENV_FILE = Path(".env")
 DEFAULT_USERNAME = "plantops_backend"
 PLAIN_PORT = 1883
 TLS_PORT = 8883
@@ -40,7 +41,7 @@ class Settings(BaseSettings):
     """What plantops needs to know of its surroundings; each field is the environment variable of its name."""
 
     model_config = SettingsConfigDict(
-        env_file=".env", env_file_encoding="utf-8", env_ignore_empty=True, extra="ignore", frozen=True
+        env_file_encoding="utf-8", env_ignore_empty=True, extra="ignore", frozen=True
     )
 
     mqtt_host: str = Field("localhost", description="name or address of the broker")
@@ -117,7 +118,8 @@ def load_settings(**flags: object) -> Settings:
     """
     given: dict[str, Any] = {name: value for name, value in flags.items() if value is not None}
     try:
-        return Settings(**given)
+        # only a regular file: reading a pipe of that name would wait for ever
+        return Settings(**given | {"_env_file": ENV_FILE if ENV_FILE.is_file() else None})
     except ValidationError as exc:
         raise _explain(exc.errors()[0], given) from None  # the foreign error repeats the value, secret or not
     except UnicodeDecodeError as exc:

@@ -29,7 +29,8 @@ def mqtt_lifespan(
     Args:
         subscriber: with its handlers registered, or to be registered later.
         settings: where the login comes from; default: environment and ``.env``.
-        wait_for_broker: start although the broker cannot be reached, and keep trying; False: fail to start.
+        wait_for_broker: start although the broker cannot be reached within 10 s, and keep trying; False: fail
+            to start.
 
     Raises:
         ConfigError: at startup: the password file is set, but no password.

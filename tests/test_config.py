@@ -1,5 +1,6 @@
 """Settings: where they come from, in which order, and how a bad one is named."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -182,7 +183,13 @@ def test_a_url_that_is_none_is_refused_with_the_reason(url: str, reason: str) ->
         "mqtt://alice:hunter2\u2100@broker",
         "alice:hunter2@broker",
         "hunter2://broker",
+        "mqtt:///alice:hunter2@broker",
     ],
 )
 def test_a_refused_url_is_never_repeated_for_it_may_hold_a_password(url: str) -> None:
     assert "hunter2" not in refusal_of_url(url)
+
+
+def test_a_pipe_called_dotenv_is_not_waited_for(dotenv: Path) -> None:
+    os.mkfifo(dotenv)
+    assert load_settings().mqtt_host == "localhost"

@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Sequence
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
@@ -17,7 +17,6 @@ from plantops_cli.cli.talk import show_log
 app = typer.Typer(
     name="plantops",
     help="Hear every MQTT device, know who has gone quiet, and provision the Mosquitto login safely.",
-    no_args_is_help=True,
     rich_markup_mode="rich",
 )
 for command in (listen, provision_user, parse_topic, demo):
@@ -41,11 +40,6 @@ def plantops(
     """Hear every MQTT device, know who has gone quiet, and provision the Mosquitto login safely."""
 
 
-def main() -> NoReturn:
-    """Run ``plantops`` with the arguments of the process, and exit."""
-    sys.exit(run(sys.argv[1:]))
-
-
 def run(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code; errors are said on stderr, one line each.
 
@@ -54,6 +48,7 @@ def run(arguments: Sequence[str]) -> int:
     """
     # looked for here, so that it works before the command line is understood
     is_debug = DEBUG_FLAG in arguments
+    arguments = arguments or ["--help"]
     return guard(lambda: _run(arguments, is_debug=is_debug), is_debug=is_debug)
 
 

@@ -37,8 +37,8 @@ class Exit(IntEnum):
 
 
 MEANINGS = {
-    Exit.OK: "done, or stopped by Ctrl-C, SIGTERM or a closed pipe while streaming without a count",
-    Exit.UNEXPECTED: "unexpected error (traceback only with `--debug`)",
+    Exit.OK: "done, or stopped by a closed pipe, or by Ctrl-C or SIGTERM while streaming without a count",
+    Exit.UNEXPECTED: "standard output refused a write, or unexpected error (traceback only with `--debug`)",
     Exit.USAGE: "usage or configuration",
     Exit.UNREACHABLE: "broker unreachable, or the connection was lost for good",
     Exit.CREDENTIALS: "the broker refused the credentials",
@@ -46,7 +46,7 @@ MEANINGS = {
     Exit.PASSWORD_FILE: "password file problem; the file is untouched",
     Exit.TOPIC: "invalid topic given to `parse-topic`",
     Exit.TIMEOUT: "`-W` ran out before `-C` was met, or with no message at all",
-    Exit.INTERRUPTED: "Ctrl-C before `-C` was met",
+    Exit.INTERRUPTED: "Ctrl-C before `-C` was met, or before there was anything to stop",
     Exit.TERMINATED: "SIGTERM before `-C` was met",
 }
 
@@ -70,6 +70,8 @@ def guard(work: Callable[[], int], *, is_debug: bool) -> int:
     """
     import typer
 
+    from plantops_cli.cli.talk import silence
+
     try:
         _check_streams()
         return work()
@@ -80,8 +82,6 @@ def guard(work: Callable[[], int], *, is_debug: bool) -> int:
         complain(explain(exc))
         return exit_code(exc)
     except BrokenPipeError:
-        from plantops_cli.cli.talk import silence
-
         silence(sys.stdout)
         return Exit.OK
     except SystemExit as exc:
@@ -91,6 +91,12 @@ def guard(work: Callable[[], int], *, is_debug: bool) -> int:
         raise
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
+    except OSError as exc:
+        # files are spoken of where they are used: this is standard output
+        _trace(is_debug)
+        complain(f"cannot write to standard output: {exc.strerror or exc}")
+        silence(sys.stdout)
+        return Exit.UNEXPECTED
     except Exception as exc:
         _trace(is_debug)
         hint = "" if is_debug else "; --debug shows where"
@@ -118,9 +124,6 @@ def complain(message: str) -> None:
 def _usage(exc: Exception) -> int:
     context = getattr(exc, "ctx", None)
     message = getattr(exc, "format_message", exc.__str__)()
-    if type(exc).__name__ == "NoArgsIsHelpError":
-        print(message)  # noqa: T201  # the help that was asked for by saying nothing
-        return Exit.OK
     where = f" ({context.command_path} --help shows the usage)" if context else ""
     complain(" ".join(message.split()) + where)
     return Exit.USAGE

@@ -49,7 +49,7 @@ def listen(
     import asyncio
 
     from plantops_cli.cli.connection import ConnectionFlags, subscriber
-    from plantops_cli.cli.listening import Limits, Listening, announce, renderer
+    from plantops_cli.cli.listening import Limits, Listening, announce, listen_until_stopped, renderer
     from plantops_cli.cli.selection import Selection
 
     selection = Selection(
@@ -79,4 +79,5 @@ def listen(
         insecure=insecure,
     )
     heard = subscriber(flags, qos=qos, on_status=announce(limits))
-    raise typer.Exit(asyncio.run(Listening(heard, selection, renderer(output), limits).run()))
+    listening = Listening(heard, selection, renderer(output), limits)
+    raise typer.Exit(asyncio.run(listen_until_stopped(listening)))

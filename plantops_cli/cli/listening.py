@@ -7,12 +7,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
-from enum import Enum, auto
 
 from plantops_cli.cli.exits import Exit
 from plantops_cli.cli.options import OutputChoice
 from plantops_cli.cli.output import Output
 from plantops_cli.cli.selection import Selection
+from plantops_cli.cli.stopping import Stop, die_next_time, exit_for, on_signals
 from plantops_cli.cli.summary import Summary
 from plantops_cli.cli.talk import say
 from plantops_cli.errors import ConfigError
@@ -24,16 +24,6 @@ from plantops_cli.stream.status import Status, describe
 from plantops_cli.stream.subscriber import MQTTSubscriber
 
 Render = Callable[[Sequence[Message]], bytes]
-
-
-class Stop(Enum):
-    """Why a stream ended."""
-
-    COUNT = auto()
-    TIMEOUT = auto()
-    INTERRUPTED = auto()
-    TERMINATED = auto()
-    READER_GONE = auto()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +68,16 @@ class Listening:
         self._stopped = asyncio.Event()
         self._reason: Stop | None = None
 
+    def stop(self, reason: Stop) -> None:
+        """Let the stream end after what has arrived; the first reason counts.
+
+        Args:
+            reason: why.
+        """
+        self._reason = self._reason or reason
+        self._stopped.set()
+        self._subscriber.stop()
+
     async def run(self) -> Exit:
         """Stream until stopped, and return the exit code.
 
@@ -91,7 +91,7 @@ class Listening:
             try:
                 await self._stream(output)
             except BrokenPipeError:
-                self._stop(Stop.READER_GONE)
+                self.stop(Stop.READER_GONE)
             finally:
                 await self._subscriber.disconnect()
                 if self._subscriber.health.connection_count and not self._limits.is_quiet:
@@ -110,7 +110,7 @@ class Listening:
                 self._summary.count(batch)
                 await self._show(self._wanted(batch), output)
                 if self._summary.shown == self._limits.count:
-                    self._stop(Stop.COUNT)
+                    self.stop(Stop.COUNT)
                     return
 
     async def _show(self, messages: list[Message], output: Output) -> None:
@@ -124,58 +124,38 @@ class Listening:
             return wanted
         return wanted[: self._limits.count - self._summary.shown]
 
-    def _stop(self, reason: Stop) -> None:
-        self._reason = self._reason or reason
-        self._stopped.set()
-        self._subscriber.stop()
-
     @contextmanager
     def _stops(self, output: Output) -> Iterator[None]:
-        """Watch signals, clock and reader while the stream runs."""
+        """Watch clock and reader while the stream runs."""
         loop = asyncio.get_running_loop()
-        output.on_reader_gone(lambda: self._stop(Stop.READER_GONE))
+        output.on_reader_gone(lambda: self.stop(Stop.READER_GONE))
         timeout = self._limits.timeout_seconds
-        timer = loop.call_later(timeout, self._stop, Stop.TIMEOUT) if timeout else None
-        signals = {signal.SIGINT: Stop.INTERRUPTED, signal.SIGTERM: Stop.TERMINATED}
-        for number, reason in signals.items():
-            loop.add_signal_handler(number, self._stop_by_signal, number, reason)
+        timer = loop.call_later(timeout, self.stop, Stop.TIMEOUT) if timeout else None
         try:
             yield
         finally:
-            for number in signals:
-                loop.remove_signal_handler(number)
             if timer:
                 timer.cancel()
             output.close()
-
-    def _stop_by_signal(self, number: signal.Signals, reason: Stop) -> None:
-        self._stop(reason)
-        if sys.stderr.isatty():
-            sys.stderr.write("\r")  # over the terminal's ^C
-        # whoever asks twice does not want to wait
-        asyncio.get_running_loop().remove_signal_handler(number)
-        signal.signal(number, signal.SIG_DFL)
 
     def _say_summary(self, elapsed_seconds: float) -> None:
         for line in self._summary.lines(self._subscriber.health, elapsed_seconds=elapsed_seconds):
             say(line)
 
 
-def exit_for(reason: Stop | None, *, count: int | None, shown: int) -> Exit:
-    """Decide the exit code of a stream that ended without an error.
+async def listen_until_stopped(listening: Listening) -> Exit:
+    """Run until a signal, or whatever else, ends it; a second signal of a kind kills the program.
 
     Args:
-        reason: why it ended.
-        count: how many messages were asked for; None: no number.
-        shown: how many were shown.
+        listening: the run.
     """
-    if reason is Stop.TIMEOUT and (count is not None or shown == 0):
-        return Exit.TIMEOUT
-    if reason is Stop.INTERRUPTED and count is not None:
-        return Exit.INTERRUPTED
-    if reason is Stop.TERMINATED and count is not None:
-        return Exit.TERMINATED
-    return Exit.OK
+
+    def react(number: signal.Signals, reason: Stop) -> None:
+        listening.stop(reason)
+        die_next_time(number)
+
+    with on_signals(react):
+        return await listening.run()
 
 
 def announce(limits: Limits) -> Callable[[Status], None]:

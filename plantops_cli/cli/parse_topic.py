@@ -65,6 +65,8 @@ def _batches(arguments: list[str]) -> Iterator[Batch]:
 
 def _stdin_batches() -> Iterator[Batch]:
     """Read whole lines, as many as there are at the moment."""
+    if sys.stdin is None:
+        raise ConfigError("standard input is closed", hint="give the topics as arguments")
     rest = b""
     first_line = 1
     while chunk := os.read(sys.stdin.fileno(), _READ_BYTES):

@@ -31,12 +31,14 @@ def show_log(*, is_debug: bool) -> None:
     Args:
         is_debug: whether ``--debug`` was given.
     """
-    logger = logging.getLogger("plantops")
     handler = logging.StreamHandler()
     handler.setFormatter(_Formatter())
-    logger.handlers = [handler]
-    logger.propagate = False
-    logger.setLevel(logging.DEBUG if is_debug else logging.WARNING)
+    # dotenv warns of lines in .env that it cannot read
+    for name in ("plantops", "dotenv"):
+        logger = logging.getLogger(name)
+        logger.handlers = [handler]
+        logger.propagate = False
+        logger.setLevel(logging.DEBUG if is_debug else logging.WARNING)
     # paho's errors are said better by the status lines
     logging.getLogger("plantops.paho").setLevel(logging.DEBUG if is_debug else logging.CRITICAL)
 

@@ -63,12 +63,14 @@ class Provisioned:
         username: the user.
         password_matches: whether the user can now log in with the given password; False only for a user
             who was there with another one and was not to be overwritten.
+        is_new_file: whether the file was made, with mode 0600, and the broker's user may not read it yet.
     """
 
     action: Action
     path: Path
     username: str
     password_matches: bool
+    is_new_file: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,7 @@ class _Plan:
 
     action: Action
     password_matches: bool
+    is_new_file: bool
     content: bytes | None = field(repr=False)
 
 
@@ -130,7 +133,7 @@ def provision_user(
         plan = _provision(path, wanted, lock_timeout_seconds=lock_timeout_seconds)
     except OSError as exc:
         raise _translate(exc, path) from exc
-    return Provisioned(plan.action, path, username, plan.password_matches)
+    return Provisioned(plan.action, path, username, plan.password_matches, plan.is_new_file)
 
 
 def _provision(path: Path, wanted: _Wanted, *, lock_timeout_seconds: float) -> _Plan:
@@ -158,10 +161,11 @@ def _plan(snapshot: _Snapshot, wanted: _Wanted) -> _Plan:
     entry = find_entry(snapshot.content, wanted.username)
     matches = entry is not None and verify_password(wanted.password, entry)
     if matches or (entry is not None and not wanted.overwrite):
-        return _Plan(Action.UNCHANGED, matches, None)
+        return _Plan(Action.UNCHANGED, matches, is_new_file=False, content=None)
     fresh = hash_password(wanted.password, iterations=wanted.iterations)
     content = upsert_entry(snapshot.content, wanted.username, fresh)
-    return _Plan(Action.CREATED if entry is None else Action.UPDATED, True, content)
+    action = Action.CREATED if entry is None else Action.UPDATED
+    return _Plan(action, True, is_new_file=snapshot.status is None, content=content)
 
 
 def _follow_link(path: Path) -> Path:

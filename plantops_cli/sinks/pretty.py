@@ -12,7 +12,7 @@ from rich.filesize import decimal
 from rich.style import Style
 from rich.text import Text
 
-from plantops_cli.messages import Decoded, Message, decode_payload
+from plantops_cli.messages import Decoded, Message
 from plantops_cli.sinks.keyvalue import pairs, quote
 from plantops_cli.sinks.terminal import escape
 
@@ -78,11 +78,11 @@ class Pretty:
 
     def _line(self, message: Message) -> Text:
         size = len(message.payload)
-        decoded = decode_payload(message.payload) if size <= MAX_SHOWN_BYTES else None
+        decoded = message.decode()
         line = self._head(message)
         _append_marks(line, message, decoded)
         limit = line.cell_len + MAX_SHOWN_BYTES if self._width is None else self._width
-        body = _body(message.payload, decoded, limit=limit)
+        body = _body(message.payload, decoded if size <= MAX_SHOWN_BYTES else None, limit=limit)
         line.append_text(body)
         if size > MAX_SHOWN_BYTES or len(body) > limit or line.cell_len > limit:
             _cut(line, limit, size=f"… {decimal(size)}")
@@ -106,12 +106,12 @@ class Pretty:
         return head.append(" " * (cells - text.cell_len) + _GAP)
 
 
-def _append_marks(line: Text, message: Message, decoded: Decoded | None) -> None:
+def _append_marks(line: Text, message: Message, decoded: Decoded) -> None:
     if message.retain:
         line.append("retained", _NOTED).append(_GAP)
     if message.dup:
         line.append("dup", _NOTED).append(_GAP)
-    if decoded and decoded.error:
+    if decoded.error:
         # The position and what was expected instead are for the JSON line
         reason = decoded.error.partition(",")[0]
         line.append("invalid", _WRONG).append(f" ({reason})", _DIM).append(_GAP)

@@ -30,3 +30,5 @@ async def unless(event: asyncio.Event, work: Coroutine[Any, Any, _T]) -> _T | No
         if not working.done():
             working.cancel()
             await asyncio.wait((working,))
+            if not working.cancelled():
+                working.exception()  # looked at, or asyncio would report it

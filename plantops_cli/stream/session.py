@@ -13,7 +13,7 @@ import threading
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import aiomqtt
 from paho.mqtt import client as paho
@@ -43,7 +43,11 @@ PRIVATE_NAMES = {
     ),
     paho.Client: ("_sock_close",),
 }
-"""Methods that ``_Client`` overrides or calls although they are not public."""
+"""Methods that ``_Client`` overrides or calls although they are not public.
+
+Of the attributes, ``_client``, ``_connected``, ``_disconnected``, ``_loop``, ``_misc_task`` and paho's
+``MQTTMessage._topic`` are used too; they stand on instances only, so that working sessions prove them.
+"""
 
 AiomqttClient = aiomqtt.Client
 """The type of ``MQTTSubscriber.client``, for those who may not import aiomqtt."""
@@ -83,20 +87,15 @@ async def open_session(options: ConnectOptions, on_status: Callable[[Status], No
     on_status(Connecting(options.endpoint))
     deadline = asyncio.get_running_loop().time() + options.timeout_seconds
     if options.mqtt_version is not MQTTVersion.AUTO:
-        return await _connected(Session(options), deadline)
+        return await Session(options).connect(deadline)
     session = Session(replace(options, mqtt_version=MQTTVersion.V5))
     try:
-        return await _connected(session, deadline)
+        return await session.connect(deadline)
     except BrokerError as exc:
         if not session.is_version_refused:
             raise
         on_status(FellBack(options.endpoint, str(exc)))
-    return await _connected(Session(replace(options, mqtt_version=MQTTVersion.V311)), deadline)
-
-
-async def _connected(session: "Session", deadline: float) -> "Session":
-    await session.connect(deadline)
-    return session
+    return await Session(replace(options, mqtt_version=MQTTVersion.V311)).connect(deadline)
 
 
 class Session:
@@ -129,8 +128,8 @@ class Session:
         """The live client of aiomqtt, or None before ``connect`` and after the end."""
         return self._client if self._client and self._client.is_open else None
 
-    async def connect(self, deadline: float) -> None:
-        """Connect and wait for the CONNACK.
+    async def connect(self, deadline: float) -> Self:
+        """Connect, wait for the CONNACK, and return the session.
 
         Args:
             deadline: moment of the event loop's clock at which to give up.
@@ -142,9 +141,12 @@ class Session:
         options = self.options
         is_tls = options.tls is not None
         self._client = client = _Client(options, self)
+        is_connected = False
         try:
             async with asyncio.timeout_at(deadline) as limit:
                 await client.open()
+            is_connected = True
+            return self
         except TimeoutError as exc:
             if not limit.expired():
                 raise failures.connect_failed(exc, endpoint=options.endpoint, is_tls=is_tls) from exc
@@ -162,8 +164,31 @@ class Session:
         except (OSError, UnicodeError) as exc:
             raise failures.connect_failed(exc, endpoint=options.endpoint, is_tls=is_tls) from exc
         finally:
-            if not client.is_open:
+            # cancelled in the very turn of the CONNACK, too
+            if not is_connected:
                 client.abort()
+
+    async def publish(self, topic: str, payload: bytes, *, qos: int, retain: bool) -> None:
+        """Publish one message, and return when it is out, at QoS 1 when it is acknowledged.
+
+        Args:
+            topic: a topic name.
+            payload: any bytes.
+            qos: 0, 1 or 2.
+            retain: whether the broker keeps it for later subscribers.
+
+        Raises:
+            BrokerError: the connection ended.
+        """
+        client = self.client
+        if client is None:
+            raise self._ended or StateError("the session is not connected")
+        try:
+            await client.publish(topic, payload, qos=qos, retain=retain)
+        except aiomqtt.MqttError as exc:
+            raise self._ended or ConnectionLostError(
+                f"{self.options.endpoint}: publishing failed: {exc}", endpoint=self.options.endpoint
+            ) from exc
 
     async def subscribe(self, filters: Mapping[str, int]) -> dict[str, int]:
         """Subscribe to topic filters and return the QoS that the broker granted to each.
@@ -251,9 +276,11 @@ class Session:
         try:
             topic = message.topic
         except UnicodeDecodeError:
-            return self._pass_over(message, "its topic is not UTF-8")
+            self._pass_over(message, "its topic is not UTF-8")
+            return
         if "+" in topic or "#" in topic or "\0" in topic or not topic:
-            return self._pass_over(message, "its topic is empty or holds a wildcard or NUL (MQTT 3.3.2.1)")
+            self._pass_over(message, "its topic is empty or holds a wildcard or NUL (MQTT 3.3.2.1)")
+            return
         received = Message(
             topic=topic,
             payload=bytes(message.payload),
@@ -267,7 +294,6 @@ class Session:
         self._pending.append(received)
         self._pending_bytes += len(received.payload) + len(topic)
         self._news.set()
-        return None
 
     @property
     def held(self) -> int:

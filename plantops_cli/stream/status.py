@@ -72,7 +72,7 @@ class Connecting:
 
 @dataclass(frozen=True, slots=True)
 class FellBack:
-    """The broker refused MQTT 5; MQTT 3.1.1 is tried."""
+    """The broker refused MQTT 5, or hung up on it; MQTT 3.1.1 is tried."""
 
     endpoint: str
     reason: str
@@ -117,8 +117,8 @@ def describe(status: Status) -> str:
     match status:
         case Connecting(endpoint):
             return f"connecting to {endpoint}"
-        case FellBack(endpoint, reason):
-            return f"{endpoint} does not take MQTT 5 ({reason}): trying MQTT 3.1.1"
+        case FellBack(_, reason):
+            return f"{reason}; trying MQTT 3.1.1"
         case Connected(endpoint, mqtt_version, granted):
             filters = ", ".join(f"{name} at QoS {qos}" for name, qos in granted.items())
             return f"connected to {endpoint} with MQTT {mqtt_version}: {filters or 'nothing subscribed yet'}"

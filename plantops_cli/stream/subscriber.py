@@ -105,6 +105,7 @@ class MQTTSubscriber:
         self._session: Session | None = None
         self._owner: asyncio.Task[None] | None = None
         self._late: set[asyncio.Task[None]] = set()
+        self._is_connecting = False
         self._is_listening = False
         self._is_disconnecting = False
         self._is_warned = False
@@ -254,14 +255,17 @@ class MQTTSubscriber:
             ConfigError: a TLS file is missing or unusable.
             StateError: it is connected or started already, or ``disconnect`` was called meanwhile.
         """
-        if self._session or self._is_running:
+        if self._session or self._is_running or self._is_connecting:
             raise StateError("the subscriber is connected already", hint="disconnect() first")
         self._stop.clear()
+        self._is_connecting = True
         try:
             session = await unless(self._stop, self._open())
         except asyncio.CancelledError:
             await self._drop_session()
             raise
+        finally:
+            self._is_connecting = False
         if session is None:
             raise StateError("disconnected while connecting")
 
@@ -340,8 +344,9 @@ class MQTTSubscriber:
                     await self._lost(exc)
                 if self._stop.is_set():
                     return
-        except BrokerError:
+        except Exception:
             self._state = State.FAILED
+            await self._drop_session()
             raise
         finally:
             self._is_listening = False
@@ -381,6 +386,9 @@ class MQTTSubscriber:
         except PlantopsError as exc:
             logger.error("stopped listening: %s", exc)
             raise
+        except Exception:
+            logger.exception("stopped listening")
+            raise
 
     async def _dispatch(self, message: Message) -> None:
         for handler in self._route(message.topic):
@@ -388,7 +396,10 @@ class MQTTSubscriber:
                 result = handler(message)
                 if inspect.isawaitable(result):
                     await result
-            except Exception:
+            except (Exception, asyncio.CancelledError):
+                # raised by what the handler awaited, or meant for this very task
+                if _is_being_cancelled():
+                    raise
                 self._handler_errors += 1
                 name = getattr(handler, "__qualname__", type(handler).__qualname__)
                 logger.exception("handler %s failed on a message of %a", name, message.topic)
@@ -424,7 +435,7 @@ class MQTTSubscriber:
                 await self._pause(error)
             is_first = False
             try:
-                session = await unless(self._stop, self._open())
+                await unless(self._stop, self._open())
             except BrokerError as exc:
                 if not exc.retryable:
                     raise
@@ -432,14 +443,12 @@ class MQTTSubscriber:
                 # whoever took our client id over would not keep us from connecting
                 self._kicks = 0
                 continue
-            if session:
-                self._close_outage()
             return
 
     async def _pause(self, error: BrokerError | None) -> None:
         delay = self._backoff.next_delay()
         self._state = State.WAITING
-        self._on_status(Retrying(delay, error))
+        self._tell(Retrying(delay, error))
         await unless(self._stop, asyncio.sleep(delay))
 
     async def _open(self) -> Session:
@@ -447,7 +456,7 @@ class MQTTSubscriber:
         self._state = State.CONNECTING
         self._warn_once()
         try:
-            session = await open_session(replace(self._options, mqtt_version=self._version), self._on_status)
+            session = await open_session(replace(self._options, mqtt_version=self._version), self._tell)
             try:
                 granted = await session.subscribe(dict(self._filters))
             except BaseException:
@@ -464,8 +473,16 @@ class MQTTSubscriber:
         self._connection_count += 1
         self._connected_since = now()
         self._connected_at = asyncio.get_running_loop().time()
-        self._on_status(Connected(session.options.endpoint, self._version, granted))
+        self._tell(Connected(session.options.endpoint, self._version, granted))
+        self._close_outage()
         return session
+
+    def _tell(self, status: Status) -> None:
+        """Report a step; whoever is told must not be able to end the stream."""
+        try:
+            self._on_status(status)
+        except Exception:
+            logger.exception("on_status failed on %s", type(status).__name__)
 
     def _warn_once(self) -> None:
         if not self._is_warned:
@@ -503,14 +520,14 @@ class MQTTSubscriber:
             raise error
         if self._has_own_client_id and self._kicks >= _KICKS_OF_A_TAKEOVER:
             raise failures.taken_over(error.endpoint) from error
-        self._on_status(Lost(error))
+        self._tell(Lost(error))
 
     def _close_outage(self) -> None:
         if self._outage_began_at is None:
             return
         ended_at = now()
         self._outages[-1] = replace(self._outages[-1], ended_at=ended_at)
-        self._on_status(Resumed((ended_at - self._outage_began_at).total_seconds()))
+        self._tell(Resumed((ended_at - self._outage_began_at).total_seconds()))
         self._outage_began_at = None
 
     async def _drop_session(self) -> None:
@@ -521,6 +538,11 @@ class MQTTSubscriber:
             self._invalid += session.invalid
         for task in self._late:
             task.cancel()
+
+
+def _is_being_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _retrieve(owner: asyncio.Task[None]) -> None:

@@ -103,3 +103,43 @@ def test_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     assert run("-C", "1").returncode == 0
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/dev/full is Linux's")
+@pytest.mark.parametrize("broker", BROKERS)
+def test_a_full_disk_is_one_clear_line(broker: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [*DEMO, *broker]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=30, check=False)
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last == "plantops: error: cannot write to standard output: No space left on device"
+
+
+@pytest.mark.parametrize("seconds", [0.15, 0.2, 0.25, 0.3, 0.4])
+def test_sigterm_while_it_starts_leaves_nothing_behind(
+    seconds: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    process = subprocess.Popen(DEMO, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    time.sleep(seconds)
+    process.send_signal(signal.SIGTERM)
+    _, stderr = process.communicate(timeout=10)
+    # before the first line of the program has run, the signal has its usual effect
+    assert process.returncode in (0, -signal.SIGTERM), stderr
+    assert "Traceback" not in stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_broker_that_dies_ends_it_with_3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    process = subprocess.Popen(DEMO, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    process.stdout.readline()
+    (folder,) = tmp_path.iterdir()
+    children = subprocess.run(["pgrep", "-f", str(folder)], capture_output=True, text=True, check=True).stdout
+    os.kill(int(children.split()[0]), signal.SIGKILL)
+    _, stderr = process.communicate(timeout=20)
+    assert process.returncode == 3, stderr
+    assert "Traceback" not in stderr
+    assert list(tmp_path.iterdir()) == []

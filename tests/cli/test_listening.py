@@ -5,8 +5,9 @@ from datetime import UTC, datetime
 import pytest
 
 from plantops_cli.cli.exits import Exit
-from plantops_cli.cli.listening import Limits, Stop, announce, exit_for, renderer
+from plantops_cli.cli.listening import Limits, announce, renderer
 from plantops_cli.cli.options import OutputChoice
+from plantops_cli.cli.stopping import Stop, exit_for
 from plantops_cli.errors import ConfigError
 from plantops_cli.messages import Message
 from plantops_cli.sinks import jsonl

@@ -150,3 +150,18 @@ def test_a_closed_pipe_ends_it_quietly() -> None:
 
 def test_without_a_topic_it_is_a_usage_error() -> None:
     assert run().returncode == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/dev/full is Linux's")
+def test_a_full_disk_is_one_clear_line() -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run([*COMMAND, GOOD], stdout=full, stderr=subprocess.PIPE, timeout=60, check=False)
+    assert done.returncode == 1
+    assert done.stderr == b"plantops: error: cannot write to standard output: No space left on device\n"
+
+
+def test_a_closed_stdin_is_one_clear_line() -> None:
+    command = subprocess.list2cmdline([*COMMAND, "-"])
+    done = subprocess.run(["/bin/sh", "-c", f"{command} <&-"], capture_output=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert done.stderr == b"plantops: error: standard input is closed (give the topics as arguments)\n"

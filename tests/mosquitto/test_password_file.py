@@ -111,14 +111,15 @@ def leftovers(path: Path) -> list[str]:
 
 
 def test_a_missing_file_is_made_for_its_owner_alone(path: Path) -> None:
-    assert provision(path) == Provisioned(Action.CREATED, path, USER, password_matches=True)
+    assert provision(path) == Provisioned(Action.CREATED, path, USER, password_matches=True, is_new_file=True)
     assert path.stat().st_mode & 0o777 == 0o600
     assert logs_in(path, USER, PASSWORD)
 
 
 def test_a_new_user_is_added_and_the_rest_is_kept(path: Path) -> None:
     path.write_bytes(ALICE)
-    assert provision(path).action is Action.CREATED
+    outcome = provision(path)
+    assert (outcome.action, outcome.is_new_file) == (Action.CREATED, False)
     assert path.read_bytes().startswith(ALICE)
     assert logs_in(path, USER, PASSWORD)
 
@@ -132,14 +133,16 @@ def test_a_user_with_another_password_is_updated(path: Path) -> None:
 def test_the_same_password_writes_nothing_at_all(path: Path) -> None:
     provision(path)
     before = identity(path)
-    assert provision(path) == Provisioned(Action.UNCHANGED, path, USER, password_matches=True)
+    assert provision(path) == Provisioned(Action.UNCHANGED, path, USER, password_matches=True, is_new_file=False)
     assert identity(path) == before
 
 
 def test_an_existing_user_is_left_alone_when_asked_to_and_the_drift_is_told(path: Path) -> None:
     provision(path, b"old")
     before = identity(path)
-    assert provision(path, overwrite=False) == Provisioned(Action.UNCHANGED, path, USER, password_matches=False)
+    assert provision(path, overwrite=False) == Provisioned(
+        Action.UNCHANGED, path, USER, password_matches=False, is_new_file=False
+    )
     assert provision(path, b"old", overwrite=False).password_matches
     assert identity(path) == before
 

@@ -158,6 +158,10 @@ def test_beyond_64_kib_the_beginning_is_shown_with_the_size() -> None:
     assert len(line) < MAX_SHOWN_BYTES + 100
 
 
+def test_beyond_64_kib_too_an_invalid_payload_is_marked() -> None:
+    assert "invalid (not JSON" in body(b"x" * 70_000)
+
+
 def test_a_character_on_the_64_kib_edge_does_not_make_text_binary() -> None:
     (line,) = plain(message(b"a" + "ü".encode() * MAX_SHOWN_BYTES))
     assert line.endswith("ü… 131.1 kB")

@@ -23,7 +23,7 @@ DOWN = BrokerUnreachableError("h:1883: nothing listens there", endpoint="h:1883"
     ("status", "line"),
     [
         (Connecting("h:1883"), "connecting to h:1883"),
-        (FellBack("h:1883", "0x84"), "h:1883 does not take MQTT 5 (0x84): trying MQTT 3.1.1"),
+        (FellBack("h:1883", "h:1883: refused"), "h:1883: refused; trying MQTT 3.1.1"),
         (
             Connected("h:1883", "5", {"a/+": 1, "b": 0}),
             "connected to h:1883 with MQTT 5: a/+ at QoS 1, b at QoS 0",

@@ -672,3 +672,62 @@ async def test_the_client_publishes_while_connected(mosquitto: Mosquitto) -> Non
         (message,) = await take(subscriber, 1)
     assert (message.topic, message.payload, message.qos) == ("echo/me", b"7", 1)
     assert subscriber.health.outages == ()
+
+
+# What others do must not end the stream unseen
+
+
+async def test_a_handler_that_meets_a_cancelled_future_is_counted_and_stops_nobody(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    heard = Recorder()
+
+    async def wait_for_what_was_cancelled(_: Message) -> None:
+        future = asyncio.get_running_loop().create_future()
+        future.cancel()
+        await future
+
+    broker = ScriptedBroker(after_suback=one_of_each_kind("a"))
+    async with serving(broker), subscribing(broker) as subscriber:
+        subscriber.register_handler("devices/+/+", wait_for_what_was_cancelled)
+        subscriber.register_handler("devices/+/+", heard)
+        await subscriber.start()
+        await eventually(lambda: len(heard.topics) == 2)
+        assert subscriber.health.handler_errors == 2
+    assert "wait_for_what_was_cancelled" in caplog.text
+
+
+async def test_on_status_that_raises_is_logged_and_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    def fail(_: Status) -> None:
+        raise RuntimeError("the screen is gone")
+
+    heard = Recorder()
+    broker = ScriptedBroker(after_suback=one_of_each_kind("a"))
+    async with serving(broker), subscribing(broker, on_status=fail) as subscriber:
+        subscriber.register_handler("devices/+/+", heard)
+        await subscriber.start()
+        await eventually(lambda: len(heard.topics) == 2)
+    assert "on_status failed on Connected" in caplog.text
+
+
+async def test_a_second_connect_while_the_first_is_under_way_is_refused() -> None:
+    broker = ScriptedBroker()
+    async with serving(broker), subscribing(broker) as subscriber:
+        first = asyncio.create_task(subscriber.connect())
+        await asyncio.sleep(0)
+        with pytest.raises(StateError):
+            await subscriber.connect()
+        await first
+        assert broker.connection_count == 1
+
+
+async def test_an_outage_ends_with_the_next_connection_whoever_makes_it() -> None:
+    broker = ScriptedBroker()
+    async with serving(broker), subscribing(broker) as subscriber:
+        await subscriber.connect()
+        await subscriber.start()
+        broker.hang_up()
+        await eventually(lambda: subscriber.health.outage_count)
+        await subscriber.disconnect()
+        await subscriber.connect()
+        assert all(outage.ended_at for outage in subscriber.health.outages)
