@@ -10,7 +10,7 @@ from plantops_cli.cli import options as o
 def listen(
     filters: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[FILTER]...", help="Topic filters. (devices/+/telemetry and devices/+/heartbeat)"),
+        typer.Argument(metavar="FILTER", help="Topic filters. (devices/+/telemetry and devices/+/heartbeat)"),
     ] = None,
     *,
     url: o.Url = None,

@@ -160,3 +160,10 @@ def test_a_missing_folder_is_a_password_file_error(path: Path, secret_file: Path
 def test_a_password_is_no_argument(path: Path) -> None:
     assert plantops("--file", path, "plantops_backend", PASSWORD).returncode == CONFIG_ERROR
     assert not path.exists()
+
+
+def test_a_new_file_comes_with_the_advice_to_let_the_broker_read_it(path: Path, secret_file: Path) -> None:
+    first = plantops("alice", "--file", path, "--secret-file", secret_file)
+    second = plantops("bob", "--file", path, "--secret-file", secret_file)
+    assert "chown mosquitto" in first.stderr
+    assert "chown" not in second.stderr
