@@ -53,9 +53,10 @@ def _password(settings: "Settings", secret_file: str | None, *, ask: bool) -> by
 def _report(outcome: "Provisioned") -> None:
     from plantops_cli.mosquitto.password_file import Action
 
-    typer.echo(f"{_shown(outcome.username)}: {outcome.action} in {_shown(str(outcome.path))}")
+    path = _shown(str(outcome.path))
+    typer.echo(f"{_shown(outcome.username)}: {outcome.action} in {path}")
     if outcome.is_new_file:
-        typer.echo("it is a new file: let the broker read it, for example: chown mosquitto FILE", err=True)
+        typer.echo(f"it is a new file: let the broker read it, for example: chown mosquitto {path}", err=True)
     if outcome.action is not Action.UNCHANGED:
         typer.echo("reload the broker for it to take effect, for example: systemctl reload mosquitto", err=True)
 
