@@ -134,10 +134,10 @@ def upsert_entry(content: bytes, username: str, entry: str) -> bytes:
     """
     name = _encode(username)
     lines = _lines(content)
-    newline = b"\r\n" if lines and lines[0].endswith(b"\r\n") else b"\n"
+    newline = b"\r\n" if lines and lines[0].removesuffix(b"\n").endswith(b"\r") else b"\n"
     own = [position for position, line in enumerate(lines) if _split(line)[0] == name]
     if lines and not lines[-1].endswith(b"\n"):
-        lines[-1] += newline
+        lines[-1] += b"\n" if lines[-1].endswith(b"\r") else newline
     fresh = name + b":" + entry.encode() + newline
     if not own:
         return b"".join([*lines, fresh])

@@ -1,7 +1,7 @@
 """Entries and text of Mosquitto's password file."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from plantops_cli.errors import ConfigError
@@ -157,6 +157,7 @@ def test_after_an_upsert_the_user_has_the_entry(content: bytes, username: str) -
 
 
 @given(files, usernames)
+@example(b"\r", "0")
 def test_an_upsert_repeated_changes_nothing(content: bytes, username: str) -> None:
     once = upsert_entry(content, username, ENTRY)
     assert upsert_entry(once, username, ENTRY) == once
