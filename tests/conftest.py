@@ -1,12 +1,18 @@
 """What every test may ask for."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests.brokers import Mosquitto
 from tests.certificates import Certificates, make_certificates
+
+# the same examples at every run in CI; no deadline, for machines are busy
+hypothesis.settings.register_profile("plantops", deadline=None, derandomize="CI" in os.environ)
+hypothesis.settings.load_profile("plantops")
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Messages to render."""
+"""Messages, each different from the usual one in what a test is about."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime

@@ -6,18 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plantops_cli.messages import Message, decode_payload, now
+from plantops_cli.messages import decode_payload, now
+from tests.samples import message
 
-MESSAGE = Message(
-    topic="devices/abc/telemetry",
-    payload=b'{"a":1}',
-    qos=1,
-    retain=False,
-    dup=False,
-    mid=7,
-    properties={},
-    received_at=datetime(2026, 11, 23, tzinfo=UTC),
-)
+MESSAGE = message(b'{"a":1}')
 
 
 def test_a_device_message_knows_device_and_kind() -> None:

@@ -16,7 +16,7 @@ def demo(
     timeout: o.Timeout = None,
     output: o.Output = None,
     quiet: o.Quiet = False,
-    debug: o.Debug = False,  # noqa: ARG001  # the error boundary looks for it
+    debug: o.Debug = False,
 ) -> None:
     """Show a dozen simulated plants, live, on a broker that lasts as long as the demo.
 

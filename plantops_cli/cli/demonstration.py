@@ -109,7 +109,7 @@ class Demonstration:
             mqtt_version=MQTTVersion(broker.mqtt_version),
         )
         session = await open_session(options, lambda _: None)
-        plants = make_plants(random.Random())  # noqa: S311  # plants need no cryptography
+        plants = make_plants(random.Random())
         fleet = asyncio.create_task(publish_fleet(session, plants), name="plantops-fleet")
         fleet.add_done_callback(lambda _: listening.stop(Stop.SOURCE_GONE))
         try:

@@ -39,7 +39,7 @@ def listen(
     wait_for_broker: o.WaitForBroker = False,
     output: o.Output = None,
     quiet: o.Quiet = False,
-    debug: o.Debug = False,  # noqa: ARG001  # the error boundary looks for it
+    debug: o.Debug = False,
 ) -> None:
     """Subscribe and show each message as it comes, until stopped.
 

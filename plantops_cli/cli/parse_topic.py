@@ -43,7 +43,7 @@ def parse_topic(
         Output | None, typer.Option("-o", "--output", help="Default: text on a terminal, jsonl elsewhere.")
     ] = None,
     field: Annotated[Field | None, typer.Option("--field", help="Print this value alone, one a line.")] = None,
-    debug: o.Debug = False,  # noqa: ARG001  # the error boundary looks for it
+    debug: o.Debug = False,
 ) -> None:
     """Print device id and kind of topics like devices/ID/telemetry and devices/ID/heartbeat.
 

@@ -20,7 +20,7 @@ def provision_user(
     file: o.PasswordFile = None,
     secret_file: o.SecretFile = None,
     ask_password: o.AskPassword = False,
-    debug: o.Debug = False,  # noqa: ARG001  # the error boundary looks for it
+    debug: o.Debug = False,
 ) -> None:
     """Create or update a login in Mosquitto's password file.
 

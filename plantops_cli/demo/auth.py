@@ -4,17 +4,16 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-# amqtt ships no type information
-from amqtt.contexts import BaseContext  # type: ignore[import-untyped]
-from amqtt.plugins.base import BaseAuthPlugin  # type: ignore[import-untyped]
-from amqtt.session import Session  # type: ignore[import-untyped]
+from amqtt.contexts import BaseContext
+from amqtt.plugins.base import BaseAuthPlugin
+from amqtt.session import Session
 
 from plantops_cli.mosquitto.passwords import find_entry, verify_password
 
 _log = logging.getLogger("plantops.demo")
 
 
-class PasswordFileAuth(BaseAuthPlugin):  # type: ignore[misc]  # untyped base
+class PasswordFileAuth(BaseAuthPlugin):
     """Accept who is in the password file with that password, and nobody else.
 
     The file is read at each login, as it is then; one that cannot be read refuses everybody.

@@ -13,9 +13,8 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-# amqtt ships no type information
-from amqtt.adapters import StreamReaderAdapter, StreamWriterAdapter  # type: ignore[import-untyped]
-from amqtt.broker import Broker  # type: ignore[import-untyped]
+from amqtt.adapters import StreamReaderAdapter, StreamWriterAdapter
+from amqtt.broker import Broker
 
 from plantops_cli.demo.auth import PasswordFileAuth
 
@@ -132,7 +131,7 @@ class _Connect(NamedTuple):
     body: bytes
 
 
-class _ReplayedReader(StreamReaderAdapter):  # type: ignore[misc]  # untyped base
+class _ReplayedReader(StreamReaderAdapter):
     """A stream of which the first packet has been read already."""
 
     def __init__(self, connect: _Connect, reader: asyncio.StreamReader) -> None:

@@ -192,7 +192,7 @@ def make_plants(rng: random.Random) -> tuple[Plant, ...]:
     Args:
         rng: the seeded generator that everything is drawn from.
     """
-    return tuple(_make_plant(device_id, random.Random(rng.getrandbits(64))) for device_id in DEVICE_IDS)  # noqa: S311  # no secret
+    return tuple(_make_plant(device_id, random.Random(rng.getrandbits(64))) for device_id in DEVICE_IDS)
 
 
 def due(plants: Sequence[Plant], now_seconds: float) -> list[Publication]:

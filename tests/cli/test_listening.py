@@ -1,7 +1,5 @@
 """Limits, exit codes and the choice of lines of a stream."""
 
-from datetime import UTC, datetime
-
 import pytest
 
 from plantops_cli.cli.exits import Exit
@@ -9,20 +7,11 @@ from plantops_cli.cli.listening import Limits, announce, renderer
 from plantops_cli.cli.options import OutputChoice
 from plantops_cli.cli.stopping import Stop, exit_for
 from plantops_cli.errors import ConfigError
-from plantops_cli.messages import Message
 from plantops_cli.sinks import jsonl
 from plantops_cli.stream.status import Connecting
+from tests.samples import message
 
-MESSAGE = Message(
-    topic="devices/a/telemetry",
-    payload=b'{"note":"\x7f"}',
-    qos=1,
-    retain=False,
-    dup=False,
-    mid=1,
-    properties={},
-    received_at=datetime(2026, 11, 23, tzinfo=UTC),
-)
+MESSAGE = message(b'{"note":"\x7f"}', topic="devices/a/telemetry")
 
 
 @pytest.mark.parametrize(

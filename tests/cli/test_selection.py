@@ -1,25 +1,15 @@
 """What is subscribed to, and what is left out of what comes."""
 
-from datetime import UTC, datetime
-
 import pytest
 
 from plantops_cli.cli.selection import Selection
 from plantops_cli.errors import ConfigError, PlantopsError, TopicError
 from plantops_cli.messages import Message
+from tests import samples
 
 
 def message(topic: str, *, retain: bool = False) -> Message:
-    return Message(
-        topic=topic,
-        payload=b"1",
-        qos=1,
-        retain=retain,
-        dup=False,
-        mid=1,
-        properties={},
-        received_at=datetime(2026, 11, 23, tzinfo=UTC),
-    )
+    return samples.message(topic=topic, retain=retain)
 
 
 @pytest.mark.parametrize(

@@ -7,18 +7,10 @@ from datetime import UTC, datetime, timedelta
 from plantops_cli.cli.summary import Summary
 from plantops_cli.messages import Message
 from plantops_cli.stream.status import Health, Outage, State
+from tests.samples import message
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
-MESSAGE = Message(
-    topic="devices/a/telemetry",
-    payload=b"1",
-    qos=1,
-    retain=False,
-    dup=False,
-    mid=1,
-    properties={},
-    received_at=NOON,
-)
+MESSAGE = message(b"1", topic="devices/a/telemetry")
 HEALTH = Health(
     state=State.DISCONNECTED,
     connected_since=None,

@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plantops_cli.sinks.jsonl import encode
-
-from .samples import RECEIVED_AT, message
+from tests.samples import RECEIVED_AT, message
 
 HEAD = (
     '{"tst":"2026-11-23T20:15:02.123456+00:00","topic":"devices/abc/telemetry",'

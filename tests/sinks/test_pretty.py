@@ -14,8 +14,7 @@ from rich.console import Console
 from plantops_cli.messages import Message
 from plantops_cli.sinks.pretty import MAX_SHOWN_BYTES, PALETTE, Pretty
 from plantops_cli.sinks.terminal import escape
-
-from .samples import message
+from tests.samples import message
 
 
 def pretty(*, width: int | None = None, is_terminal: bool = False) -> Pretty:
