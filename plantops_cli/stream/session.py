@@ -383,7 +383,6 @@ class _Client(aiomqtt.Client):
             identifier=options.client_id,
             protocol=_PROTOCOLS[options.mqtt_version],
             keepalive=options.keepalive_seconds,
-            timeout=SUBACK_SECONDS,
             clean_session=None if options.mqtt_version is MQTTVersion.V5 else True,
             tls_context=options.tls.context() if options.tls else None,
             tls_insecure=options.tls.insecure if options.tls else None,
