@@ -270,6 +270,7 @@ class Session:
             logger.debug("no clean end of the connection: %s", exc)
         finally:
             client.abort()
+            await asyncio.sleep(0)  # for the tasks that were cancelled to be gone
 
     def take_message(self, message: paho.MQTTMessage, received_at: datetime) -> None:
         """Queue one message of the reader; one without a valid topic name is counted and acknowledged."""
@@ -417,6 +418,8 @@ class _Client(aiomqtt.Client):
         """Close the socket and stop everything that belongs to it, without a word to the broker."""
         self._is_aborted = True
         self._client._sock_close()
+        if self._misc_task:
+            self._misc_task.cancel()
         for future in (self._connected, self._disconnected):
             # retrieved, or asyncio would report an exception that nobody waits for
             if future.done() and not future.cancelled():
