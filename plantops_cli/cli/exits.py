@@ -137,7 +137,7 @@ def _trace(is_debug: bool) -> None:
 def _check_streams() -> None:
     """Make up for a closed stderr, and refuse a closed stdout; Python shows each as None."""
     if sys.stderr is None:
-        # print() would take None for stdout; open as long as the program runs
-        sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115
+        # print() would take None for stdout
+        sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115  # open as long as the program runs
     if sys.stdout is None:
         raise OutputError("standard output is closed", hint="send it to a file, or to /dev/null")

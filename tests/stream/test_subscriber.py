@@ -468,7 +468,7 @@ async def test_a_subscriber_may_be_used_again_after_disconnect() -> None:
         for count in (1, 2):
             await subscriber.connect()
             await subscriber.start()
-            await eventually(lambda count=count: len(handler.topics) == count)  # type: ignore[misc]
+            await eventually(lambda count=count: len(handler.topics) == count)  # type: ignore[misc]  # bound early
             await subscriber.disconnect()
 
 
