@@ -3,14 +3,14 @@
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import startup, stream
+from benchmarks import provisioning, startup, stream
 from benchmarks.measure import Comparison
 
 
 def main() -> None:
     """Measure and print."""
     table = Table("measure", "plantops", "peer", "peer is", "ratio", "spread of the ratio")
-    for comparison in (*startup.compare(), *stream.compare()):
+    for comparison in (*startup.compare(), *provisioning.compare(), *stream.compare()):
         table.add_row(*_cells(comparison))
     Console().print(table)
 

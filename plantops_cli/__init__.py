@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from plantops_cli.errors import (
         BrokerError,
+        BrokerFileError,
         BrokerUnreachableError,
         ConfigError,
         ConnectionLostError,
         CredentialsRefusedError,
-        PasswordFileError,
         PlantopsError,
+        ProofError,
         ProtocolRefusedError,
         SessionTakenOverError,
         StateError,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "BrokerError": "errors",
+    "BrokerFileError": "errors",
     "BrokerUnreachableError": "errors",
     "ConfigError": "errors",
     "ConnectionLostError": "errors",
@@ -39,8 +41,8 @@ _HOMES = {
     "MQTTSubscriber": "stream.subscriber",
     "Message": "messages",
     "Outage": "stream.status",
-    "PasswordFileError": "errors",
     "PlantopsError": "errors",
+    "ProofError": "errors",
     "ProtocolRefusedError": "errors",
     "SessionTakenOverError": "errors",
     "StateError": "errors",
@@ -54,6 +56,7 @@ _HOMES = {
 
 __all__ = [
     "BrokerError",
+    "BrokerFileError",
     "BrokerUnreachableError",
     "ConfigError",
     "ConnectionLostError",
@@ -63,8 +66,8 @@ __all__ = [
     "MQTTSubscriber",
     "Message",
     "Outage",
-    "PasswordFileError",
     "PlantopsError",
+    "ProofError",
     "ProtocolRefusedError",
     "SessionTakenOverError",
     "StateError",

@@ -92,6 +92,11 @@ class Settings(BaseSettings):
             confirm=confirm,
         )
 
+    @property
+    def is_address_given(self) -> bool:
+        """Whether anybody said where the broker is; otherwise its address is only the default."""
+        return not self.model_fields_set.isdisjoint({"mqtt_host", "mqtt_port"})
+
     def password(self, *, secret_file: str | None = None, ask: bool = False) -> bytes:
         """Return the password of the login, as ``find_password`` does.
 

@@ -1,4 +1,4 @@
-"""Passwords from where they are kept: a file, standard input, the environment or a person.
+"""Passwords from where they are kept, and to it: a file, standard input, the environment or a person.
 
 A password is bytes from here on, for that is what MQTT carries, and it never appears in a message.
 """
@@ -87,6 +87,36 @@ def read_secret_file(source: Path | Literal["-"]) -> bytes:
     return password
 
 
+def write_secret_file(path: Path, password: bytes) -> None:
+    """Keep a password in a new file that its owner alone may read, safe from a power cut.
+
+    Args:
+        path: the file to make; nothing may be there yet, not even a dangling link.
+        password: the password; a line break is added.
+
+    Raises:
+        ConfigError: something is there already, or the file cannot be written; none is then left behind.
+    """
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except FileExistsError as exc:
+        raise ConfigError(
+            f"{str(path)!r} exists already, and a password in it would be lost",
+            hint="name another file, or use the password in it: leave --generate out",
+        ) from exc
+    except OSError as exc:
+        raise _unwritable(path, exc) from exc
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(file.fileno(), 0o600)  # a umask may have taken the owner's own bits
+            file.write(password + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as exc:
+        path.unlink(missing_ok=True)
+        raise _unwritable(path, exc) from exc
+
+
 def prompt_password(*, confirm: bool) -> bytes:
     """Ask for a password on the terminal, without echo.
 
@@ -116,6 +146,10 @@ def _ask(prompt: str) -> bytes:
         raise ConfigError(
             "the terminal sent a password that is not text", hint="give it by --secret-file"
         ) from None
+
+
+def _unwritable(path: Path, exc: OSError) -> ConfigError:
+    return ConfigError(f"cannot write the password to {str(path)!r}: {exc.strerror}", hint="check the path")
 
 
 def _read_stdin() -> bytes:

@@ -5,8 +5,10 @@ PlantopsError                     .hint: one line of advice, or None
 ├── TopicError (ValueError)       a topic name or filter that MQTT 4.7 or the device convention rules out
 ├── StateError (RuntimeError)     a method called at the wrong moment
 ├── OutputError                   standard output refused a write
-├── PasswordFileError             Mosquitto's password file; it was left as it was
-│   └── PasswordFileChangedError  somebody else rewrote it meanwhile
+├── BrokerFileError               password file or ACL file; it was left as it was
+│   ├── BrokerFileBusyError       another run holds its lock
+│   └── BrokerFileChangedError    another program kept rewriting it meanwhile
+├── ProofError                    the broker does not treat the login as it should
 └── BrokerError                   .endpoint: host:port
     ├── BrokerUnreachableError    no connection, or no MQTT answer                     retryable
     ├── ConnectionLostError       the connection ended                                 retryable
@@ -49,12 +51,20 @@ class OutputError(PlantopsError):
     """Standard output refused a write, for example because the disk is full."""
 
 
-class PasswordFileError(PlantopsError):
-    """Mosquitto's password file cannot be read or written; it is untouched."""
+class BrokerFileError(PlantopsError):
+    """A file of Mosquitto's, password file or ACL file, cannot be used or changed; it is untouched."""
 
 
-class PasswordFileChangedError(PasswordFileError):
-    """The password file was rewritten by another program while an update was prepared."""
+class BrokerFileBusyError(BrokerFileError):
+    """Another run held the lock on the file for too long."""
+
+
+class BrokerFileChangedError(BrokerFileError):
+    """The file was rewritten by another program each time an update was prepared."""
+
+
+class ProofError(PlantopsError):
+    """The broker does not treat the login as it should: the right password refused, or a wrong one accepted."""
 
 
 class BrokerError(PlantopsError):

@@ -34,7 +34,7 @@ def mqtt_lifespan(
 
     Raises:
         ConfigError: at startup: the password file is set, but no password.
-        PasswordFileError: at startup: the password file cannot be read or written.
+        BrokerFileError: at startup: the password file cannot be read or written.
         BrokerError: at startup: the broker refused the login or a filter, or ``wait_for_broker`` is False and it
             cannot be reached.
     """

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from plantops_cli.credentials import choose_password, prompt_password, read_secret_file
+from plantops_cli.credentials import choose_password, prompt_password, read_secret_file, write_secret_file
 from plantops_cli.errors import ConfigError
 from tests.terminal import run_on_terminal
 
@@ -186,3 +186,28 @@ def test_a_prompt_without_a_terminal_lists_the_sources(monkeypatch: pytest.Monke
 )
 def test_a_prompt_takes_what_was_typed_twice(answers: list[bytes], outcome: bytes) -> None:
     assert prompted(*answers) == outcome
+
+
+def test_a_secret_is_written_for_its_owner_alone_and_read_back(tmp_path: Path) -> None:
+    old = os.umask(0)
+    try:
+        write_secret_file(tmp_path / "secret", b"tulip \xff")
+    finally:
+        os.umask(old)
+    assert (tmp_path / "secret").stat().st_mode & 0o777 == 0o600
+    assert read_secret_file(tmp_path / "secret") == b"tulip \xff"
+
+
+@pytest.mark.parametrize("target", ["there", "nowhere"])
+def test_a_secret_is_never_written_over_anything_nor_through_a_link(tmp_path: Path, target: str) -> None:
+    (tmp_path / "there").write_bytes(b"kept")
+    (tmp_path / "link").symlink_to(target)
+    with pytest.raises(ConfigError, match="exists already"):
+        write_secret_file(tmp_path / "link", b"tulip")
+    assert (tmp_path / "there").read_bytes() == b"kept"
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_secret_that_has_no_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="No such file"):
+        write_secret_file(tmp_path / "none" / "secret", b"tulip")

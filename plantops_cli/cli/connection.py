@@ -6,8 +6,10 @@ from pathlib import Path
 
 from plantops_cli.config import Settings, load_settings, parse_url
 from plantops_cli.errors import ConfigError
+from plantops_cli.stream.options import ConnectOptions
 from plantops_cli.stream.status import Status
 from plantops_cli.stream.subscriber import MQTTSubscriber
+from plantops_cli.stream.tls import TLSOptions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,8 +44,7 @@ def subscriber(flags: ConnectionFlags, *, qos: int, on_status: Callable[[Status]
     Raises:
         ConfigError: flags or settings are malformed, contradict each other, or leave the password out.
     """
-    settings = _resolve(flags)
-    _check_tls(flags, settings)
+    settings = resolve(flags)
     return MQTTSubscriber.from_settings(
         settings,
         login=_login(flags, settings),
@@ -55,8 +56,17 @@ def subscriber(flags: ConnectionFlags, *, qos: int, on_status: Callable[[Status]
     )
 
 
-def _resolve(flags: ConnectionFlags) -> Settings:
-    given: dict[str, object] = {
+def resolve(flags: ConnectionFlags, **others: object) -> Settings:
+    """Resolve the settings under the connection flags.
+
+    Args:
+        flags: the connection flags.
+        others: values of other flags, by field; None means that the flag was not given.
+
+    Raises:
+        ConfigError: flags or settings are malformed or contradict each other.
+    """
+    given: dict[str, object] = others | {
         "mqtt_host": flags.host,
         "mqtt_port": flags.port,
         "mqtt_backend_username": flags.username,
@@ -76,7 +86,23 @@ def _resolve(flags: ConnectionFlags) -> Settings:
         given |= located
     if flags.insecure and given["mqtt_tls"] is None:
         given["mqtt_tls"] = True
-    return load_settings(**given)
+    settings = load_settings(**given)
+    _check_tls(flags, settings)
+    return settings
+
+
+def address(flags: ConnectionFlags, settings: Settings) -> ConnectOptions:
+    """Say where the broker is and how to speak to it, with no login.
+
+    Args:
+        flags: the connection flags.
+        settings: what ``resolve`` made of them.
+
+    Raises:
+        ConfigError: a TLS file is missing or unusable.
+    """
+    tls = TLSOptions.from_settings(settings, insecure=flags.insecure)
+    return ConnectOptions(host=settings.mqtt_host, port=settings.port, tls=tls)
 
 
 def _check_tls(flags: ConnectionFlags, settings: Settings) -> None:

@@ -8,11 +8,12 @@ from enum import IntEnum
 
 from plantops_cli.errors import (
     BrokerError,
+    BrokerFileError,
     ConfigError,
     CredentialsRefusedError,
     OutputError,
-    PasswordFileError,
     PlantopsError,
+    ProofError,
     SubscriptionRefusedError,
     TopicError,
 )
@@ -29,7 +30,7 @@ class Exit(IntEnum):
     UNREACHABLE = 3
     CREDENTIALS = 5
     SUBSCRIPTION = 6
-    PASSWORD_FILE = 7
+    BROKER_FILE = 7
     TOPIC = 8
     TIMEOUT = 27
     INTERRUPTED = 130
@@ -41,9 +42,9 @@ MEANINGS = {
     Exit.UNEXPECTED: "standard output refused a write, or unexpected error (traceback only with `--debug`)",
     Exit.USAGE: "usage or configuration",
     Exit.UNREACHABLE: "broker unreachable, or the connection was lost for good",
-    Exit.CREDENTIALS: "the broker refused the credentials",
+    Exit.CREDENTIALS: "the broker refused the credentials, or `provision-user` found that it does not honour them",
     Exit.SUBSCRIPTION: "the broker refused a subscription",
-    Exit.PASSWORD_FILE: "password file problem; the file is untouched",
+    Exit.BROKER_FILE: "password file or ACL file problem; the file is untouched",
     Exit.TOPIC: "invalid topic given to `parse-topic`",
     Exit.TIMEOUT: "`-W` ran out before `-C` was met, or with no message at all",
     Exit.INTERRUPTED: "Ctrl-C before `-C` was met, or before there was anything to stop",
@@ -54,7 +55,8 @@ MEANINGS = {
 _CODES: tuple[tuple[type[PlantopsError], Exit], ...] = (
     (ConfigError, Exit.USAGE),
     (TopicError, Exit.USAGE),
-    (PasswordFileError, Exit.PASSWORD_FILE),
+    (BrokerFileError, Exit.BROKER_FILE),
+    (ProofError, Exit.CREDENTIALS),
     (CredentialsRefusedError, Exit.CREDENTIALS),
     (SubscriptionRefusedError, Exit.SUBSCRIPTION),
     (BrokerError, Exit.UNREACHABLE),

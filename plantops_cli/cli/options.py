@@ -15,6 +15,10 @@ from plantops_cli.topics import Kind
 _CONNECTION = "Connection"
 _STREAM = "Stream"
 _OUTPUT = "Output"
+_MODE = "What to do"
+_LOGIN = "Password"
+_FILES = "Files"
+_BROKER = "Broker"
 
 
 class MQTTVersionChoice(StrEnum):
@@ -30,6 +34,13 @@ class OutputChoice(StrEnum):
 
     PRETTY = "pretty"
     JSONL = "jsonl"
+
+
+class DocumentChoice(StrEnum):
+    """The values of ``-o`` where one result is shown."""
+
+    TEXT = "text"
+    JSON = "json"
 
 
 Url = Annotated[
@@ -71,7 +82,7 @@ SecretFile = Annotated[
     typer.Option(
         "--secret-file",
         metavar="FILE",
-        help="Read the password from FILE; - is standard input. (MQTT_BACKEND_PASSWORD)",
+        help="File that holds the password; - is standard input. (MQTT_BACKEND_PASSWORD)",
         rich_help_panel=_CONNECTION,
     ),
 ]
@@ -123,8 +134,93 @@ Insecure = Annotated[
     typer.Option("--insecure", help="Do not check the broker's certificate.", rich_help_panel=_CONNECTION),
 ]
 
+IfMissing = Annotated[
+    bool,
+    typer.Option("--if-missing", help="Create only: leave a user alone who is there.", rich_help_panel=_MODE),
+]
+FailOnDrift = Annotated[
+    bool,
+    typer.Option(
+        "--fail-on-drift",
+        help="With --if-missing: exit code 5 when the user is there with another password.",
+        rich_help_panel=_MODE,
+    ),
+]
+Remove = Annotated[bool, typer.Option("--remove", help="Remove the user.", rich_help_panel=_MODE)]
+ListUsers = Annotated[
+    bool, typer.Option("--list", help="Show the users and the kinds of their hashes.", rich_help_panel=_MODE)
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.", rich_help_panel=_MODE)
+]
+Generate = Annotated[
+    bool,
+    typer.Option(
+        "--generate",
+        help="Make a password of 256 bits and write it to --secret-file, which must not exist.",
+        rich_help_panel=_LOGIN,
+    ),
+]
+Show = Annotated[
+    bool, typer.Option("--show", help="With --generate: show the password too.", rich_help_panel=_LOGIN)
+]
+AllowControl = Annotated[
+    bool,
+    typer.Option("--allow-control", help="Allow control characters in the password.", rich_help_panel=_LOGIN),
+]
+Iterations = Annotated[
+    int | None,
+    typer.Option(
+        "--iterations",
+        metavar="N",
+        help="Rounds of PBKDF2, 1000 to 1000000; the broker repeats them at each login. (10000)",
+        rich_help_panel=_LOGIN,
+    ),
+]
 PasswordFile = Annotated[
-    Path | None, typer.Option("--file", help="Mosquitto's password file. (MQTT_PASSWORD_FILE)")
+    Path | None,
+    typer.Option("--file", help="Mosquitto's password file. (MQTT_PASSWORD_FILE)", rich_help_panel=_FILES),
+]
+ACLFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--acl-file", help="Give the right to read the devices in this ACL file.", rich_help_panel=_FILES
+    ),
+]
+Owner = Annotated[
+    str | None,
+    typer.Option(
+        "--owner",
+        metavar="USER[:GROUP]",
+        help="Owner of a file that root makes. (mosquitto)",
+        rich_help_panel=_FILES,
+    ),
+]
+LockTimeout = Annotated[
+    float,
+    typer.Option(
+        "--lock-timeout", metavar="SECONDS", help="How long to wait for another run.", rich_help_panel=_FILES
+    ),
+]
+Verify = Annotated[
+    bool | None,
+    typer.Option(
+        "--verify/--no-verify",
+        help="Prove the login on the broker. (when its address is known)",
+        show_default=False,
+        rich_help_panel=_BROKER,
+    ),
+]
+Canary = Annotated[
+    bool,
+    typer.Option(
+        "--canary",
+        help="Try the new files on a private broker of this machine's mosquitto first.",
+        rich_help_panel=_BROKER,
+    ),
+]
+Document = Annotated[
+    DocumentChoice, typer.Option("-o", "--output", help="How to show the result.", rich_help_panel=_OUTPUT)
 ]
 
 Qos = Annotated[

@@ -1,14 +1,10 @@
-"""``plantops provision-user``: make the backend's login in Mosquitto's password file."""
+"""``plantops provision-user``: make the backend's login, and prove it."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from plantops_cli.cli import options as o
-
-if TYPE_CHECKING:
-    from plantops_cli.config import Settings
-    from plantops_cli.mosquitto.password_file import Provisioned
 
 
 def provision_user(
@@ -16,50 +12,76 @@ def provision_user(
         str | None,
         typer.Argument(help="User to create or update. (MQTT_BACKEND_USERNAME, else plantops_backend)"),
     ] = None,
+    surplus: Annotated[list[str] | None, typer.Argument(hidden=True, metavar="")] = None,
     *,
-    file: o.PasswordFile = None,
+    if_missing: o.IfMissing = False,
+    fail_on_drift: o.FailOnDrift = False,
+    remove: o.Remove = False,
+    list_users: o.ListUsers = False,
+    dry_run: o.DryRun = False,
     secret_file: o.SecretFile = None,
     ask_password: o.AskPassword = False,
+    generate: o.Generate = False,
+    show: o.Show = False,
+    allow_control: o.AllowControl = False,
+    iterations: o.Iterations = None,
+    file: o.PasswordFile = None,
+    acl_file: o.ACLFile = None,
+    owner: o.Owner = None,
+    lock_timeout: o.LockTimeout = 10.0,
+    verify: o.Verify = None,
+    canary: o.Canary = False,
+    url: o.Url = None,
+    host: o.Host = None,
+    port: o.Port = None,
+    tls: o.Tls = None,
+    cafile: o.Cafile = None,
+    cert: o.Cert = None,
+    key: o.Key = None,
+    insecure: o.Insecure = False,
+    output: o.Document = o.DocumentChoice.TEXT,
     debug: o.Debug = False,
 ) -> None:
-    """Create or update a login in Mosquitto's password file.
+    """Create or update a login in Mosquitto's password file, and prove that it works.
 
     The password comes from --secret-file or --ask-password, else from
     MQTT_BACKEND_PASSWORD or MQTT_BACKEND_PASSWORD_FILE, else from a prompt.
-    Everything else in the file stays as it is, and nothing is written when
-    the user has the password already.
+    Everything else in the files stays as it is, nothing is written when the
+    user has the password already, and a file is replaced whole or not at all.
     """
-    from plantops_cli.config import load_settings
-    from plantops_cli.errors import ConfigError
-    from plantops_cli.mosquitto import password_file, passwords
+    from plantops_cli.cli.connection import ConnectionFlags
+    from plantops_cli.cli.provisioning import ProvisioningFlags, provision
 
-    settings = load_settings(mqtt_password_file=file)
-    path = settings.mqtt_password_file
-    if path is None:
-        raise ConfigError("no password file is given", hint="give --file FILE or set MQTT_PASSWORD_FILE")
-    name = settings.mqtt_backend_username if username is None else username
-    passwords.check_username(name)  # before anybody is asked for a password
-    password = _password(settings, secret_file, ask=ask_password)
-    _report(password_file.provision_user(path, name, password))
-
-
-def _password(settings: "Settings", secret_file: str | None, *, ask: bool) -> bytes:
-    from plantops_cli.credentials import prompt_password
-
-    found = settings.find_password(secret_file=secret_file, ask=ask, confirm=True)
-    return prompt_password(confirm=True) if found is None else found
-
-
-def _report(outcome: "Provisioned") -> None:
-    from plantops_cli.mosquitto.password_file import Action
-
-    path = _shown(str(outcome.path))
-    typer.echo(f"{_shown(outcome.username)}: {outcome.action} in {path}")
-    if outcome.is_new_file:
-        typer.echo(f"it is a new file: let the broker read it, for example: chown mosquitto {path}", err=True)
-    if outcome.action is not Action.UNCHANGED:
-        typer.echo("reload the broker for it to take effect, for example: systemctl reload mosquitto", err=True)
-
-
-def _shown(text: str) -> str:
-    return text if text.isprintable() else ascii(text)
+    connection = ConnectionFlags(
+        url=url,
+        host=host,
+        port=port,
+        secret_file=secret_file,
+        ask_password=ask_password,
+        tls=tls,
+        cafile=cafile,
+        cert=cert,
+        key=key,
+        insecure=insecure,
+    )
+    flags = ProvisioningFlags(
+        username=username,
+        surplus=tuple(surplus or ()),
+        if_missing=if_missing,
+        fail_on_drift=fail_on_drift,
+        remove=remove,
+        list_users=list_users,
+        dry_run=dry_run,
+        generate=generate,
+        show=show,
+        allow_control=allow_control,
+        iterations=iterations,
+        file=file,
+        acl_file=acl_file,
+        owner=owner,
+        lock_timeout=lock_timeout,
+        verify=verify,
+        canary=canary,
+        output=output,
+    )
+    raise typer.Exit(provision(flags, connection))

@@ -10,28 +10,49 @@ import hashlib
 import hmac
 import re
 import secrets
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from plantops_cli.errors import ConfigError
+from plantops_cli.mosquitto.findings import Finding, Weight
 
 DEFAULT_ITERATIONS = 10_000
 """A login costs the broker, which hashes inside its event loop, less than 10 ms."""
 
-MAX_ITERATIONS = 10_000_000
-"""Above it the broker, and a check here, would stand still for many seconds."""
+MIN_ITERATIONS = 1_000
+"""What the tool of Mosquitto 2.1 writes; below it a stolen hash is guessed too cheaply."""
+
+MAX_ITERATIONS = 1_000_000
+"""A login that costs the broker more than half a second helps nobody but who wants to stop it."""
+
+COSTLY_ITERATIONS = 100_000
+"""Above it a login, right or wrong, keeps all other clients waiting for some 100 ms."""
+
+MAX_VERIFIED_ITERATIONS = 10_000_000
+"""Above it, in an entry that somebody else made, a check would stand still for many seconds."""
 
 MAX_STRING_BYTES = 65_535
 """Longest user name and longest password that a CONNECT can carry (MQTT 5, 1.5.4 and 1.5.6)."""
 
 _SALT_BYTES = 12  # the one length that every Mosquitto 2.x reads
 _KEY_BYTES = 64
+_MAX_BROKER_ITERATIONS = 2**31 - 1  # it reads them into an int
+_RANDOM_PASSWORD_BYTES = 32
+_SAMPLE_ITERATIONS = 2_000
+_SHOWN_CHARACTERS = 80
 
 _SALT = r"(?P<salt>[A-Za-z0-9+/]{16}|[A-Za-z0-9+/]{86}==)"
 _KEY = r"(?P<key>[A-Za-z0-9+/]{86}==)"
 _ENTRY = re.compile(rf"\$(?:6|7\$(?P<iterations>[0-9]{{1,10}}))\${_SALT}\${_KEY}")
 _ARGON2_ENTRY = re.compile(r"\$argon2id\$[!-~]+")
-_PLAUSIBLE_LINE = re.compile(rb"[^:]+:\s*\$(?:6|7|argon2id)\$[^:]*")
-_LINE = re.compile(rb"[^\n]*\n|[^\n]+")
+_HASH_IN_NAME = re.compile(r"\$(?:6|7|argon2id)\$[A-Za-z0-9+/=$,]{16,}")
+_PLAUSIBLE_LINE = re.compile(rb"^(?![^\S\n]*#)[^:\n]+:[^\S\n]*\$(?:6|7|argon2id)\$[^:\n]*$", re.MULTILINE)
+_ORDINARY_LINE = re.compile(
+    rb"(?P<name>[A-Za-z0-9_.@/-]{1,255}):\$7\$[1-9][0-9]{0,5}\$[A-Za-z0-9+/]{16}\$[A-Za-z0-9+/]{86}==\r?"
+)
+_TELLING_LINE = re.compile(rb"^[^\S\n]*(?P<text>[^\s#])", re.MULTILINE)
 
 _NONCHARACTERS = "\ufdd0-\ufdef" + "".join(
     chr(plane << 16 | last) for plane in range(17) for last in (0xFFFE, 0xFFFF)
@@ -54,16 +75,75 @@ _PASSWORD_FAULTS = (
         "contains a line break",
         "give it as a file: one line break at its end is dropped",
     ),
-    (re.compile(rb"[\x00-\x1f\x7f]"), "contains a control character", "choose a password that can be typed"),
+)
+_CONTROL_FAULT = (
+    re.compile(rb"[\x00-\x1f\x7f]"),
+    "contains a control character",
+    "choose a password that can be typed",
 )
 
 
-class _Entry(NamedTuple):
+class User(NamedTuple):
+    """A line that the broker takes for a user.
+
+    Attributes:
+        line: its number, from 1.
+        username: the user; bytes that are not UTF-8 appear as ``\\xff``, and a hash that strayed in as ``(hash)``.
+        kind: what ``entry_kind`` calls the entry.
+        is_valid: whether a Mosquitto takes the entry for a hash at all.
+    """
+
+    line: int
+    username: str
+    kind: str
+    is_valid: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
     """An entry's parts; ``iterations`` is None for ``$6$``, a single salted SHA-512."""
 
     iterations: int | None
-    salt: bytes
-    key: bytes
+    salt: bytes = field(repr=False)
+    key: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """What the broker makes of a line that is neither a comment nor without ':'."""
+
+    name: bytes
+    entry: str = field(repr=False)
+    begins_with_colon: bool
+
+    @property
+    def is_valid(self) -> bool:
+        return bool(_ARGON2_ENTRY.fullmatch(self.entry)) or _parse_entry(self.entry) is not None
+
+    @property
+    def is_nameless(self) -> bool:
+        """Whether there is no name, or what the broker takes for one was rather meant as the hash."""
+        return not self.name or (self.begins_with_colon and not self.is_valid)
+
+    @property
+    def is_user(self) -> bool:
+        return not self.is_nameless and len(self.name) <= MAX_STRING_BYTES
+
+
+def check_iterations(iterations: int) -> None:
+    """Make sure that a hash of so many rounds is neither worthless nor a burden on the broker.
+
+    Args:
+        iterations: rounds of PBKDF2.
+
+    Raises:
+        ConfigError: they are not 1,000 to 1,000,000.
+    """
+    if not MIN_ITERATIONS <= iterations <= MAX_ITERATIONS:
+        raise ConfigError(
+            f"{iterations:,} iterations are out of range: {MIN_ITERATIONS:,} to {MAX_ITERATIONS:,}",
+            hint=f"without the setting they are {DEFAULT_ITERATIONS:,}",
+        )
 
 
 def hash_password(password: bytes, *, iterations: int = DEFAULT_ITERATIONS, salt: bytes | None = None) -> str:
@@ -71,18 +151,18 @@ def hash_password(password: bytes, *, iterations: int = DEFAULT_ITERATIONS, salt
 
     Args:
         password: the password as the client will send it.
-        iterations: rounds of PBKDF2, 1 to 10,000,000; the broker repeats them at each login.
+        iterations: rounds of PBKDF2, 1,000 to 1,000,000; the broker repeats them at each login.
         salt: 12 random bytes; drawn when None.
 
     Raises:
-        ConfigError: the iterations are out of range, or the salt is one that Mosquitto 2.0 does not read.
+        ConfigError: the iterations are out of range, the salt is one that Mosquitto 2.0 does not read, or
+            OpenSSL refuses the algorithm.
     """
+    check_iterations(iterations)
     salt = secrets.token_bytes(_SALT_BYTES) if salt is None else salt
     if len(salt) != _SALT_BYTES:
         raise ConfigError(f"a salt of {len(salt)} bytes: Mosquitto 2.0 reads {_SALT_BYTES} only")
-    if not 1 <= iterations <= MAX_ITERATIONS:
-        raise ConfigError(f"{iterations} iterations are out of range", hint=f"1 to {MAX_ITERATIONS}")
-    key = hashlib.pbkdf2_hmac("sha512", password, salt, iterations, _KEY_BYTES)
+    key = _make_key(password, salt, iterations=iterations)
     return f"$7${iterations}${_base64(salt)}${_base64(key)}"
 
 
@@ -93,17 +173,80 @@ def verify_password(password: bytes, entry: str) -> bool:
         password: the password to try.
         entry: what follows ``user:`` in the file; False for anything malformed, for more than 10,000,000
             iterations, and for ``$argon2id$``, which only some builds of Mosquitto 2.1 know.
+
+    Raises:
+        ConfigError: OpenSSL refuses the algorithm.
+    """
+    parts = _parse_entry(entry)
+    if parts is None or (parts.iterations or 0) > MAX_VERIFIED_ITERATIONS:
+        return False
+    key = _make_key(password, parts.salt, iterations=parts.iterations)
+    return hmac.compare_digest(key, parts.key)
+
+
+def generate_password() -> bytes:
+    """Make a random password of 256 bits, in letters, digits, ``-`` and ``_``."""
+    return secrets.token_urlsafe(_RANDOM_PASSWORD_BYTES).encode("ascii")
+
+
+def measure_login_seconds(iterations: int) -> float:
+    """Estimate from a short sample how long one login would keep a broker on this machine busy.
+
+    Args:
+        iterations: rounds of PBKDF2.
+
+    Raises:
+        ConfigError: OpenSSL refuses the algorithm.
+    """
+    # the fastest of three, because everything that disturbs a measurement makes it longer
+    return min(_time_sample() for _ in range(3)) * iterations / _SAMPLE_ITERATIONS
+
+
+def costly_warning(iterations: int, seconds_per_login: float) -> str | None:
+    """Say what a login will cost the broker, or None up to 100,000 iterations.
+
+    Args:
+        iterations: rounds of PBKDF2.
+        seconds_per_login: how long one takes here, by ``measure_login_seconds``.
+    """
+    if iterations <= COSTLY_ITERATIONS:
+        return None
+    return (
+        f"with {iterations:,} iterations each login, right or wrong, stops the broker for about "
+        f"{seconds_per_login * 1000:.0f} ms (on a machine like this): it hashes in its only thread, and a reload "
+        "hashes again for every connected client"
+    )
+
+
+def entry_kind(entry: str) -> str:
+    """Name an entry's algorithm, and what is odd about it, without anything of the hash.
+
+    Args:
+        entry: what follows ``user:`` in the file.
+    """
+    if _ARGON2_ENTRY.fullmatch(entry):
+        return "argon2id"
+    parts = _parse_entry(entry)
+    if parts is None:
+        return "malformed"
+    name = "SHA-512" if parts.iterations is None else f"PBKDF2-SHA512, {parts.iterations:,} iterations"
+    return name if len(parts.salt) == _SALT_BYTES else f"{name}, {len(parts.salt)}-byte salt"
+
+
+def is_weaker(entry: str, iterations: int) -> bool:
+    """Tell whether hashing the same password anew would give a better entry.
+
+    That is so for ``$6$``, for a salt that Mosquitto 2.0 does not read, and for fewer rounds than wanted. It is
+    not for ``$argon2id$`` nor for a malformed entry, of which the password cannot be told to be the same.
+
+    Args:
+        entry: what follows ``user:`` in the file.
+        iterations: rounds of PBKDF2 of a new entry.
     """
     parts = _parse_entry(entry)
     if parts is None:
         return False
-    if parts.iterations is None:
-        key = hashlib.sha512(password + parts.salt).digest()
-    elif 1 <= parts.iterations <= MAX_ITERATIONS:
-        key = hashlib.pbkdf2_hmac("sha512", password, parts.salt, parts.iterations, _KEY_BYTES)
-    else:
-        return False
-    return hmac.compare_digest(key, parts.key)
+    return (parts.iterations or 0) < iterations or len(parts.salt) != _SALT_BYTES
 
 
 def find_entry(content: bytes, username: str) -> str | None:
@@ -113,13 +256,35 @@ def find_entry(content: bytes, username: str) -> str | None:
         content: the whole password file.
         username: the user to look for.
     """
-    wanted = _encode(username)
     found = None
-    for line in _lines(content):
-        name, entry = _split(line)
-        if name == wanted and _is_entry(entry):
-            found = entry
+    for start, end in _own_lines(content, username):
+        line = _split(content[start:end])
+        if line is not None and line.is_valid:
+            found = line.entry
     return found
+
+
+def count_entries(content: bytes, username: str) -> int:
+    """Count the lines of a user, valid or not; more than one is what Mosquitto 2.1 refuses.
+
+    Args:
+        content: the whole password file.
+        username: the user to look for.
+    """
+    return len(_own_lines(content, username))
+
+
+def list_users(content: bytes) -> list[User]:
+    """Return every line that the broker takes for a user, in the order of the file, duplicates each.
+
+    Args:
+        content: the whole password file.
+    """
+    return [
+        User(number, _readable(line.name), entry_kind(line.entry), line.is_valid)
+        for number, line in _numbered_lines(content)
+        if line.is_user
+    ]
 
 
 def upsert_entry(content: bytes, username: str, entry: str) -> bytes:
@@ -132,18 +297,24 @@ def upsert_entry(content: bytes, username: str, entry: str) -> bytes:
         username: a user name that ``check_username`` allows.
         entry: the user's new entry.
     """
-    name = _encode(username)
-    lines = _lines(content)
-    newline = b"\r\n" if lines and lines[0].removesuffix(b"\n").endswith(b"\r") else b"\n"
-    own = [position for position, line in enumerate(lines) if _split(line)[0] == name]
-    if lines and not lines[-1].endswith(b"\n"):
-        lines[-1] += b"\n" if lines[-1].endswith(b"\r") else newline
-    fresh = name + b":" + entry.encode() + newline
-    if not own:
-        return b"".join([*lines, fresh])
-    lines[own[0]] = fresh
-    surplus = set(own[1:])
-    return b"".join(line for position, line in enumerate(lines) if position not in surplus)
+    newline = _newline(content)
+    fresh = _encode(username) + b":" + entry.encode() + newline
+    own = _own_lines(content, username)
+    if own:
+        return _replace_lines(content, own, fresh)
+    if not content or content.endswith(b"\n"):
+        return content + fresh
+    return content + (b"\n" if content.endswith(b"\r") else newline) + fresh
+
+
+def remove_entry(content: bytes, username: str) -> bytes:
+    """Remove every line of a user, and keep every other byte of the file.
+
+    Args:
+        content: the whole password file.
+        username: the user to remove.
+    """
+    return _replace_lines(content, _own_lines(content, username), b"")
 
 
 def why_no_password_file(content: bytes) -> str | None:
@@ -160,13 +331,35 @@ def why_no_password_file(content: bytes) -> str | None:
     if content.startswith(codecs.BOM_UTF8):
         return "line 1 begins with a byte order mark, which makes its user unknown to Mosquitto"
     if b"\0" in content:
-        line = content.count(b"\n", 0, content.index(b"\0")) + 1
+        line = _line_number(content, content.index(b"\0"))
         return f"line {line} does not look like a password file: it contains NUL"
-    numbered = enumerate(_lines(content), start=1)
-    telling = [(number, line) for number, line in numbered if line.strip() and not line.lstrip().startswith(b"#")]
-    if not telling or any(_PLAUSIBLE_LINE.fullmatch(line) for _, line in telling):
+    if _PLAUSIBLE_LINE.search(content):
         return None
-    return f"line {telling[0][0]} does not look like a password file, nor does any other"
+    telling = _TELLING_LINE.search(content)
+    if telling is None:
+        return None
+    line = _line_number(content, telling.start("text"))
+    return f"line {line} does not look like a password file, nor does any other"
+
+
+def check_password_file(content: bytes) -> list[Finding]:
+    """Find what a broker would pass over, or refuse the file for, in the order of its lines.
+
+    The weights are those seen on Mosquitto 2.0.11 and 2.1.2: 2.0 passes over every line that it cannot use,
+    2.1 refuses the file for it. No message holds anything of a line but its user name.
+
+    Args:
+        content: the whole password file.
+    """
+    findings = list(_byte_faults(content))
+    first: dict[bytes, int] = {}
+    for number, text in enumerate(content.split(b"\n"), start=1):
+        name, faults = _check_line(text)
+        if name is not None and first.setdefault(name, number) != number:
+            message = f"user {_shown(name)} again, after line {first[name]}: 2.0 takes the last valid one"
+            faults.append((Weight.STOPS_21, message))
+        findings += [Finding(number, message, weight) for weight, message in faults]
+    return sorted(findings, key=lambda finding: finding.line or 0)
 
 
 def check_username(username: str) -> None:
@@ -175,23 +368,25 @@ def check_username(username: str) -> None:
     Raises:
         ConfigError: MQTT (1.5.4) or Mosquitto's password file does not allow it; the message says which rule.
     """
-    reason = next((reason for fault, reason in _USERNAME_FAULTS if fault.search(username)), None)
-    if reason is None and len(username.encode()) > MAX_STRING_BYTES:
-        reason = f"has more than {MAX_STRING_BYTES:,} bytes"
+    reason = _username_fault(username)
     if reason is not None:
-        shown = ascii(username if len(username) <= 80 else username[:79] + "…")
-        raise ConfigError(f"user name {shown} {reason}")
+        raise ConfigError(f"user name {_cut(username)!a} {reason}")
 
 
-def check_password(password: bytes) -> None:
+def check_password(password: bytes, *, allow_control: bool = False) -> None:
     """Make sure that a user can log in with this password, and with nothing else.
 
     Blanks at its ends count, as they do for the broker. Bytes that are not UTF-8 are allowed.
 
+    Args:
+        password: the password as the client will send it.
+        allow_control: True to allow control characters, but for NUL, CR and LF.
+
     Raises:
         ConfigError: it is empty, too long, or holds a control character.
     """
-    for fault, reason, hint in _PASSWORD_FAULTS:
+    faults = _PASSWORD_FAULTS if allow_control else (*_PASSWORD_FAULTS, _CONTROL_FAULT)
+    for fault, reason, hint in faults:
         if fault.search(password):
             raise ConfigError(f"the password {reason}", hint=hint)
     if len(password) > MAX_STRING_BYTES:
@@ -200,32 +395,180 @@ def check_password(password: bytes) -> None:
         )
 
 
+def password_notices(password: bytes) -> list[str]:
+    """Say what about an allowed password may surprise whoever types it elsewhere.
+
+    Args:
+        password: one that ``check_password`` allows.
+    """
+    if password == password.strip():
+        return []
+    return ["the password begins or ends with a blank, which is kept: every client must send it too"]
+
+
+def _make_key(password: bytes, salt: bytes, *, iterations: int | None) -> bytes:
+    """Hash as the broker does; without iterations it is the single round of ``$6$``."""
+    try:
+        if iterations is None:
+            return hashlib.sha512(password + salt).digest()
+        return hashlib.pbkdf2_hmac("sha512", password, salt, iterations, _KEY_BYTES)
+    except ValueError as exc:
+        raise ConfigError(
+            "this Python's OpenSSL refuses to hash as Mosquitto does (SHA-512, PBKDF2)",
+            hint="let it load a provider that has them; OpenSSL in FIPS mode may lack one",
+        ) from exc
+
+
+def _time_sample() -> float:
+    begin = time.perf_counter()
+    _make_key(b"sample", bytes(_SALT_BYTES), iterations=_SAMPLE_ITERATIONS)
+    return time.perf_counter() - begin
+
+
 def _parse_entry(entry: str) -> _Entry | None:
     found = _ENTRY.fullmatch(entry)
     if found is None:
         return None
-    iterations = found["iterations"]
-    rounds = None if iterations is None else int(iterations)
-    return _Entry(rounds, base64.b64decode(found["salt"]), base64.b64decode(found["key"]))
+    iterations = None if found["iterations"] is None else int(found["iterations"])
+    if iterations is not None and not 1 <= iterations <= _MAX_BROKER_ITERATIONS:
+        return None
+    return _Entry(iterations, base64.b64decode(found["salt"]), base64.b64decode(found["key"]))
 
 
-def _is_entry(entry: str) -> bool:
-    return bool(_ENTRY.fullmatch(entry) or _ARGON2_ENTRY.fullmatch(entry))
-
-
-def _lines(content: bytes) -> list[bytes]:
-    # bytes.splitlines would also split at a lone CR, which the broker takes for a part of the line
-    return _LINE.findall(content)
-
-
-def _split(line: bytes) -> tuple[bytes, str]:
-    """Split a line into user name and entry; both are empty when the broker skips it."""
-    if line.startswith(b"#") or b":" not in line:
-        return b"", ""
+def _split(line: bytes) -> _Line | None:
+    """Read a line as the broker does; None when it passes over it without a word."""
+    # a C string ends at NUL, for 2.1; 2.0 may lose the line, and never gets to see a file of ours with one
+    text, _, _ = line.partition(b"\0")
+    if text.startswith(b"#") or b":" not in text:
+        return None
     # the broker uses strtok, which skips empty fields
-    fields = [field.strip() for field in line.split(b":") if field]
-    name, entry = [*fields, b"", b""][:2]
-    return name, entry.decode("ascii", errors="replace")
+    name, _, rest = text.lstrip(b":").partition(b":")
+    entry, _, _ = rest.lstrip(b":").partition(b":")
+    return _Line(name.strip(), entry.strip().decode("ascii", errors="replace"), text.startswith(b":"))
+
+
+def _numbered_lines(content: bytes) -> Iterator[tuple[int, _Line]]:
+    # bytes.splitlines would also split at a lone CR, which the broker takes for a part of the line
+    for number, text in enumerate(content.split(b"\n"), start=1):
+        line = _split(text)
+        if line is not None:
+            yield number, line
+
+
+def _own_lines(content: bytes, username: str) -> list[tuple[int, int]]:
+    """Return where each line of a user begins and ends, its line feed included."""
+    name = _encode(username)
+    if not name or name != name.strip():
+        return []
+    # one search through the bytes: splitting each line of a large file would take ten times as long
+    candidate = re.compile(re.escape(name) + rb"[ \t\r\v\f]*(?:[:\n\0]|\Z)")
+    own, position = [], 0
+    while found := candidate.search(content, position):
+        start = max(position, content.rfind(b"\n", position, found.start()) + 1)
+        position = content.find(b"\n", found.start()) + 1 or len(content)
+        line = _split(content[start:position])
+        if line is not None and line.name == name:
+            own.append((start, position))
+    return own
+
+
+def _replace_lines(content: bytes, lines: Sequence[tuple[int, int]], fresh: bytes) -> bytes:
+    """Put a line in the place of the first of some lines, and drop the others."""
+    pieces, position = [], 0
+    for start, end in lines:
+        pieces += [content[position:start], fresh]
+        position, fresh = end, b""
+    return b"".join([*pieces, content[position:]])
+
+
+def _newline(content: bytes) -> bytes:
+    first, _, _ = content.partition(b"\n")
+    return b"\r\n" if first.endswith(b"\r") else b"\n"
+
+
+def _line_number(content: bytes, position: int) -> int:
+    return content.count(b"\n", 0, position) + 1
+
+
+def _byte_faults(content: bytes) -> Iterator[Finding]:
+    if content.startswith(codecs.BOM_UTF8):
+        yield Finding(1, "a byte order mark, which Mosquitto takes for a part of the first line", Weight.NOTE)
+    if b"\0" in content:
+        line = _line_number(content, content.index(b"\0"))
+        yield Finding(line, "NUL, which can hide its line and all after it from Mosquitto 2.0", Weight.NOTE)
+
+
+def _check_line(text: bytes) -> tuple[bytes | None, list[tuple[Weight, str]]]:
+    """Return the user of a line, if it has one, and what is wrong with it."""
+    ordinary = _ORDINARY_LINE.fullmatch(text)  # one look instead of ten, for large files are made of such lines
+    if ordinary is not None:
+        return ordinary["name"], []
+    line = _split(text)
+    if line is None:
+        return None, []
+    return line.name if line.is_user else None, list(_line_faults(line))
+
+
+def _line_faults(line: _Line) -> Iterator[tuple[Weight, str]]:
+    if line.is_nameless:
+        yield Weight.STOPS_21, "no user name before the ':'"
+    elif len(line.name) > MAX_STRING_BYTES:
+        yield Weight.STOPS_21, f"a user name of more than {MAX_STRING_BYTES:,} bytes"
+    elif line.name.startswith(b"#"):
+        weight = Weight.NOTE if line.is_valid else Weight.STOPS_21
+        yield weight, "an indented comment with ':', which Mosquitto takes for a user"
+    else:
+        yield from _entry_faults(line.entry, f"user {_shown(line.name)}")
+        if line.is_valid:
+            yield from _name_faults(line.name)
+
+
+def _name_faults(name: bytes) -> Iterator[tuple[Weight, str]]:
+    reason = _username_fault(name.decode(errors="surrogateescape"))
+    if reason is not None:
+        yield Weight.NOTE, f"user name {_shown(name)} {reason}"
+
+
+def _entry_faults(entry: str, user: str) -> Iterator[tuple[Weight, str]]:
+    if _ARGON2_ENTRY.fullmatch(entry):
+        yield Weight.STOPS_21, f"{user} has an argon2id hash, which only a Mosquitto 2.1 built with argon2 reads"
+        return
+    parts = _parse_entry(entry)
+    if parts is None:
+        yield Weight.STOPS_21, f"{user} {_why_malformed(entry)}"
+        return
+    if len(parts.salt) != _SALT_BYTES:
+        yield Weight.NOTE, f"{user} has a salt of {len(parts.salt)} bytes, and cannot log in to Mosquitto 2.0"
+    if (parts.iterations or 0) > MAX_ITERATIONS:
+        yield Weight.NOTE, f"{user} has {parts.iterations:,} iterations: each login stops the broker for long"
+
+
+def _why_malformed(entry: str) -> str:
+    if not entry:
+        return "has no hash"
+    return (
+        "has a malformed hash" if entry.startswith("$") else "has no hash but other text, maybe a plain password"
+    )
+
+
+def _username_fault(username: str) -> str | None:
+    reason = next((reason for fault, reason in _USERNAME_FAULTS if fault.search(username)), None)
+    if reason is None and len(username.encode()) > MAX_STRING_BYTES:
+        return f"has more than {MAX_STRING_BYTES:,} bytes"
+    return reason
+
+
+def _shown(name: bytes) -> str:
+    return repr(_cut(_readable(name)))
+
+
+def _readable(name: bytes) -> str:
+    # a line whose fields are swapped has the hash for a name
+    return _HASH_IN_NAME.sub("(hash)", name.decode(errors="backslashreplace"))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "…"
 
 
 def _encode(username: str) -> bytes:

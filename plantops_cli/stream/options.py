@@ -42,6 +42,7 @@ class ConnectOptions:
         keepalive_seconds: longest silence before a ping (MQTT 5, 3.1.2.10).
         mqtt_version: the protocol version to speak.
         timeout_seconds: bound of one whole attempt to connect.
+        unix_socket: path of a Unix socket to connect to instead of ``host`` and ``port``.
     """
 
     host: str
@@ -53,15 +54,20 @@ class ConnectOptions:
     keepalive_seconds: int = 15
     mqtt_version: MQTTVersion = MQTTVersion.AUTO
     timeout_seconds: float = 6.5
+    unix_socket: str | None = None
 
     @property
     def endpoint(self) -> str:
-        """The broker as ``host:port``."""
+        """The broker as ``host:port``, or the path of its Unix socket."""
+        if self.unix_socket is not None:
+            return self.unix_socket
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     @property
     def dangers(self) -> list[str]:
         """What an eavesdropper or a false broker could do to this connection, a line each."""
+        if self.unix_socket is not None:
+            return []
         found = []
         if self.password is not None and self.tls is None and not _is_loopback(self.host):
             found.append(f"the password crosses the network to {self.endpoint} unencrypted; use TLS (--tls)")

@@ -8,6 +8,7 @@ listed in ``PRIVATE_NAMES``; a test fails when a release moves one of them.
 
 import asyncio
 import logging
+import socket
 import ssl
 import threading
 from collections.abc import AsyncGenerator, Callable, Mapping
@@ -37,11 +38,12 @@ PRIVATE_NAMES = {
         "_on_connect",
         "_on_disconnect",
         "_on_message",
+        "_on_publish",
         "_on_socket_close",
         "_on_socket_open",
         "_on_socket_register_write",
     ),
-    paho.Client: ("_sock_close",),
+    paho.Client: ("_create_unix_socket_connection", "_sock_close"),
 }
 """Methods that ``_Client`` overrides or calls although they are not public.
 
@@ -168,8 +170,11 @@ class Session:
             if not is_connected:
                 client.abort()
 
-    async def publish(self, topic: str, payload: bytes, *, qos: int, retain: bool) -> None:
+    async def publish(self, topic: str, payload: bytes, *, qos: int, retain: bool) -> int:
         """Publish one message, and return when it is out, at QoS 1 when it is acknowledged.
+
+        Returns the reason code of the acknowledgement (MQTT 5, 3.4.2.1): below 0x80 the broker took the
+        message. It is 0 at QoS 0 and with MQTT 3.1.1, where an acknowledgement says nothing.
 
         Args:
             topic: a topic name.
@@ -178,17 +183,20 @@ class Session:
             retain: whether the broker keeps it for later subscribers.
 
         Raises:
-            BrokerError: the connection ended.
+            BrokerError: the connection ended, or no acknowledgement came within 10 s.
         """
         client = self.client
         if client is None:
             raise self._ended or StateError("the session is not connected")
         try:
-            await client.publish(topic, payload, qos=qos, retain=retain)
+            code = await unless(client.ended, client.publish_for_code(topic, payload, qos=qos, retain=retain))
         except aiomqtt.MqttError as exc:
             raise self._ended or ConnectionLostError(
                 f"{self.options.endpoint}: publishing failed: {exc}", endpoint=self.options.endpoint
             ) from exc
+        if code is None:
+            raise self._ended or StateError("the session was closed meanwhile")
+        return code
 
     async def subscribe(self, filters: Mapping[str, int]) -> dict[str, int]:
         """Subscribe to topic filters and return the QoS that the broker granted to each.
@@ -377,8 +385,10 @@ class _Client(aiomqtt.Client):
 
     def __init__(self, options: ConnectOptions, session: Session) -> None:
         super().__init__(
-            options.host,
+            # paho takes the path of a Unix socket from the host
+            options.host if options.unix_socket is None else options.unix_socket,
             options.port,
+            transport="tcp" if options.unix_socket is None else "unix",
             username=options.username,
             password=cast("str | None", options.password),  # paho sends bytes as they are
             identifier=options.client_id,
@@ -395,8 +405,11 @@ class _Client(aiomqtt.Client):
         self._is_paused = False
         self._received_at = now()
         self._owner = threading.current_thread()
+        self._reason_codes: dict[int, asyncio.Future[int]] = {}
         self._client.connect_timeout = TCP_CONNECT_SECONDS
         self._client.manual_ack_set(True)
+        # paho's own leaves the socket open when it cannot connect, and waits without end in a full queue
+        self._client._create_unix_socket_connection = self._connect_unix  # type: ignore[method-assign]  # see above
 
     @property
     def is_open(self) -> bool:
@@ -425,6 +438,27 @@ class _Client(aiomqtt.Client):
             if future.done() and not future.cancelled():
                 future.exception()
         self.ended.set()
+
+    async def publish_for_code(self, topic: str, payload: bytes, *, qos: int, retain: bool) -> int:
+        """Publish, and return the reason code of PUBACK or PUBCOMP; 0 at QoS 0.
+
+        Raises:
+            aiomqtt.MqttError: it could not be sent, or was not acknowledged in time.
+        """
+        info = self._client.publish(topic, payload, qos, retain)
+        if info.rc != paho.MQTT_ERR_SUCCESS:
+            raise aiomqtt.MqttCodeError(info.rc, "Could not publish message")
+        if info.is_published():  # before publish() returned: QoS 0 only, for nothing is read in there
+            return 0
+        acknowledged: asyncio.Future[int] = self._loop.create_future()
+        self._reason_codes[info.mid] = acknowledged
+        try:
+            async with asyncio.timeout(self.timeout):
+                return await acknowledged
+        except TimeoutError:
+            raise aiomqtt.MqttError("Operation timed out") from None
+        finally:
+            self._reason_codes.pop(info.mid, None)
 
     def acknowledge(self, mid: int, qos: int) -> None:
         """Send PUBACK or PUBCOMP for a message."""
@@ -513,6 +547,25 @@ class _Client(aiomqtt.Client):
         super()._on_disconnect(client, userdata, flags, reason_code, properties)
         code, name = _code_and_name(reason_code)
         self._session.connection_ended(code, name, by_broker=flags.is_disconnect_packet_from_server)
+
+    def _connect_unix(self) -> socket.socket:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            sock.settimeout(TCP_CONNECT_SECONDS)
+            sock.connect(self._hostname)
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
+    def _on_publish(
+        self, client: paho.Client, userdata: Any, mid: int, reason_code: ReasonCode, properties: Properties
+    ) -> None:
+        acknowledged = self._reason_codes.get(mid)
+        if acknowledged is None:
+            super()._on_publish(client, userdata, mid, reason_code, properties)
+        elif not acknowledged.done():
+            acknowledged.set_result(_code_and_name(reason_code)[0])
 
     def _on_message(self, client: paho.Client, userdata: Any, message: paho.MQTTMessage) -> None:
         self._session.take_message(message, self._received_at)

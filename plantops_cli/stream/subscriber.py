@@ -150,16 +150,12 @@ class MQTTSubscriber:
         Raises:
             ConfigError: no password, or an argument or a TLS file that is not usable.
         """
-        tls = None
-        if settings.is_tls:
-            tls = TLSOptions(settings.mqtt_cafile, settings.mqtt_certfile, settings.mqtt_keyfile, insecure)
-            tls.context()  # a missing file is found now, before anything is connected
         return cls(
             settings.mqtt_host,
             settings.port,
             *(login or (settings.mqtt_backend_username, settings.password())),
             client_id=settings.mqtt_client_id,
-            tls=tls,
+            tls=TLSOptions.from_settings(settings, insecure=insecure),
             keepalive_seconds=keepalive_seconds,
             mqtt_version=mqtt_version,
             qos=qos,

@@ -3,8 +3,12 @@
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Self
 
 from plantops_cli.errors import ConfigError
+
+if TYPE_CHECKING:
+    from plantops_cli.config import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +26,23 @@ class TLSOptions:
     certfile: Path | None = None
     keyfile: Path | None = None
     insecure: bool = False
+
+    @classmethod
+    def from_settings(cls, settings: "Settings", *, insecure: bool = False) -> Self | None:
+        """Make what the settings ask for, or None for a plain connection.
+
+        Args:
+            settings: resolved settings.
+            insecure: as in the constructor.
+
+        Raises:
+            ConfigError: a file is missing or unusable; found now, before anything is connected.
+        """
+        if not settings.is_tls:
+            return None
+        options = cls(settings.mqtt_cafile, settings.mqtt_certfile, settings.mqtt_keyfile, insecure)
+        options.context()
+        return options
 
     def context(self) -> ssl.SSLContext:
         """Read the files and build the context of a connection.

@@ -1,5 +1,7 @@
 """``plantops provision-user`` as a whole process."""
 
+import fcntl
+import json
 import os
 import subprocess
 import sys
@@ -8,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from plantops_cli.mosquitto.passwords import find_entry, verify_password
+from tests.brokers import Mosquitto, free_port
 from tests.terminal import run_on_terminal
 
 DONE, CONFIG_ERROR, PASSWORD_FILE_ERROR = 0, 2, 7
@@ -167,3 +170,168 @@ def test_a_new_file_comes_with_the_advice_to_let_the_broker_read_it(path: Path, 
     second = plantops("bob", "--file", path, "--secret-file", secret_file)
     assert "chown mosquitto" in first.stderr
     assert "chown" not in second.stderr
+
+
+def test_a_password_after_the_user_name_is_refused_without_being_shown(path: Path) -> None:
+    result = plantops("--file", path, "alice", PASSWORD)
+    assert_refused(result, CONFIG_ERROR, "never taken from the command line", "MQTT_BACKEND_PASSWORD", "-P")
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--if-missing", "--remove"],
+        ["--remove", "--list"],
+        ["--fail-on-drift"],
+        ["--show"],
+        ["--generate"],
+        ["--generate", "--secret-file", "-"],
+        ["--generate", "--show", "-P"],
+        ["--generate", "--show", "--remove"],
+        ["--canary", "--list"],
+        ["--lock-timeout", "-1"],
+        ["--lock-timeout", "nan"],
+        ["--iterations", "0"],
+        ["--iterations", "-1"],
+        ["--iterations", "999"],
+        ["--iterations", "1000001"],
+        ["--iterations", "2147483648"],
+        ["--iterations", "1000000000000"],
+        ["--owner", "nobody-of-this-name"],
+        ["--owner", "root:no-group-of-this-name"],
+    ],
+)
+def test_flags_that_make_no_sense_are_refused_before_anything_is_made(path: Path, flags: list[str]) -> None:
+    result = plantops("--file", path, *flags, env=environment(MQTT_BACKEND_PASSWORD=PASSWORD))
+    assert_refused(result, CONFIG_ERROR)
+    assert not path.exists()
+
+
+def test_a_generated_password_goes_to_its_file_alone(path: Path, tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    result = plantops("--file", path, "--generate", "--secret-file", made)
+    password = made.read_text().removesuffix("\n")
+    assert result.returncode == DONE, result.stderr
+    assert made.stat().st_mode & 0o777 == 0o600
+    assert len(password) >= 43  # 256 bits in base64
+    assert logs_in(path, "plantops_backend", password)
+    assert password not in result.stdout + result.stderr
+
+
+def test_a_generated_password_is_shown_only_when_asked_for(path: Path) -> None:
+    result = plantops("--file", path, "--generate", "--show")
+    assert logs_in(path, "plantops_backend", result.stdout.splitlines()[-1])
+
+
+def test_a_secret_that_is_there_is_never_overwritten(path: Path, secret_file: Path) -> None:
+    result = plantops("--file", path, "--generate", "--secret-file", secret_file)
+    assert_refused(result, CONFIG_ERROR, "exists already")
+    assert secret_file.read_text() == PASSWORD + "\n"
+    assert not path.exists()
+
+
+def test_no_secret_is_left_of_a_run_that_was_refused(path: Path, tmp_path: Path) -> None:
+    path.write_text("listener 1883\n")
+    assert plantops("--file", path, "--generate", "--secret-file", tmp_path / "made").returncode == 7
+    assert not (tmp_path / "made").exists()
+
+
+def test_if_missing_reports_drift_and_fails_only_when_asked_to(path: Path, secret_file: Path) -> None:
+    plantops("--file", path, "--secret-file", "-", stdin="old\n")
+    before = path.read_bytes()
+    told = plantops("--file", path, "--if-missing", "--secret-file", secret_file)
+    failed = plantops("--file", path, "--if-missing", "--fail-on-drift", "--secret-file", secret_file)
+    assert (told.returncode, failed.returncode) == (DONE, 5)
+    assert "another password" in told.stderr
+    assert told.stdout == f"plantops_backend: unchanged in {path}\n"
+    assert path.read_bytes() == before
+
+
+def test_the_same_password_with_a_weaker_hash_is_upgraded(path: Path, secret_file: Path) -> None:
+    subprocess.run(["mosquitto_passwd", "-c", "-b", path, "plantops_backend", PASSWORD], check=True)
+    result = plantops("--file", path, "--secret-file", secret_file)
+    assert result.stdout == f"plantops_backend: upgraded in {path}\n"
+    assert b"$7$10000$" in path.read_bytes()
+
+
+def test_iterations_that_hold_up_the_broker_come_with_a_warning(path: Path, secret_file: Path) -> None:
+    result = plantops("--file", path, "--secret-file", secret_file, "--iterations", "100001")
+    assert result.returncode == DONE
+    assert "only thread" in result.stderr
+    assert "reload" in result.stderr
+    assert b"$7$100001$" in path.read_bytes()
+
+
+def test_remove_needs_no_password(path: Path, secret_file: Path) -> None:
+    plantops("--file", path, "--secret-file", secret_file)
+    result = plantops("--file", path, "--remove")
+    assert (result.returncode, result.stdout) == (DONE, f"plantops_backend: removed in {path}\n")
+    assert path.read_bytes() == b""
+    assert plantops("--file", path, "--remove").stdout == f"plantops_backend: unchanged in {path}\n"
+
+
+def test_list_shows_names_and_kinds_and_never_a_hash(path: Path, secret_file: Path) -> None:
+    plantops("--file", path, "--secret-file", secret_file)
+    plantops("bob", "--file", path, "--secret-file", secret_file, "--iterations", "2000")
+    lines = plantops("--file", path, "--list").stdout.splitlines()
+    document = json.loads(plantops("--file", path, "--list", "-o", "json").stdout)
+    assert [line.split(maxsplit=1)[0] for line in lines] == ["plantops_backend", "bob"]
+    assert "10,000 iterations" in lines[0]
+    assert [user["username"] for user in document["users"]] == ["plantops_backend", "bob"]
+    assert "$7$" not in "".join(lines) + json.dumps(document)
+
+
+def test_a_dry_run_says_what_it_would_do(path: Path, secret_file: Path) -> None:
+    result = plantops("--file", path, "--secret-file", secret_file, "--dry-run")
+    assert (result.returncode, result.stdout) == (DONE, f"plantops_backend: would be created in {path}\n")
+    assert not path.exists()
+
+
+def test_the_outcome_as_json_is_one_document_on_stdout(path: Path, secret_file: Path, tmp_path: Path) -> None:
+    acl = tmp_path / "acl"
+    result = plantops("--file", path, "--acl-file", acl, "--secret-file", secret_file, "-o", "json")
+    document = json.loads(result.stdout)
+    assert (document["action"], document["acl"]["action"], document["proof"]) == ("created", "created", None)
+    assert (document["username"], document["file"], document["dry_run"]) == ("plantops_backend", str(path), False)
+    assert PASSWORD not in result.stdout + result.stderr
+    assert result.stderr == ""
+
+
+def test_the_right_to_read_is_given_and_shown(path: Path, secret_file: Path, tmp_path: Path) -> None:
+    acl = tmp_path / "acl"
+    result = plantops("--file", path, "--acl-file", acl, "--secret-file", secret_file)
+    assert "right to read devices/+/telemetry and devices/+/heartbeat: created" in result.stdout
+    assert b"user plantops_backend\ntopic read devices/+/telemetry\n" in acl.read_bytes()
+
+
+def test_a_known_address_has_the_login_proven(own_mosquitto: Mosquitto) -> None:
+    file = own_mosquitto.folder / "passwords"
+    proven = plantops("--file", file, env=environment(**own_mosquitto.environment))
+    assert proven.returncode == DONE, proven.stderr
+    assert f"127.0.0.1:{own_mosquitto.port}: the login is accepted, a wrong password refused" in proven.stdout
+    env = environment(**own_mosquitto.environment | {"MQTT_BACKEND_PASSWORD": "another"})
+    failed = plantops("--file", file, env=env)
+    assert failed.returncode == 5
+    assert failed.stdout == f"plantops_backend: updated in {file}\n"
+    assert "not reloaded" in failed.stderr
+    assert plantops("--file", file, "--no-verify", env=env).returncode == DONE
+
+
+def test_a_broker_that_does_not_run_is_told_after_the_file_is_written(path: Path, secret_file: Path) -> None:
+    address = ("-h", "127.0.0.1", "-p", str(free_port()))
+    result = plantops("--file", path, "--secret-file", secret_file, *address)
+    assert result.returncode == 3
+    assert logs_in(path, "plantops_backend", PASSWORD)
+    assert plantops("--file", path, "--secret-file", secret_file, *address, "--no-verify").returncode == DONE
+
+
+def test_the_canary_is_flown(path: Path, secret_file: Path) -> None:
+    assert plantops("--file", path, "--secret-file", secret_file, "--canary").returncode == DONE
+    assert logs_in(path, "plantops_backend", PASSWORD)
+
+
+def test_a_lock_that_another_run_holds_is_waited_for_as_long_as_asked(path: Path, secret_file: Path) -> None:
+    with path.with_name(".passwd.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        result = plantops("--file", path, "--secret-file", secret_file, "--lock-timeout", "0.1")
+    assert_refused(result, PASSWORD_FILE_ERROR, "--lock-timeout")

@@ -12,7 +12,7 @@ from plantops_cli.mosquitto.passwords import hash_password
 @pytest.fixture
 def password_file(tmp_path: Path) -> Path:
     path = tmp_path / "pass words"
-    path.write_text(f"plantops_backend:{hash_password(b'right', iterations=10)}\n")
+    path.write_text(f"plantops_backend:{hash_password(b'right', iterations=1000)}\n")
     path.chmod(0o600)
     return path
 

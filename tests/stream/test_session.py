@@ -1,6 +1,7 @@
 import asyncio
 import logging
 import socket
+import tempfile
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -38,6 +39,7 @@ from tests.stream.support import SECRET, WAIT_SECONDS, eventually, open_files, p
 
 CONNACK_311_BAD_VERSION = b"\x20\x02\x00\x01"
 PUBLISH_TOO_SHORT_FOR_ITS_TOPIC = b"\x30\x03\x00\x10a"
+PUBLISH = 0x30
 LENGTH_OF_FIVE_BYTES = b"\x30\xff\xff\xff\xff\x7f"
 
 
@@ -461,3 +463,92 @@ def test_neither_tls_nor_an_anonymous_client_is_a_danger() -> None:
 def test_an_unchecked_certificate_is_a_danger() -> None:
     (danger,) = ConnectOptions(host="h", password=SECRET, tls=TLSOptions(insecure=True)).dangers
     assert "not checked" in danger
+
+
+@pytest.mark.parametrize("code", [0x00, 0x10, 0x87, 0x97])
+async def test_publishing_at_qos_1_returns_the_reason_code_of_the_puback(code: int) -> None:
+    async with serving(ScriptedBroker()) as broker, session_on(broker) as session:
+        publishing = asyncio.create_task(session.publish("a", b"1", qos=1, retain=False))
+        await broker.wait_for(PUBLISH)
+        mid = broker.of_kind(PUBLISH)[0].body[3:5]
+        await broker.send(b"\x40\x03" + mid + bytes([code]))
+        assert await publishing == code
+
+
+async def test_two_messages_on_their_way_get_a_code_each() -> None:
+    async with serving(ScriptedBroker()) as broker, session_on(broker) as session:
+        publishing = [asyncio.create_task(session.publish("a", b"", qos=1, retain=False)) for _ in range(2)]
+        await broker.wait_for(PUBLISH, 2)
+        first, second = (packet.body[3:5] for packet in broker.of_kind(PUBLISH))
+        await broker.send(b"\x40\x03" + second + b"\x87" + b"\x40\x03" + first + b"\x10")
+        assert await asyncio.gather(*publishing) == [0x10, 0x87]
+
+
+@pytest.mark.parametrize(("version", "qos"), [("5", 0), ("3.1.1", 0), ("3.1.1", 1), ("5", 2)])
+async def test_publishing_returns_0_where_the_broker_says_no_more(
+    mosquitto: Mosquitto, version: str, qos: int
+) -> None:
+    options = ConnectOptions(
+        host="127.0.0.1",
+        port=mosquitto.port,
+        username=USERNAME,
+        password=PASSWORD,
+        mqtt_version=MQTTVersion(version),
+    )
+    session = await open_session(options, lambda status: None)
+    try:
+        assert await session.publish("a/b", b"1", qos=qos, retain=False) == 0
+    finally:
+        await session.close()
+
+
+async def test_a_connection_that_ends_ends_a_publish_that_waits_for_its_puback() -> None:
+    async with serving(ScriptedBroker()) as broker, session_on(broker) as session, asyncio.timeout(5):
+        publishing = asyncio.create_task(session.publish("a", b"1", qos=1, retain=False))
+        await broker.wait_for(PUBLISH)
+        broker.hang_up()
+        with pytest.raises(ConnectionLostError):
+            await publishing
+
+
+async def test_a_close_ends_a_publish_that_waits() -> None:
+    async with serving(ScriptedBroker()) as broker, session_on(broker) as session, asyncio.timeout(5):
+        publishing = asyncio.create_task(session.publish("a", b"1", qos=1, retain=False))
+        await broker.wait_for(PUBLISH)
+        await session.close()
+        with pytest.raises((StateError, ConnectionLostError)):
+            await publishing
+
+
+async def test_a_unix_socket_carries_a_session() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        path = f"{name}/s"
+        broker = ScriptedBroker()
+        serving_tasks: set[asyncio.Task[None]] = set()
+
+        def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            serving_tasks.add(asyncio.create_task(broker.serve(reader, writer)))
+
+        server = await asyncio.start_unix_server(accept, path)
+        session = await open_session(ConnectOptions(host="nowhere.invalid", unix_socket=path), lambda status: None)
+        assert await session.subscribe({"a": 1}) == {"a": 1}
+        await session.close()
+        await broker.wait_for(DISCONNECT)
+        server.close()
+        await asyncio.gather(*serving_tasks)
+
+
+@pytest.mark.parametrize("name", ["missing", "a-file", "x" * 200])
+async def test_a_unix_socket_that_is_none_is_unreachable_and_left_closed(tmp_path: Path, name: str) -> None:
+    (tmp_path / "a-file").touch()
+    options = ConnectOptions(host="h", unix_socket=str(tmp_path / name))
+    files = open_files()
+    with pytest.raises(BrokerUnreachableError, match=r"cannot connect|nothing listens"):
+        await open_session(options, lambda status: None)
+    await eventually(lambda: open_files() == files)
+
+
+def test_a_unix_socket_is_its_own_endpoint_and_no_danger() -> None:
+    options = ConnectOptions(host="10.0.0.1", username="u", password=SECRET, unix_socket="/run/mosquitto.sock")
+    assert options.endpoint == "/run/mosquitto.sock"
+    assert options.dangers == []

@@ -1,0 +1,218 @@
+"""From the flags of ``provision-user`` to a request, and from its outcome to an exit code."""
+
+import grp
+import math
+import os
+import pwd
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from plantops_cli.cli.connection import ConnectionFlags, address, resolve
+from plantops_cli.cli.exits import Exit, complain, exit_code, explain
+from plantops_cli.cli.options import DocumentChoice
+from plantops_cli.cli.report import Report
+from plantops_cli.config import Settings
+from plantops_cli.credentials import prompt_password, write_secret_file
+from plantops_cli.errors import ConfigError, PlantopsError
+from plantops_cli.mosquitto import passwords
+from plantops_cli.mosquitto.password_file import users
+from plantops_cli.mosquitto.provisioning import Mode, Outcome, Request
+from plantops_cli.mosquitto.provisioning import provision as carry_out
+from plantops_cli.stream.options import ConnectOptions
+
+_BROKER_USER = "mosquitto"
+_STDIN = "-"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProvisioningFlags:
+    """The flags of ``provision-user`` that are not about the connection, as they were given."""
+
+    username: str | None = None
+    surplus: tuple[str, ...] = ()
+    if_missing: bool = False
+    fail_on_drift: bool = False
+    remove: bool = False
+    list_users: bool = False
+    dry_run: bool = False
+    generate: bool = False
+    show: bool = False
+    allow_control: bool = False
+    iterations: int | None = None
+    file: Path | None = None
+    acl_file: Path | None = None
+    owner: str | None = None
+    lock_timeout: float = 10.0
+    verify: bool | None = None
+    canary: bool = False
+    output: DocumentChoice = DocumentChoice.TEXT
+
+
+def provision(flags: ProvisioningFlags, connection: ConnectionFlags) -> Exit:
+    """Do what the flags say, show the outcome and return the exit code.
+
+    Args:
+        flags: the flags of the command.
+        connection: the connection flags; the login in them is that of the user to make.
+
+    Raises:
+        PlantopsError: it was refused; the files are as they were.
+    """
+    conflict = find_conflict(flags, connection)
+    if conflict is not None:
+        raise conflict
+    settings = resolve(connection, mqtt_password_file=flags.file)
+    path = _password_file(settings)
+    report = Report(flags.output, is_dry_run=flags.dry_run)
+    if flags.list_users:
+        report.users(path, users(path, lock_timeout_seconds=flags.lock_timeout))
+        return Exit.OK
+    request = _request(flags, connection, settings, path)
+    secret_file = Path(connection.secret_file) if flags.generate and connection.secret_file else None
+    outcome = _carry_out(request, secret_file)
+    secret = request.password if flags.show and outcome.login.password_matches else None
+    report.outcome(outcome, secret=secret, notices=_notices(request))
+    return _exit_code(outcome, fail_on_drift=flags.fail_on_drift)
+
+
+def find_conflict(flags: ProvisioningFlags, connection: ConnectionFlags) -> ConfigError | None:
+    """Find flags that contradict each other, or that make no sense alone."""
+    if flags.surplus:
+        return ConfigError(
+            "more than a user name is given, and a password is never taken from the command line",
+            hint="set MQTT_BACKEND_PASSWORD, give --secret-file FILE (or - for standard input), or use -P",
+        )
+    modes = {"--if-missing": flags.if_missing, "--remove": flags.remove, "--list": flags.list_users}
+    chosen = [name for name, is_given in modes.items() if is_given]
+    rules = (
+        (len(chosen) > 1, f"{' and '.join(chosen)} contradict each other", "choose one of them"),
+        (flags.fail_on_drift and not flags.if_missing, "--fail-on-drift is for --if-missing", "give both"),
+        (flags.show and not flags.generate, "--show is for --generate", "give both"),
+        (flags.generate and (flags.remove or flags.list_users), f"--generate and {chosen} contradict", None),
+        (flags.canary and (flags.remove or flags.list_users), f"--canary and {chosen} contradict", None),
+        (flags.generate and connection.ask_password, "--generate and --ask-password contradict each other", None),
+        (
+            flags.generate and connection.secret_file == _STDIN,
+            "--generate cannot write to standard input",
+            "name a file, or use --show",
+        ),
+        (
+            flags.generate and not connection.secret_file and not flags.show,
+            "--generate has nowhere to put the password",
+            "give --secret-file FILE, or --show",
+        ),
+        (
+            math.isnan(flags.lock_timeout) or flags.lock_timeout < 0,
+            f"--lock-timeout {flags.lock_timeout:g}: must be 0 seconds or more",
+            None,
+        ),
+    )
+    return next((ConfigError(text, hint=hint) for is_so, text, hint in rules if is_so), None)
+
+
+def parse_owner(text: str) -> tuple[int, int]:
+    """Look up the uid and gid of ``USER[:GROUP]``; the group is the user's own when none is named.
+
+    Raises:
+        ConfigError: there is no such user or group on this machine.
+    """
+    user, _, group = text.partition(":")
+    try:
+        known = pwd.getpwnam(user)
+        return known.pw_uid, grp.getgrnam(group).gr_gid if group else known.pw_gid
+    except (KeyError, ValueError) as exc:
+        raise ConfigError(f"--owner {text!a}: no such user or group", hint="USER or USER:GROUP") from exc
+
+
+def _password_file(settings: Settings) -> Path:
+    path = settings.mqtt_password_file
+    if path is None:
+        raise ConfigError("no password file is given", hint="give --file FILE or set MQTT_PASSWORD_FILE")
+    return path
+
+
+def _request(flags: ProvisioningFlags, connection: ConnectionFlags, settings: Settings, path: Path) -> Request:
+    name = settings.mqtt_backend_username if flags.username is None else flags.username
+    iterations = passwords.DEFAULT_ITERATIONS if flags.iterations is None else flags.iterations
+    passwords.check_iterations(iterations)
+    if not flags.remove:
+        passwords.check_username(name)  # before anybody is asked for a password
+    return Request(
+        username=name,
+        password=_password(flags, connection, settings),
+        password_file=path,
+        acl_file=flags.acl_file,
+        mode=Mode.REMOVE if flags.remove else Mode.IF_MISSING if flags.if_missing else Mode.ENSURE,
+        iterations=iterations,
+        allow_control=flags.allow_control,
+        lock_timeout_seconds=flags.lock_timeout,
+        new_file_owner=_new_file_owner(flags.owner),
+        is_canary_wanted=flags.canary,
+        address=_address(flags, connection, settings),
+        is_dry_run=flags.dry_run,
+    )
+
+
+def _password(flags: ProvisioningFlags, connection: ConnectionFlags, settings: Settings) -> bytes | None:
+    if flags.generate:
+        return passwords.generate_password()
+    found = settings.find_password(secret_file=connection.secret_file, ask=connection.ask_password, confirm=True)
+    if found is None and not flags.remove:
+        found = prompt_password(confirm=True)
+    if found is not None:
+        passwords.check_password(found, allow_control=flags.allow_control)
+    return found
+
+
+def _address(flags: ProvisioningFlags, connection: ConnectionFlags, settings: Settings) -> ConnectOptions | None:
+    is_wanted = settings.is_address_given if flags.verify is None else flags.verify
+    return address(connection, settings) if is_wanted else None
+
+
+def _new_file_owner(owner: str | None) -> tuple[int, int] | None:
+    if owner is not None:
+        return parse_owner(owner)
+    if os.geteuid() != 0:
+        return None
+    try:
+        # the broker gives up root's rights before it reads its files
+        return parse_owner(_BROKER_USER)
+    except ConfigError:
+        return None
+
+
+def _carry_out(request: Request, secret_file: Path | None) -> Outcome:
+    """Provision; a password file that was made for a login that then was not is removed again."""
+    if secret_file is None or request.password is None:
+        return carry_out(request)
+    password, written = request.password, False
+
+    def keep_secret() -> None:
+        nonlocal written
+        write_secret_file(secret_file, password)
+        written = True
+
+    try:
+        return carry_out(replace(request, on_ready=keep_secret))
+    except PlantopsError:
+        if written:
+            secret_file.unlink(missing_ok=True)
+        raise
+
+
+def _notices(request: Request) -> tuple[str, ...]:
+    notices = passwords.password_notices(request.password) if request.password else []
+    if request.iterations > passwords.COSTLY_ITERATIONS:
+        seconds = passwords.measure_login_seconds(request.iterations)
+        notices.append(passwords.costly_warning(request.iterations, seconds) or "")
+    return tuple(notices)
+
+
+def _exit_code(outcome: Outcome, *, fail_on_drift: bool) -> Exit:
+    if outcome.failure is not None:
+        complain(explain(outcome.failure))
+        return exit_code(outcome.failure)
+    if fail_on_drift and outcome.login.password_matches is False:
+        complain(f"{outcome.login.username} has another password than the one given; it was left as it is")
+        return Exit.CREDENTIALS
+    return Exit.OK
