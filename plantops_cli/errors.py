@@ -5,9 +5,10 @@ PlantopsError                     .hint: one line of advice, or None
 ├── TopicError (ValueError)       a topic name or filter that MQTT 4.7 or the device convention rules out
 ├── StateError (RuntimeError)     a method called at the wrong moment
 ├── OutputError                   standard output refused a write
-├── BrokerFileError               password file or ACL file; it was left as it was
+├── BrokerFileError               a file of Mosquitto's; it was left as it was
 │   ├── BrokerFileBusyError       another run holds its lock
 │   └── BrokerFileChangedError    another program kept rewriting it meanwhile
+├── ReloadError                   the broker was not told of its new files, or did not survive it
 ├── ProofError                    the broker does not treat the login as it should
 └── BrokerError                   .endpoint: host:port
     ├── BrokerUnreachableError    no connection, or no MQTT answer                     retryable
@@ -52,7 +53,7 @@ class OutputError(PlantopsError):
 
 
 class BrokerFileError(PlantopsError):
-    """A file of Mosquitto's, password file or ACL file, cannot be used or changed; it is untouched."""
+    """A file of Mosquitto's cannot be used or changed; it is untouched."""
 
 
 class BrokerFileBusyError(BrokerFileError):
@@ -61,6 +62,10 @@ class BrokerFileBusyError(BrokerFileError):
 
 class BrokerFileChangedError(BrokerFileError):
     """The file was rewritten by another program each time an update was prepared."""
+
+
+class ReloadError(PlantopsError):
+    """The broker could not be told to read its files again, or did not survive it."""
 
 
 class ProofError(PlantopsError):

@@ -44,6 +44,7 @@ PURE = {
     "stream.packets",
     "stream.backoff",
     "mosquitto.acl",
+    "mosquitto.conf",
     "mosquitto.findings",
     "mosquitto.passwords",
     "demo.plants",

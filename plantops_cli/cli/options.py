@@ -179,7 +179,9 @@ Iterations = Annotated[
 ]
 PasswordFile = Annotated[
     Path | None,
-    typer.Option("--file", help="Mosquitto's password file. (MQTT_PASSWORD_FILE)", rich_help_panel=_FILES),
+    typer.Option(
+        "--file", help="Mosquitto's password file. (MQTT_PASSWORD_FILE, else --config's)", rich_help_panel=_FILES
+    ),
 ]
 ACLFile = Annotated[
     Path | None,
@@ -200,6 +202,24 @@ LockTimeout = Annotated[
     float,
     typer.Option(
         "--lock-timeout", metavar="SECONDS", help="How long to wait for another run.", rich_help_panel=_FILES
+    ),
+]
+BrokerConfig = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        help="The broker's mosquitto.conf: says which files it reads, its pid_file and its listeners.",
+        rich_help_panel=_BROKER,
+    ),
+]
+Reload = Annotated[
+    str | None,
+    typer.Option(
+        "--reload",
+        metavar="TARGET",
+        help="pid:FILE or none: the broker to tell, after a check of all files that it would read. "
+        "(the pid_file of --config)",
+        rich_help_panel=_BROKER,
     ),
 ]
 Verify = Annotated[

@@ -29,6 +29,8 @@ def provision_user(
     acl_file: o.ACLFile = None,
     owner: o.Owner = None,
     lock_timeout: o.LockTimeout = 10.0,
+    config: o.BrokerConfig = None,
+    reload: o.Reload = None,
     verify: o.Verify = None,
     canary: o.Canary = False,
     url: o.Url = None,
@@ -42,7 +44,7 @@ def provision_user(
     output: o.Document = o.DocumentChoice.TEXT,
     debug: o.Debug = False,
 ) -> None:
-    """Create or update a login in Mosquitto's password file, and prove that it works.
+    """Create or update a login in Mosquitto's password file, tell the broker, and prove it.
 
     The password comes from --secret-file or --ask-password, else from
     MQTT_BACKEND_PASSWORD or MQTT_BACKEND_PASSWORD_FILE, else from a prompt.
@@ -80,6 +82,8 @@ def provision_user(
         acl_file=acl_file,
         owner=owner,
         lock_timeout=lock_timeout,
+        config=config,
+        reload=reload,
         verify=verify,
         canary=canary,
         output=output,

@@ -15,6 +15,7 @@ from plantops_cli.config import Settings
 from plantops_cli.credentials import prompt_password, write_secret_file
 from plantops_cli.errors import ConfigError, PlantopsError
 from plantops_cli.mosquitto import passwords
+from plantops_cli.mosquitto.control import find_broker
 from plantops_cli.mosquitto.password_file import users
 from plantops_cli.mosquitto.provisioning import Mode, Outcome, Request
 from plantops_cli.mosquitto.provisioning import provision as carry_out
@@ -43,6 +44,8 @@ class ProvisioningFlags:
     acl_file: Path | None = None
     owner: str | None = None
     lock_timeout: float = 10.0
+    config: Path | None = None
+    reload: str | None = None
     verify: bool | None = None
     canary: bool = False
     output: DocumentChoice = DocumentChoice.TEXT
@@ -62,12 +65,14 @@ def provision(flags: ProvisioningFlags, connection: ConnectionFlags) -> Exit:
     if conflict is not None:
         raise conflict
     settings = resolve(connection, mqtt_password_file=flags.file)
-    path = _password_file(settings)
     report = Report(flags.output, is_dry_run=flags.dry_run)
     if flags.list_users:
+        path = find_broker(None if flags.config is None else "none", flags.config).choose_password_file(
+            settings.mqtt_password_file
+        )
         report.users(path, users(path, lock_timeout_seconds=flags.lock_timeout))
         return Exit.OK
-    request = _request(flags, connection, settings, path)
+    request = _request(flags, connection, settings)
     secret_file = Path(connection.secret_file) if flags.generate and connection.secret_file else None
     outcome = _carry_out(request, secret_file)
     secret = request.password if flags.show and outcome.login.password_matches else None
@@ -124,23 +129,18 @@ def parse_owner(text: str) -> tuple[int, int]:
         raise ConfigError(f"--owner {text!a}: no such user or group", hint="USER or USER:GROUP") from exc
 
 
-def _password_file(settings: Settings) -> Path:
-    path = settings.mqtt_password_file
-    if path is None:
-        raise ConfigError("no password file is given", hint="give --file FILE or set MQTT_PASSWORD_FILE")
-    return path
-
-
-def _request(flags: ProvisioningFlags, connection: ConnectionFlags, settings: Settings, path: Path) -> Request:
+def _request(flags: ProvisioningFlags, connection: ConnectionFlags, settings: Settings) -> Request:
     name = settings.mqtt_backend_username if flags.username is None else flags.username
     iterations = passwords.DEFAULT_ITERATIONS if flags.iterations is None else flags.iterations
     passwords.check_iterations(iterations)
+    if settings.mqtt_password_file is None and flags.config is None and flags.reload is None:
+        raise ConfigError("no password file is given", hint="give --file FILE or set MQTT_PASSWORD_FILE")
     if not flags.remove:
         passwords.check_username(name)  # before anybody is asked for a password
     return Request(
         username=name,
         password=_password(flags, connection, settings),
-        password_file=path,
+        password_file=settings.mqtt_password_file,
         acl_file=flags.acl_file,
         mode=Mode.REMOVE if flags.remove else Mode.IF_MISSING if flags.if_missing else Mode.ENSURE,
         iterations=iterations,
@@ -148,6 +148,9 @@ def _request(flags: ProvisioningFlags, connection: ConnectionFlags, settings: Se
         lock_timeout_seconds=flags.lock_timeout,
         new_file_owner=_new_file_owner(flags.owner),
         is_canary_wanted=flags.canary,
+        config=flags.config,
+        reload=flags.reload,
+        is_proof_wanted=flags.verify is not False,
         address=_address(flags, connection, settings),
         is_dry_run=flags.dry_run,
     )

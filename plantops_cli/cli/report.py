@@ -16,7 +16,7 @@ from plantops_cli.mosquitto.provisioning import Outcome
 from plantops_cli.sinks.terminal import escape
 
 _RELOAD = "reload the broker for it to take effect, for example: systemctl reload mosquitto"
-_KICK = "clients connected with the old password are disconnected at that reload"
+_KICK = "clients connected with the old password are disconnected at the reload"
 
 
 class Report:
@@ -69,6 +69,7 @@ class Report:
             "file": str(login.path),
             "password_matches": login.password_matches,
             "acl": {"action": str(grant.action), "file": str(grant.path)} if grant else None,
+            "reloaded": outcome.is_reloaded,
             "proof": _proof(outcome.proof),
             "error": str(outcome.failure) if outcome.failure else None,
             "dry_run": self._is_dry_run,
@@ -82,6 +83,8 @@ def _lines(outcome: Outcome, *, would: str) -> list[str]:
     if grant:
         filters = " and ".join(DEVICE_FILTERS)
         lines.append(f"{login.username}: right to read {filters}: {would}{grant.action} in {grant.path}")
+    if outcome.is_reloaded:
+        lines.append("the broker has read its files again")
     if isinstance(outcome.proof, Proof):
         proof = outcome.proof
         lines.append(f"{proof.endpoint}: the login is accepted, a wrong password refused" + _guard(proof))
@@ -103,10 +106,10 @@ def _advice(outcome: Outcome, *, is_dry_run: bool) -> list[str]:
         return advice
     if login.is_new_file:
         advice.append(f"{login.path} is new: the broker's user must be able to read it (chown mosquitto)")
-    if outcome.is_changed and outcome.proof is None:
+    if outcome.is_changed and not outcome.is_reloaded:
         advice.append(_RELOAD)
-        if login.action is Action.UPDATED:
-            advice.append(_KICK)
+    if outcome.is_changed and login.action is Action.UPDATED:
+        advice.append(_KICK)
     return advice
 
 

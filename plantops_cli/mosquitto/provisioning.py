@@ -1,21 +1,25 @@
-"""Provisioning from end to end: plan, try, write, prove.
+"""Provisioning from end to end: plan, check, try, write, reload, prove.
 
-Whatever can be refused is refused before anything is written. What fails afterwards, the proof, cannot take the
-files back, for they are right: it is told beside the outcome.
+Whatever can be refused is refused before anything is written. What fails afterwards is told beside the outcome,
+for the files are right; only when the broker ended at the reload are the old ones put back.
 """
 
 import asyncio
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 
-from plantops_cli.errors import PlantopsError
+from plantops_cli.errors import PlantopsError, ProofError, ReloadError
 from plantops_cli.mosquitto import safe_file
 from plantops_cli.mosquitto.acl_file import Granted, grant_read, revoke
 from plantops_cli.mosquitto.canary import try_files
+from plantops_cli.mosquitto.control import Broker, find_broker
 from plantops_cli.mosquitto.password_file import Action, Provisioned, provision_user, remove_user
 from plantops_cli.mosquitto.passwords import DEFAULT_ITERATIONS
+from plantops_cli.mosquitto.preflight import check_reload
+from plantops_cli.mosquitto.process import BrokerProcess, NotRunning
 from plantops_cli.mosquitto.proof import Proof, RemovalProof, prove_login, prove_removal
 from plantops_cli.stream.options import ConnectOptions
 
@@ -40,7 +44,7 @@ class Request:
     Attributes:
         username: the user.
         password: the user's password; None only to remove a user whose password is not known.
-        password_file: Mosquitto's ``password_file``.
+        password_file: Mosquitto's ``password_file``; None for the one that the broker's configuration names.
         acl_file: Mosquitto's ``acl_file``, to give the right to read the devices in; None to leave it out.
         mode: what is to be true afterwards.
         iterations: rounds of PBKDF2 of a new entry.
@@ -48,14 +52,17 @@ class Request:
         lock_timeout_seconds: how long to wait for another run on a file.
         new_file_owner: uid and gid of a file that is made by root.
         is_canary_wanted: whether to try the new files on a private broker before they are written.
-        address: the broker on which to prove the outcome; None to prove nothing.
+        config: the broker's ``mosquitto.conf``; None for that of the process to reload.
+        reload: ``pid:FILE`` or ``none``; None for the ``pid_file`` of the configuration.
+        is_proof_wanted: whether to prove the outcome on a broker whose address is known.
+        address: where that is; None for a plain listener of the running broker's configuration.
         is_dry_run: whether to write nothing, and prove nothing.
         on_ready: called when all checks have passed and something is about to be written.
     """
 
     username: str
     password: bytes | None = field(repr=False)
-    password_file: Path
+    password_file: Path | None = None
     acl_file: Path | None = None
     mode: Mode = Mode.ENSURE
     iterations: int = DEFAULT_ITERATIONS
@@ -63,6 +70,9 @@ class Request:
     lock_timeout_seconds: float = 10.0
     new_file_owner: tuple[int, int] | None = None
     is_canary_wanted: bool = False
+    config: Path | None = None
+    reload: str | None = None
+    is_proof_wanted: bool = True
     address: ConnectOptions | None = None
     is_dry_run: bool = False
     on_ready: Callable[[], None] = lambda: None
@@ -75,12 +85,16 @@ class Outcome:
     Attributes:
         login: what became of the password file.
         grant: what became of the ACL file; None without one.
+        is_reloaded: whether a running broker was told to read its files again.
+        remarks: what a person should know of the broker, one line each.
         proof: what the broker showed; None when nothing was asked of it, or when it failed to.
-        failure: why the proof failed; the files are written all the same.
+        failure: why telling the broker, or the proof, failed; the files are written all the same.
     """
 
     login: Provisioned
     grant: Granted | None
+    is_reloaded: bool = False
+    remarks: tuple[str, ...] = ()
     proof: Proof | RemovalProof | None = None
     failure: PlantopsError | None = None
 
@@ -94,26 +108,118 @@ class Outcome:
     def notices(self) -> tuple[str, ...]:
         """What a person should know, one line each."""
         proof = self.proof.notices if self.proof else ()
-        return (*self.login.notices, *(self.grant.notices if self.grant else ()), *proof)
+        grant = self.grant.notices if self.grant else ()
+        return (*self.login.notices, *grant, *self.remarks, *proof)
 
 
 def provision(request: Request) -> Outcome:
     """Carry out a request.
 
     Raises:
-        ConfigError: the login is not allowed, or a canary is wanted where there is no ``mosquitto``.
-        BrokerFileError: a file cannot be read or replaced, or the broker would refuse it; all are as they were.
+        ConfigError: the login is not allowed, the broker does not read the file, or a canary is wanted where
+            there is no ``mosquitto``.
+        BrokerFileError: a file cannot be read or replaced, or the broker would not survive a reload; all are as
+            they were.
         ProofError: the canary found that the new files would not do; they were not written.
+        ReloadError: the broker may not be signalled, or ended at the reload; the files are as they were.
     """
+    broker = find_broker(request.reload, request.config)
+    try:
+        path = broker.choose_password_file(request.password_file)
+        return _provision(replace(request, password_file=path), broker)
+    finally:
+        broker.close()
+
+
+def _provision(request: Request, broker: Broker) -> Outcome:
     plan = _write(replace(request, is_dry_run=True))
+    remarks = _remarks(request, broker)
+    if plan.is_changed:
+        remarks += _check(broker, plan)
     if request.is_canary_wanted:
         _try(request, plan)
     if request.is_dry_run:
-        return plan
+        return replace(plan, remarks=remarks)
     if plan.is_changed:
         request.on_ready()
-    outcome = _write(request)
-    return outcome if request.address is None else _prove(request, outcome, request.address)
+    outcome = replace(_write(request), remarks=remarks)
+    if outcome.is_changed:
+        outcome = _reload(broker, outcome)
+    address = _address(request, broker)
+    if address is None or outcome.failure is not None:
+        return outcome
+    proven = _prove(request, outcome, address, broker)
+    if isinstance(proven.failure, ProofError) and not outcome.is_changed and _is_running(broker):
+        # the file is right, but the broker was not told of it when it was written
+        _check(broker, plan)
+        proven = _prove(request, _reload(broker, outcome), address, broker)
+    return proven
+
+
+def _is_running(broker: Broker) -> bool:
+    return isinstance(broker.process, BrokerProcess)
+
+
+def _remarks(request: Request, broker: Broker) -> tuple[str, ...]:
+    remarks = []
+    config = broker.config
+    if isinstance(broker.process, NotRunning):
+        remarks.append(f"the broker does not run ({broker.process.reason}): this takes effect at its next start")
+    if config and config.has_dynsec:
+        remarks.append("a user whom the dynamic security plugin knows is decided by it, not by the password file")
+    if config and request.acl_file and not _is_acl_read(request, broker):
+        remarks.append(f"{config.file} does not name this ACL file, so that the broker does not read it")
+    return tuple(remarks)
+
+
+def _is_acl_read(request: Request, broker: Broker) -> bool:
+    if request.acl_file is None or broker.config is None:
+        return request.acl_file is not None
+    files = [broker.locate(path).resolve() for path in broker.config.acl_files]
+    return request.acl_file.resolve() in files
+
+
+def _check(broker: Broker, plan: Outcome) -> tuple[str, ...]:
+    if not isinstance(broker.process, BrokerProcess) or broker.config is None:
+        return ()
+    written = [plan.login.rewritten, *([plan.grant.rewritten] if plan.grant else [])]
+    return check_reload(
+        broker.config,
+        contents={Path(os.path.realpath(item.path)): item.new for item in written},
+        reader=broker.process.user,
+        version=broker.process.version(),
+        locate=broker.locate,
+    )
+
+
+def _reload(broker: Broker, outcome: Outcome) -> Outcome:
+    try:
+        is_told = broker.tell()
+    except ReloadError as exc:
+        return replace(outcome, failure=exc)
+    if broker.has_survived():
+        return replace(outcome, is_reloaded=is_told)
+    is_restored = safe_file.restore(outcome.login.rewritten)
+    if outcome.grant is not None:
+        is_restored &= safe_file.restore(outcome.grant.rewritten)
+    files = (
+        "the old files were put back" if is_restored else "the files were changed meanwhile, and left as they are"
+    )
+    raise ReloadError(
+        f"the broker ended when it was told to read its files again; {files}",
+        hint="its log says why; start it again",
+    )
+
+
+def _address(request: Request, broker: Broker) -> ConnectOptions | None:
+    if not request.is_proof_wanted or request.address is not None:
+        return request.address if request.is_proof_wanted else None
+    if not _is_running(broker) or broker.config is None:
+        return None
+    listener = next((item for item in broker.config.login_listeners if not item.is_tls), None)
+    if listener is None:
+        return None
+    return ConnectOptions(host=listener.host or "", port=listener.port, unix_socket=listener.unix_socket)
 
 
 def _write(request: Request) -> Outcome:
@@ -130,19 +236,24 @@ def _write(request: Request) -> Outcome:
 def _write_acl(request: Request) -> Granted | None:
     if request.acl_file is None:
         return None
-    options = {"lock_timeout_seconds": request.lock_timeout_seconds}
     if request.mode is Mode.REMOVE:
-        return revoke(request.acl_file, request.username, dry_run=request.is_dry_run, **options)
+        return revoke(
+            request.acl_file,
+            request.username,
+            lock_timeout_seconds=request.lock_timeout_seconds,
+            dry_run=request.is_dry_run,
+        )
     return grant_read(
         request.acl_file,
         request.username,
+        lock_timeout_seconds=request.lock_timeout_seconds,
         new_file_owner=request.new_file_owner,
         dry_run=request.is_dry_run,
-        **options,
     )
 
 
 def _write_login(request: Request) -> Provisioned:
+    assert request.password_file is not None  # chosen by provision()
     if request.mode is Mode.REMOVE or request.password is None:
         return remove_user(
             request.password_file,
@@ -176,13 +287,15 @@ def _try(request: Request, plan: Outcome) -> None:
     )
 
 
-def _prove(request: Request, outcome: Outcome, address: ConnectOptions) -> Outcome:
+def _prove(request: Request, outcome: Outcome, address: ConnectOptions, broker: Broker) -> Outcome:
     login = replace(address, username=request.username, password=request.password)
     try:
         if request.mode is Mode.REMOVE:
             return replace(outcome, proof=asyncio.run(prove_removal(login)))
         if not outcome.login.password_matches:
             return outcome  # its password is not known
-        return replace(outcome, proof=asyncio.run(prove_login(login, is_acl_in_force=outcome.grant is not None)))
+        return replace(
+            outcome, proof=asyncio.run(prove_login(login, is_acl_in_force=_is_acl_read(request, broker)))
+        )
     except PlantopsError as exc:
         return replace(outcome, failure=exc)

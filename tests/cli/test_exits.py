@@ -21,6 +21,7 @@ CODES = {
     "BrokerFileBusyError": 7,
     "BrokerFileChangedError": 7,
     "ProofError": 5,
+    "ReloadError": 3,
     "BrokerError": 3,
     "BrokerUnreachableError": 3,
     "ConnectionLostError": 3,

@@ -335,3 +335,28 @@ def test_a_lock_that_another_run_holds_is_waited_for_as_long_as_asked(path: Path
         fcntl.flock(lock, fcntl.LOCK_EX)
         result = plantops("--file", path, "--secret-file", secret_file, "--lock-timeout", "0.1")
     assert_refused(result, PASSWORD_FILE_ERROR, "--lock-timeout")
+
+
+def test_a_configuration_is_all_that_a_running_broker_needs(own_mosquitto: Mosquitto) -> None:
+    config = own_mosquitto.folder / "mosquitto.conf"
+    own_mosquitto.stop()
+    own_mosquitto.extra = f"pid_file {own_mosquitto.folder / 'pid'}"
+    own_mosquitto.start()
+    env = environment(MQTT_BACKEND_PASSWORD="another one")
+    result = plantops("--config", config, env=env)
+    assert result.returncode == DONE, result.stderr
+    assert result.stdout.splitlines() == [
+        f"plantops_backend: updated in {own_mosquitto.folder / 'passwords'}",
+        "the broker has read its files again",
+        f"127.0.0.1:{own_mosquitto.port}: the login is accepted, a wrong password refused",
+    ]
+    assert "disconnected" in result.stderr
+    document = json.loads(plantops("--config", config, "-o", "json", env=env).stdout)
+    assert (document["action"], document["reloaded"]) == ("unchanged", False)
+    assert document["proof"]["anonymous_accepted"] is False
+
+
+def test_a_configuration_that_is_not_there_is_refused(path: Path, secret_file: Path, tmp_path: Path) -> None:
+    missing = tmp_path / "none.conf"
+    result = plantops("--config", missing, "--secret-file", secret_file)
+    assert_refused(result, PASSWORD_FILE_ERROR, str(missing))

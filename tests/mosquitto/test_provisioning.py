@@ -1,13 +1,16 @@
 """Provisioning from end to end, on real files and real brokers."""
 
 import signal
+import subprocess
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from plantops_cli.errors import BrokerFileError, ConfigError, ProofError
+from plantops_cli.errors import BrokerFileError, ConfigError, ProofError, ReloadError
 from plantops_cli.mosquitto.password_file import Action
 from plantops_cli.mosquitto.passwords import find_entry, verify_password
 from plantops_cli.mosquitto.proof import Proof, RemovalProof
@@ -21,8 +24,18 @@ OTHERS = b"user alice\ntopic readwrite #\n"
 
 
 @pytest.fixture
-def request_(tmp_path: Path) -> Request:
-    return Request(username=NEW, password=SECRET, password_file=tmp_path / "passwd", acl_file=tmp_path / "acl")
+def passwd(tmp_path: Path) -> Path:
+    return tmp_path / "passwd"
+
+
+@pytest.fixture
+def acl(tmp_path: Path) -> Path:
+    return tmp_path / "acl"
+
+
+@pytest.fixture
+def request_(passwd: Path, acl: Path) -> Request:
+    return Request(username=NEW, password=SECRET, password_file=passwd, acl_file=acl)
 
 
 @pytest.fixture
@@ -31,7 +44,7 @@ def broker(tmp_path: Path) -> Iterator[Mosquitto]:
     folder.mkdir()
     (folder / "acl").write_bytes(OTHERS)
     (folder / "acl").chmod(0o600)
-    running = Mosquitto(folder, extra=f"acl_file {folder / 'acl'}")
+    running = Mosquitto(folder, extra=f"acl_file {folder / 'acl'}\npid_file {folder / 'pid'}")
     running.start()
     yield running
     running.stop()
@@ -56,13 +69,13 @@ def logs_in(path: Path, username: str, password: bytes) -> bool:
     return entry is not None and verify_password(password, entry)
 
 
-def test_login_and_right_are_made_together(request_: Request) -> None:
+def test_login_and_right_are_made_together(request_: Request, passwd: Path, acl: Path) -> None:
     outcome = provision(request_)
     assert outcome.login.action is Action.CREATED
     assert outcome.grant is not None
     assert outcome.grant.action == "created"
-    assert logs_in(request_.password_file, NEW, SECRET)
-    assert f"user {NEW}\ntopic read devices/+/telemetry\n".encode() in (request_.acl_file or Path()).read_bytes()
+    assert logs_in(passwd, NEW, SECRET)
+    assert f"user {NEW}\ntopic read devices/+/telemetry\n".encode() in acl.read_bytes()
 
 
 def test_a_second_run_changes_nothing(request_: Request) -> None:
@@ -70,12 +83,11 @@ def test_a_second_run_changes_nothing(request_: Request) -> None:
     assert not provision(request_).is_changed
 
 
-def test_a_right_without_its_login_is_taken_back(request_: Request) -> None:
-    request_.password_file.write_bytes(b"listener 1883\n")
+def test_a_right_without_its_login_is_taken_back(request_: Request, passwd: Path, acl: Path) -> None:
+    passwd.write_bytes(b"listener 1883\n")
     with pytest.raises(BrokerFileError):
         provision(request_)
-    assert request_.acl_file is not None
-    assert not request_.acl_file.exists()
+    assert not acl.exists()
 
 
 def test_a_login_that_cannot_be_written_takes_the_right_back_too(request_: Request, tmp_path: Path) -> None:
@@ -89,12 +101,13 @@ def test_a_login_that_cannot_be_written_takes_the_right_back_too(request_: Reque
     assert (tmp_path / "acl").read_bytes() == OTHERS
 
 
-def test_an_acl_file_that_the_broker_would_refuse_stops_everything(request_: Request) -> None:
-    assert request_.acl_file is not None
-    request_.acl_file.write_bytes(b"user alice\n  # indented\n")
+def test_an_acl_file_that_the_broker_would_refuse_stops_everything(
+    request_: Request, passwd: Path, acl: Path
+) -> None:
+    acl.write_bytes(b"user alice\n  # indented\n")
     with pytest.raises(BrokerFileError, match="line 2"):
         provision(request_)
-    assert not request_.password_file.exists()
+    assert not passwd.exists()
 
 
 def test_a_dry_run_tells_and_writes_nothing(request_: Request, tmp_path: Path) -> None:
@@ -105,36 +118,36 @@ def test_a_dry_run_tells_and_writes_nothing(request_: Request, tmp_path: Path) -
     assert called == []
 
 
-def test_the_caller_hears_when_all_checks_have_passed_and_only_then(request_: Request) -> None:
+def test_the_caller_hears_when_all_checks_have_passed_and_only_then(request_: Request, passwd: Path) -> None:
     called: list[bool] = []
-    request = replace(request_, on_ready=lambda: called.append(request_.password_file.exists()))
+    request = replace(request_, on_ready=lambda: called.append(passwd.exists()))
     provision(request)
     provision(request)
     assert called == [False]
 
 
-def test_a_removal_takes_login_and_right(request_: Request) -> None:
+def test_a_removal_takes_login_and_right(request_: Request, passwd: Path, acl: Path) -> None:
     provision(request_)
     outcome = provision(replace(request_, mode=Mode.REMOVE, password=None))
     assert outcome.login.action is Action.REMOVED
     assert outcome.grant is not None
     assert outcome.grant.action == "removed"
-    assert NEW.encode() not in request_.password_file.read_bytes()
-    assert request_.acl_file is not None
-    assert NEW.encode() not in request_.acl_file.read_bytes()
+    assert NEW.encode() not in passwd.read_bytes()
+    assert NEW.encode() not in acl.read_bytes()
 
 
 def test_a_canary_that_lives_lets_the_files_be_written(request_: Request) -> None:
     assert provision(replace(request_, is_canary_wanted=True)).login.action is Action.CREATED
 
 
-def test_a_canary_finds_rights_that_are_too_wide_before_anything_is_written(request_: Request) -> None:
-    assert request_.acl_file is not None
-    request_.acl_file.write_bytes(b"pattern readwrite #\n")
+def test_a_canary_finds_rights_that_are_too_wide_before_anything_is_written(
+    request_: Request, passwd: Path, acl: Path
+) -> None:
+    acl.write_bytes(b"pattern readwrite #\n")
     with pytest.raises(ProofError):
         provision(replace(request_, is_canary_wanted=True))
-    assert not request_.password_file.exists()
-    assert request_.acl_file.read_bytes() == b"pattern readwrite #\n"
+    assert not passwd.exists()
+    assert acl.read_bytes() == b"pattern readwrite #\n"
 
 
 def test_a_reloaded_broker_proves_login_and_right(broker: Mosquitto, request_: Request) -> None:
@@ -177,7 +190,147 @@ def test_a_user_who_is_left_alone_with_another_password_proves_nothing(
     assert (outcome.proof, outcome.failure) == (None, None)
 
 
-def test_a_login_that_is_not_allowed_is_refused_before_anything_is_made(request_: Request) -> None:
+def test_a_login_that_is_not_allowed_is_refused_before_anything_is_made(request_: Request, passwd: Path) -> None:
     with pytest.raises(ConfigError):
         provision(replace(request_, password=b"a\0b"))
-    assert list(request_.password_file.parent.iterdir()) == []
+    assert list(passwd.parent.iterdir()) == []
+
+
+def told(broker: Mosquitto, request: Request) -> Request:
+    """The same by the broker's configuration alone: it says which files, which process, which listener."""
+    request = replace(on(broker, request), address=None, password_file=None)
+    return replace(request, config=broker.folder / "mosquitto.conf")
+
+
+def is_alive(broker: Mosquitto) -> bool:
+    return broker.process is not None and broker.process.poll() is None
+
+
+def test_a_configuration_is_enough_to_write_reload_and_prove(broker: Mosquitto, request_: Request) -> None:
+    outcome = provision(told(broker, request_))
+    assert outcome.login.action is Action.CREATED
+    assert outcome.is_reloaded
+    assert isinstance(outcome.proof, Proof)
+    assert outcome.proof.is_publish_refused
+    assert not provision(told(broker, request_)).is_reloaded
+
+
+def test_a_process_is_enough_too(broker: Mosquitto, request_: Request) -> None:
+    request = replace(told(broker, request_), config=None, reload=f"pid:{broker.folder / 'pid'}")
+    assert isinstance(provision(request).proof, Proof)
+
+
+def test_a_file_that_is_right_already_is_reloaded_when_the_proof_fails(
+    broker: Mosquitto, request_: Request
+) -> None:
+    provision(replace(told(broker, request_), reload="none", is_proof_wanted=False))
+    outcome = provision(told(broker, request_))
+    assert (outcome.login.action, outcome.is_reloaded) == (Action.UNCHANGED, True)
+    assert isinstance(outcome.proof, Proof)
+
+
+def test_a_removal_kicks_in_at_once(broker: Mosquitto, request_: Request) -> None:
+    request = replace(told(broker, request_), mode=Mode.REMOVE, acl_file=None)
+    provision(told(broker, request_))
+    outcome = provision(request)
+    assert isinstance(outcome.proof, RemovalProof)
+    assert outcome.proof.refused_after_seconds is not None
+
+
+def test_a_neighbour_that_a_reload_would_trip_over_stops_everything(broker: Mosquitto, request_: Request) -> None:
+    before = (broker.folder / "passwords").read_bytes()
+    (broker.folder / "acl").write_bytes(OTHERS + b"  # indented\n")
+    with pytest.raises(BrokerFileError, match=r"acl', line 3: .*switch off all access control"):
+        provision(replace(told(broker, request_), acl_file=None))
+    assert (broker.folder / "passwords").read_bytes() == before
+
+
+def test_a_broker_that_dies_of_a_reload_gets_its_old_files_back(broker: Mosquitto, request_: Request) -> None:
+    before = [(broker.folder / name).read_bytes() for name in ("passwords", "acl")]
+    assert broker.process is not None
+    done = threading.Event()
+
+    def kill_when_written(process: subprocess.Popen[bytes]) -> None:
+        # the part of Mosquitto 2.1, which ends when it does not like a file
+        while not done.wait(0.001) and (broker.folder / "passwords").read_bytes() == before[0]:
+            pass
+        time.sleep(0.02)
+        process.kill()
+
+    killer = threading.Thread(target=kill_when_written, args=(broker.process,))
+    killer.start()
+    try:
+        with pytest.raises(ReloadError, match="the old files were put back"):
+            provision(told(broker, request_))
+    finally:
+        done.set()
+        killer.join()
+    assert [(broker.folder / name).read_bytes() for name in ("passwords", "acl")] == before
+
+
+def test_a_broker_that_does_not_run_has_its_files_written_all_the_same(
+    broker: Mosquitto, request_: Request
+) -> None:
+    broker.stop()
+    outcome = provision(told(broker, request_))
+    assert (outcome.login.action, outcome.is_reloaded, outcome.proof) == (Action.CREATED, False, None)
+    assert any("takes effect at its next start" in remark for remark in outcome.remarks)
+
+
+def test_a_stale_pid_file_never_costs_the_process_that_has_the_number_now(
+    broker: Mosquitto, request_: Request
+) -> None:
+    with subprocess.Popen(["sleep", "60"]) as stranger:
+        try:
+            (broker.folder / "pid").write_text(str(stranger.pid))
+            outcome = provision(told(broker, request_))
+            assert any("is 'sleep'" in remark for remark in outcome.remarks)
+            assert not outcome.is_reloaded
+            assert stranger.poll() is None
+        finally:
+            stranger.kill()
+
+
+def test_a_broker_of_another_configuration_is_refused(broker: Mosquitto, request_: Request, passwd: Path) -> None:
+    other = broker.folder / "other.conf"
+    other.write_text(f"password_file {passwd}\n")
+    request = replace(told(broker, request_), config=other, reload=f"pid:{broker.folder / 'pid'}")
+    with pytest.raises(ConfigError, match="another configuration"):
+        provision(request)
+    assert not passwd.exists()
+    assert is_alive(broker)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("listener 1883\n", "names no password_file"),
+        ("plugin /usr/lib/mosquitto_dynamic_security.so\n", "dynamic security plugin"),
+        ("password_file /somewhere/else\n", "not '"),
+    ],
+)
+def test_a_file_that_the_broker_would_not_read_is_not_written(
+    request_: Request, passwd: Path, tmp_path: Path, text: str, words: str
+) -> None:
+    config = tmp_path / "mosquitto.conf"
+    config.write_text(text)
+    with pytest.raises(ConfigError, match=words):
+        provision(replace(request_, config=config))
+    assert not passwd.exists()
+
+
+def test_of_several_password_files_one_must_be_chosen(request_: Request, passwd: Path, tmp_path: Path) -> None:
+    config = tmp_path / "mosquitto.conf"
+    files = [tmp_path / "a", passwd]
+    listeners = [f"listener {port}\npassword_file {file}\n" for port, file in zip((1, 2), files, strict=True)]
+    config.write_text("per_listener_settings true\n" + "".join(listeners))
+    with pytest.raises(ConfigError, match="several password files"):
+        provision(replace(request_, config=config, password_file=None))
+    assert provision(replace(request_, config=config)).login.path == passwd
+
+
+@pytest.mark.parametrize("way", ["", "pid:", "signal:1", "1234", "systemd"])
+def test_a_way_to_reload_that_does_not_exist_is_refused(request_: Request, passwd: Path, way: str) -> None:
+    with pytest.raises(ConfigError, match="--reload"):
+        provision(replace(request_, reload=way))
+    assert not passwd.exists()

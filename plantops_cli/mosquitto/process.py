@@ -1,0 +1,386 @@
+"""A running Mosquitto: found by its process id, told apart from what else may have that id, signalled by pidfd.
+
+A pid file outlives a broker that was killed, and its number goes to another process sooner or later: SIGHUP would
+end that one. A pidfd means one process for as long as it is open, so what is read from ``/proc`` is believed only
+while the pidfd says that the process lives, and the signal goes through it (pidfd_open(2)).
+"""
+
+import os
+import re
+import select
+import signal
+import stat
+import subprocess
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import BinaryIO, Self
+
+from plantops_cli.errors import ReloadError
+
+COMMAND_NAME = "mosquitto"
+VERSION_SECONDS = 5.0
+
+_MAX_LINKS = 40  # as many as Linux itself follows before it says ELOOP (path_resolution(7))
+_PID = re.compile(rb"\s*([0-9]{1,10})\s*")
+_VERSION = re.compile(rb"mosquitto version (\d{1,4})\.(\d{1,4})")
+_NEEDS_LINUX = "on other systems reload the broker by hand: --reload none"
+
+
+@dataclass(frozen=True, slots=True)
+class NotRunning:
+    """There is no broker to tell, and why; its files can be written all the same.
+
+    Attributes:
+        reason: one line that names the pid file, the unit or the container.
+    """
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerUser:
+    """As whom a broker reads its files.
+
+    Attributes:
+        uid: user id.
+        gid: group id.
+        groups: supplementary group ids.
+    """
+
+    uid: int
+    gid: int
+    groups: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What ``/proc/PID`` told, at a time when the pidfd vouched for the process; None where it may not be read."""
+
+    name: str
+    arguments: tuple[str, ...]
+    user: BrokerUser
+    working_folder: Path | None
+    executable: Path | None
+    is_in_another_view: bool
+
+
+class BrokerProcess:
+    """A living mosquitto; close it, or use it as a context manager, for it holds a pidfd.
+
+    Made by ``find_by_pid`` and ``find_by_pid_file`` only.
+
+    Attributes:
+        pid: its process id; never to be signalled by number.
+        user: as whom it reads its files now, after it gave up the rights of root.
+        working_folder: where its relative paths begin, as it sees it; None when that may not be read.
+        executable: its program, as it sees it; None when that may not be read.
+        config: the configuration file on its command line, as it sees it; None when there is none, or when the
+            path is relative to a working folder that may not be read.
+        has_config: whether its command line names a configuration file.
+        is_in_another_view: whether it has other mounts or another root folder than we, as in a container.
+    """
+
+    __slots__ = (
+        "_pidfd",
+        "config",
+        "executable",
+        "has_config",
+        "is_in_another_view",
+        "pid",
+        "user",
+        "working_folder",
+    )
+
+    def __init__(self, pid: int, pidfd: int, seen: _Seen) -> None:
+        named = config_argument(seen.arguments)
+        self._pidfd = pidfd
+        self.pid = pid
+        self.user = seen.user
+        self.working_folder = seen.working_folder
+        self.executable = seen.executable
+        self.config = _absolute(named, seen.working_folder)
+        self.has_config = named is not None
+        self.is_in_another_view = seen.is_in_another_view
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"BrokerProcess(pid={self.pid}, config={str(self.config)!r})"
+
+    @property
+    def root(self) -> Path:
+        """Its root folder as we reach it; of use to root and to the broker's own user at most."""
+        return Path(f"/proc/{self.pid}/root")
+
+    def close(self) -> None:
+        """Give the pidfd back; may be called again."""
+        if self._pidfd >= 0:
+            os.close(self._pidfd)
+            self._pidfd = -1
+
+    def is_alive(self) -> bool:
+        """Tell whether the process has not ended; a zombie has."""
+        return not self.wait_for_end(0)
+
+    def wait_for_end(self, seconds: float) -> bool:
+        """Wait until the process ends, and tell whether it did.
+
+        Args:
+            seconds: how long to wait at most.
+        """
+        return _has_ended(self._pidfd, seconds)
+
+    def hang_up(self) -> None:
+        """Send SIGHUP, at which Mosquitto reads its files again.
+
+        Raises:
+            ReloadError: it has ended, or belongs to somebody whose processes we may not signal.
+        """
+        try:
+            signal.pidfd_send_signal(self._pidfd, signal.SIGHUP)
+        except ProcessLookupError as exc:
+            raise ReloadError(f"the broker, process {self.pid}, has ended") from exc
+        except PermissionError as exc:
+            raise ReloadError(
+                f"the broker, process {self.pid}, belongs to uid {self.user.uid} and may not be signalled",
+                hint="run it as that user, or as root",
+            ) from exc
+
+    def may_signal(self) -> bool:
+        """Tell whether ``hang_up`` would be allowed (signal 0 of kill(2))."""
+        try:
+            signal.pidfd_send_signal(self._pidfd, 0)
+        except PermissionError:
+            return False
+        except ProcessLookupError:
+            pass
+        return True
+
+    def locate(self, path: str) -> Path:
+        """Translate a path as the broker sees it to one that leads us to the same file.
+
+        Args:
+            path: absolute, as in the broker's configuration.
+        """
+        return within(self.root, path) if self.is_in_another_view else Path(path)
+
+    def version(self) -> tuple[int, int] | None:
+        """Ask the broker's own program for its version; None when it cannot be asked safely.
+
+        It runs with our rights, so only when nobody but root and us can have written it. It is opened through
+        the process, hence it is the very program that runs, even when a package has replaced the file since.
+        """
+        if self.executable is None or self.executable.name.removesuffix(" (deleted)") != COMMAND_NAME:
+            return None
+        try:
+            with Path(f"/proc/{self.pid}/exe").open("rb") as program:
+                if not self.is_alive() or not _is_trusted(os.fstat(program.fileno())):
+                    return None
+                return parse_version(_help_of(program))
+        except (OSError, subprocess.SubprocessError):
+            return None
+
+
+def find_by_pid_file(path: Path) -> BrokerProcess | NotRunning:
+    """Find the broker whose process id a file holds.
+
+    Args:
+        path: Mosquitto's ``pid_file``.
+
+    Raises:
+        ReloadError: the file or the process cannot be looked at, or this is no Linux.
+    """
+    try:
+        # A FIFO would keep us waiting for its writer
+        content = _read_start(path) if path.is_file() else None
+    except FileNotFoundError:
+        content = None
+    except OSError as exc:
+        raise ReloadError(
+            f"cannot read the pid file {str(path)!r}: {exc.strerror}", hint="run it as root, or as its owner"
+        ) from exc
+    if content is None:
+        return NotRunning(f"there is no pid file {str(path)!r}")
+    found = _PID.fullmatch(content)
+    if not found:
+        return NotRunning(f"the pid file {str(path)!r} holds no process id")
+    process = find_by_pid(int(found[1]))
+    if isinstance(process, NotRunning):
+        return NotRunning(f"the pid file {str(path)!r} is stale: {process.reason}")
+    return process
+
+
+def find_by_pid(pid: int) -> BrokerProcess | NotRunning:
+    """Find the broker that has a process id, if what has it now is one.
+
+    Args:
+        pid: process id.
+
+    Raises:
+        ReloadError: the process cannot be looked at, or this is no Linux.
+    """
+    pidfd = _open_pidfd(pid)
+    if pidfd is None:
+        return NotRunning(f"there is no process {pid}")
+    process: BrokerProcess | None = None
+    try:
+        seen = None if _has_ended(pidfd, 0) else _look(pid)
+        # Read by number: somebody else's data, should the process have ended and its number be given away
+        if _has_ended(pidfd, 0):
+            return NotRunning(f"process {pid} has ended")
+        if seen is None:
+            raise ReloadError(f"process {pid} lives, but /proc/{pid} cannot be read", hint="run it as root")
+        if seen.name != COMMAND_NAME:
+            return NotRunning(f"process {pid} is {seen.name!r}")
+        process = BrokerProcess(pid, pidfd, seen)
+        return process
+    finally:
+        if process is None:
+            os.close(pidfd)
+
+
+def config_argument(arguments: tuple[str, ...]) -> str | None:
+    """Return the configuration file that a command line of Mosquitto names: the last one, which a reload reads.
+
+    Args:
+        arguments: the command line, the program's name first.
+    """
+    config = None
+    for flag, value in pairwise(arguments):
+        if flag in ("-c", "--config-file"):
+            config = value
+    return config
+
+
+def parse_version(help_text: bytes) -> tuple[int, int] | None:
+    """Return major and minor version from what ``mosquitto -h`` prints, or None.
+
+    Args:
+        help_text: standard output of ``mosquitto -h``.
+    """
+    found = _VERSION.match(help_text)
+    return (int(found[1]), int(found[2])) if found else None
+
+
+def within(root: Path, path: str) -> Path:
+    """Follow a path as a process with another root folder would, so that absolute links stay inside.
+
+    Args:
+        root: that root folder, as we reach it.
+        path: a path as that process sees it; relative ones begin at its root.
+    """
+    todo = [part for part in reversed(path.split("/")) if part not in ("", ".")]
+    done: list[str] = []
+    links = 0
+    while todo:
+        part = todo.pop()
+        if part == "..":
+            del done[-1:]
+            continue
+        here = root.joinpath(*done, part)
+        link = _target_of(here) if links < _MAX_LINKS else None
+        if link is None:
+            done.append(part)
+            continue
+        links += 1
+        if link.is_absolute():
+            done.clear()
+        todo += [part for part in reversed(link.parts) if part != "/"]
+    return root.joinpath(*done)
+
+
+def has_pidfd() -> bool:
+    """Tell whether this system can hold on to a process (Linux)."""
+    return hasattr(os, "pidfd_open") and hasattr(signal, "pidfd_send_signal")
+
+
+def _open_pidfd(pid: int) -> int | None:
+    if not has_pidfd():
+        raise ReloadError("finding the broker by its process id needs Linux", hint=_NEEDS_LINUX)
+    if not 0 < pid < 2**31:
+        return None
+    try:
+        return os.pidfd_open(pid)
+    except OSError:
+        return None
+
+
+def _has_ended(pidfd: int, seconds: float) -> bool:
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(max(0.0, seconds) * 1000))
+
+
+def _read_start(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(64)
+
+
+def _look(pid: int) -> _Seen | None:
+    folder = Path(f"/proc/{pid}")
+    try:
+        name = (folder / "comm").read_bytes().removesuffix(b"\n")
+        arguments = (folder / "cmdline").read_bytes().removesuffix(b"\0").split(b"\0")
+        user = _user((folder / "status").read_text(errors="replace"))
+    except OSError:
+        return None
+    return _Seen(
+        name=name.decode(errors="replace"),
+        arguments=tuple(os.fsdecode(argument) for argument in arguments),
+        user=user,
+        working_folder=_target_of(folder / "cwd"),
+        executable=_target_of(folder / "exe"),
+        is_in_another_view=_is_in_another_view(folder),
+    )
+
+
+def _user(status: str) -> BrokerUser:
+    """Take the file system ids, the last of the four, and the groups from ``/proc/PID/status`` (proc(5))."""
+    fields = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
+    uid, gid = (int(fields[name].split()[-1]) for name in ("Uid", "Gid"))
+    return BrokerUser(uid, gid, tuple(int(group) for group in fields["Groups"].split()))
+
+
+def _target_of(link: Path) -> Path | None:
+    try:
+        return link.readlink()
+    except OSError:
+        return None
+
+
+def _is_in_another_view(folder: Path) -> bool:
+    with suppress(OSError):
+        pairs = ((folder / "ns/mnt", Path("/proc/self/ns/mnt")), (folder / "root", Path("/proc/self/root")))
+        return not all(theirs.samefile(ours) for theirs, ours in pairs)
+    # Only root and the broker's user may compare; whom a container's broker runs as, the host seldom does
+    return False
+
+
+def _absolute(path: str | None, working_folder: Path | None) -> Path | None:
+    if path is None or path.startswith("/"):
+        return None if path is None else Path(path)
+    return None if working_folder is None else working_folder / path
+
+
+def _is_trusted(program: os.stat_result) -> bool:
+    return program.st_uid in (0, os.geteuid()) and not program.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+
+
+def _help_of(program: BinaryIO) -> bytes:
+    descriptor = program.fileno()
+    done = subprocess.run(  # noqa: S603 - the broker's own program, see _is_trusted
+        [f"/proc/self/fd/{descriptor}", "-h"],
+        pass_fds=[descriptor],
+        env={},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=VERSION_SECONDS,
+        check=False,
+    )
+    return done.stdout
