@@ -30,6 +30,8 @@ _FLAGS = {
     "mqtt_keyfile": "--key",
     "mqtt_client_id": "--client-id",
     "mqtt_password_file": "--file",
+    "mqtt_broker_config": "--config",
+    "mqtt_reload": "--reload",
 }
 _SECRET = {"mqtt_backend_password"}
 _URL_FORM = "mqtt://HOST:PORT, or mqtts://HOST:PORT"
@@ -50,8 +52,12 @@ class Settings(BaseSettings):
     mqtt_backend_password: SecretStr | None = Field(None, description="password of the login")
     mqtt_backend_password_file: Path | None = Field(None, description="file that holds the password instead")
     mqtt_password_file: Path | None = Field(
-        None, description="Mosquitto's password file, for `provision-user` and the FastAPI helper"
+        None, description="Mosquitto's password file, for `provision-user` and the start of a backend"
     )
+    mqtt_broker_config: Path | None = Field(
+        None, description="the broker's `mosquitto.conf`, as `provision-user --config`"
+    )
+    mqtt_reload: str | None = Field(None, description="the broker to tell, as `provision-user --reload`")
     mqtt_tls: bool | None = Field(None, description="speak TLS; implied by port 8883 and by the files below")
     mqtt_cafile: Path | None = Field(None, description="certificate authorities to trust, PEM")
     mqtt_certfile: Path | None = Field(None, description="client certificate, PEM")

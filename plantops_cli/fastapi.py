@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from plantops_cli.config import Settings, load_settings
 from plantops_cli.errors import BrokerError
-from plantops_cli.mosquitto.password_file import Action, provision_user
+from plantops_cli.mosquitto.startup import ensure_login
 from plantops_cli.stream.subscriber import MQTTSubscriber
 
 if TYPE_CHECKING:
@@ -23,7 +23,8 @@ def mqtt_lifespan(
     """Make the ``lifespan`` of an application: ``FastAPI(lifespan=mqtt_lifespan(subscriber))``.
 
     At startup the backend's login is added to Mosquitto's password file if ``Settings.mqtt_password_file`` is set
-    and it is not there yet (an existing one is never overwritten), then the subscriber connects and listens in
+    and it is not there yet (an existing one is never overwritten); the broker is told if ``mqtt_broker_config`` or
+    ``mqtt_reload`` says how. Then the subscriber connects and listens in
     the background; at shutdown it disconnects, within 5 s whatever the broker does.
 
     Args:
@@ -34,7 +35,8 @@ def mqtt_lifespan(
 
     Raises:
         ConfigError: at startup: the password file is set, but no password.
-        BrokerFileError: at startup: the password file cannot be read or written.
+        BrokerFileError: at startup: the password file cannot be read or written, or a reload would be dangerous.
+        ReloadError: at startup: the broker may not be signalled, or ended at the reload.
         BrokerError: at startup: the broker refused the login or a filter, or ``wait_for_broker`` is False and it
             cannot be reached.
     """
@@ -63,12 +65,5 @@ async def _connect(subscriber: MQTTSubscriber, *, wait_for_broker: bool) -> None
 
 
 def _ensure_login(settings: Settings) -> None:
-    path = settings.mqtt_password_file
-    if path is None:
-        return
-    name = settings.mqtt_backend_username
-    outcome = provision_user(path, name, settings.password(), overwrite=False)
-    if outcome.action is Action.CREATED:
-        logger.warning("user %r was added to %s; reload the broker for it to take effect", name, path)
-    elif not outcome.password_matches:
-        logger.warning("user %r has another password in %s; it was left as it is", name, path)
+    if settings.mqtt_password_file is not None:
+        ensure_login(settings, username=settings.mqtt_backend_username, password=settings.password())

@@ -33,21 +33,28 @@ class ConnectionFlags:
     insecure: bool = False
 
 
-def subscriber(flags: ConnectionFlags, *, qos: int, on_status: Callable[[Status], None]) -> MQTTSubscriber:
+def subscriber(
+    flags: ConnectionFlags, *, qos: int, on_status: Callable[[Status], None], is_login_ensured: bool = False
+) -> MQTTSubscriber:
     """Build the subscriber that flags and settings describe.
 
     Args:
         flags: the connection flags.
         qos: the QoS to subscribe with.
         on_status: told about each step.
+        is_login_ensured: whether to add the login to Mosquitto's password file first if it is not there.
 
     Raises:
         ConfigError: flags or settings are malformed, contradict each other, or leave the password out.
+        BrokerFileError, ReloadError: the login could not be added.
     """
     settings = resolve(flags)
+    login = _login(flags, settings)
+    if is_login_ensured:
+        _ensure(settings, login)
     return MQTTSubscriber.from_settings(
         settings,
-        login=_login(flags, settings),
+        login=login,
         insecure=flags.insecure,
         keepalive_seconds=flags.keepalive,
         mqtt_version=flags.mqtt_version,
@@ -103,6 +110,15 @@ def address(flags: ConnectionFlags, settings: Settings) -> ConnectOptions:
     """
     tls = TLSOptions.from_settings(settings, insecure=flags.insecure)
     return ConnectOptions(host=settings.mqtt_host, port=settings.port, tls=tls)
+
+
+def _ensure(settings: Settings, login: tuple[str | None, bytes | None]) -> None:
+    from plantops_cli.mosquitto.startup import ensure_login
+
+    username, password = login
+    if username is None or password is None:
+        raise ConfigError("--ensure-user was given together with --anonymous", hint="leave one of them out")
+    ensure_login(settings, username=username, password=password)
 
 
 def _check_tls(flags: ConnectionFlags, settings: Settings) -> None:

@@ -28,6 +28,7 @@ def listen(
     cert: o.Cert = None,
     key: o.Key = None,
     insecure: o.Insecure = False,
+    ensure_user: o.EnsureUser = False,
     qos: o.Qos = 1,
     count: o.Count = None,
     timeout: o.Timeout = None,
@@ -78,6 +79,6 @@ def listen(
         key=key,
         insecure=insecure,
     )
-    heard = subscriber(flags, qos=qos, on_status=announce(limits))
+    heard = subscriber(flags, qos=qos, on_status=announce(limits), is_login_ensured=ensure_user)
     listening = Listening(heard, selection, renderer(output), limits)
     raise typer.Exit(asyncio.run(listen_until_stopped(listening)))

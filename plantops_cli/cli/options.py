@@ -208,7 +208,8 @@ BrokerConfig = Annotated[
     Path | None,
     typer.Option(
         "--config",
-        help="The broker's mosquitto.conf: says which files it reads, its pid_file and its listeners.",
+        help="The broker's mosquitto.conf: says which files it reads, its pid_file and its listeners. "
+        "(MQTT_BROKER_CONFIG)",
         rich_help_panel=_BROKER,
     ),
 ]
@@ -218,7 +219,7 @@ Reload = Annotated[
         "--reload",
         metavar="TARGET",
         help="pid:FILE or none: the broker to tell, after a check of all files that it would read. "
-        "(the pid_file of --config)",
+        "(MQTT_RELOAD, else the pid_file of --config)",
         rich_help_panel=_BROKER,
     ),
 ]
@@ -237,6 +238,14 @@ Canary = Annotated[
         "--canary",
         help="Try the new files on a private broker of this machine's mosquitto first.",
         rich_help_panel=_BROKER,
+    ),
+]
+EnsureUser = Annotated[
+    bool,
+    typer.Option(
+        "--ensure-user",
+        help="First add the login to MQTT_PASSWORD_FILE if it is not there.",
+        rich_help_panel=_CONNECTION,
     ),
 ]
 Document = Annotated[

@@ -64,12 +64,15 @@ def provision(flags: ProvisioningFlags, connection: ConnectionFlags) -> Exit:
     conflict = find_conflict(flags, connection)
     if conflict is not None:
         raise conflict
-    settings = resolve(connection, mqtt_password_file=flags.file)
+    settings = resolve(
+        connection,
+        mqtt_password_file=flags.file,
+        mqtt_broker_config=flags.config,
+        mqtt_reload=flags.reload,
+    )
     report = Report(flags.output, is_dry_run=flags.dry_run)
     if flags.list_users:
-        path = find_broker(None if flags.config is None else "none", flags.config).choose_password_file(
-            settings.mqtt_password_file
-        )
+        path = find_broker("none", settings.mqtt_broker_config).choose_password_file(settings.mqtt_password_file)
         report.users(path, users(path, lock_timeout_seconds=flags.lock_timeout))
         return Exit.OK
     request = _request(flags, connection, settings)
@@ -133,7 +136,7 @@ def _request(flags: ProvisioningFlags, connection: ConnectionFlags, settings: Se
     name = settings.mqtt_backend_username if flags.username is None else flags.username
     iterations = passwords.DEFAULT_ITERATIONS if flags.iterations is None else flags.iterations
     passwords.check_iterations(iterations)
-    if settings.mqtt_password_file is None and flags.config is None and flags.reload is None:
+    if not (settings.mqtt_password_file or settings.mqtt_broker_config or settings.mqtt_reload):
         raise ConfigError("no password file is given", hint="give --file FILE or set MQTT_PASSWORD_FILE")
     if not flags.remove:
         passwords.check_username(name)  # before anybody is asked for a password
@@ -148,8 +151,8 @@ def _request(flags: ProvisioningFlags, connection: ConnectionFlags, settings: Se
         lock_timeout_seconds=flags.lock_timeout,
         new_file_owner=_new_file_owner(flags.owner),
         is_canary_wanted=flags.canary,
-        config=flags.config,
-        reload=flags.reload,
+        config=settings.mqtt_broker_config,
+        reload=settings.mqtt_reload,
         is_proof_wanted=flags.verify is not False,
         address=_address(flags, connection, settings),
         is_dry_run=flags.dry_run,
