@@ -218,7 +218,8 @@ Reload = Annotated[
     typer.Option(
         "--reload",
         metavar="TARGET",
-        help="pid:FILE or none: the broker to tell, after a check of all files that it would read. "
+        help="pid:FILE, systemd[:UNIT], docker:NAME or none: the broker to tell, after a check of all files that "
+        "it would read. "
         "(MQTT_RELOAD, else the pid_file of --config)",
         rich_help_panel=_BROKER,
     ),

@@ -16,7 +16,7 @@ from plantops_cli.credentials import prompt_password, write_secret_file
 from plantops_cli.errors import ConfigError, PlantopsError
 from plantops_cli.mosquitto import passwords
 from plantops_cli.mosquitto.control import find_broker
-from plantops_cli.mosquitto.password_file import users
+from plantops_cli.mosquitto.password_file import Action, users
 from plantops_cli.mosquitto.provisioning import Mode, Outcome, Request
 from plantops_cli.mosquitto.provisioning import provision as carry_out
 from plantops_cli.stream.options import ConnectOptions
@@ -78,7 +78,8 @@ def provision(flags: ProvisioningFlags, connection: ConnectionFlags) -> Exit:
     request = _request(flags, connection, settings)
     secret_file = Path(connection.secret_file) if flags.generate and connection.secret_file else None
     outcome = _carry_out(request, secret_file)
-    secret = request.password if flags.show and outcome.login.password_matches else None
+    is_real = not flags.dry_run and outcome.login.action is not Action.UNCHANGED
+    secret = request.password if flags.show and is_real else None
     report.outcome(outcome, secret=secret, notices=_notices(request))
     return _exit_code(outcome, fail_on_drift=flags.fail_on_drift)
 

@@ -1,15 +1,27 @@
 """The broker that is to hear of new files: what it reads, whether it runs, and how it is told."""
 
+import os
+import re
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
 from plantops_cli.errors import BrokerFileError, ConfigError, ReloadError
 from plantops_cli.mosquitto.conf import BrokerConfig
 from plantops_cli.mosquitto.conf_file import read_config
-from plantops_cli.mosquitto.process import BrokerProcess, NotRunning, find_by_pid_file
+from plantops_cli.mosquitto.process import BrokerProcess, NotRunning, find_by_pid, find_by_pid_file
 
-_PID = "pid:"
+_FORMS = "pid:FILE, systemd, systemd:UNIT, docker:NAME or none"
 _NONE = "none"
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9:_.@\\-]*")
+_QUESTIONS = {
+    "systemd": ("systemctl", "show", "--property", "MainPID", "--value"),
+    "docker": ("docker", "inspect", "--format", "{{.State.Pid}}"),
+}
+"""Commands that print the process id of a unit or a container, 0 when it does not run."""
+
+_DEFAULT_UNIT = "mosquitto"
+_ANSWER_SECONDS = 30.0
 SURVIVAL_SECONDS = 0.3
 """An idle broker acts on SIGHUP within 0.1 s, and 2.1 ends at once when it does not like its files."""
 
@@ -92,7 +104,8 @@ def find_broker(target: str | None, config_file: Path | None) -> Broker:
     """Find the broker, without touching it.
 
     Args:
-        target: ``pid:FILE``, ``none``, or None for the ``pid_file`` of the configuration.
+        target: ``pid:FILE``, ``systemd``, ``systemd:UNIT``, ``docker:NAME`` or ``none``; None for the ``pid_file``
+            of the configuration.
         config_file: the configuration that it was started with; None for the one on its command line.
 
     Raises:
@@ -101,8 +114,7 @@ def find_broker(target: str | None, config_file: Path | None) -> Broker:
         ReloadError: the process cannot be looked at, or may not be signalled.
     """
     config = read_config(config_file) if config_file is not None else None
-    pid_file = _pid_file(target, config)
-    process = None if pid_file is None else find_by_pid_file(pid_file)
+    process = _find_process(target, config)
     if not isinstance(process, BrokerProcess):
         return Broker(config, process)
     try:
@@ -119,14 +131,44 @@ def find_broker(target: str | None, config_file: Path | None) -> Broker:
         raise
 
 
-def _pid_file(target: str | None, config: BrokerConfig | None) -> Path | None:
+def _find_process(target: str | None, config: BrokerConfig | None) -> BrokerProcess | NotRunning | None:
     if target is None:
-        return Path(config.pid_file) if config and config.pid_file else None
-    if target == _NONE:
-        return None
-    if target.startswith(_PID) and target != _PID:
-        return Path(target.removeprefix(_PID))
-    raise ConfigError(f"--reload {target!r}: no such way", hint="pid:FILE or none")
+        return find_by_pid_file(Path(config.pid_file)) if config and config.pid_file else None
+    way, _, name = target.partition(":")
+    if way == "pid" and name:
+        return find_by_pid_file(Path(name))
+    if way == "systemd" and ":" not in target:
+        name = _DEFAULT_UNIT
+    if way in _QUESTIONS and _NAME.fullmatch(name):
+        pid = _ask(_QUESTIONS[way], name)
+        return find_by_pid(pid) if pid else NotRunning(f"{way} has no running {name!r}")
+    if target != _NONE:
+        raise ConfigError(f"--reload {target!r}: no such way", hint=_FORMS)
+    return None
+
+
+def _ask(question: tuple[str, ...], name: str) -> int:
+    # the children need no password of ours
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MQTT_")}
+    try:
+        answer = subprocess.run(  # noqa: S603  # fixed programs, and a name that is no flag
+            [*question, name],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=True,
+            timeout=_ANSWER_SECONDS,
+        ).stdout
+        return int(answer)
+    except subprocess.CalledProcessError as exc:
+        said = exc.stderr.strip().splitlines() or [f"exit code {exc.returncode}"]
+        raise ReloadError(f"{question[0]} does not say where {name!r} runs: {said[-1]}") from exc
+    except (OSError, ValueError, subprocess.TimeoutExpired) as exc:
+        raise ReloadError(
+            f"{question[0]} does not say where {name!r} runs: {type(exc).__name__}", hint=f"--reload {_FORMS}"
+        ) from exc
 
 
 def _check_same(process: BrokerProcess, config_file: Path) -> None:

@@ -53,11 +53,11 @@ class Request:
         new_file_owner: uid and gid of a file that is made by root.
         is_canary_wanted: whether to try the new files on a private broker before they are written.
         config: the broker's ``mosquitto.conf``; None for that of the process to reload.
-        reload: ``pid:FILE`` or ``none``; None for the ``pid_file`` of the configuration.
+        reload: the broker to tell, as ``control.find_broker`` takes it; None for the configuration's.
         is_proof_wanted: whether to prove the outcome on a broker whose address is known.
         address: where that is; None for a plain listener of the running broker's configuration.
         is_dry_run: whether to write nothing, and prove nothing.
-        on_ready: called when all checks have passed and something is about to be written.
+        on_ready: called when all checks have passed and the login is about to be written.
     """
 
     username: str
@@ -140,7 +140,7 @@ def _provision(request: Request, broker: Broker) -> Outcome:
         _try(request, plan)
     if request.is_dry_run:
         return replace(plan, remarks=remarks)
-    if plan.is_changed:
+    if plan.login.action is not Action.UNCHANGED:
         request.on_ready()
     outcome = replace(_write(request), remarks=remarks)
     if outcome.is_changed:

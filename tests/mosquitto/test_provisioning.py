@@ -282,6 +282,9 @@ def test_a_stale_pid_file_never_costs_the_process_that_has_the_number_now(
 ) -> None:
     with subprocess.Popen(["sleep", "60"]) as stranger:
         try:
+            # for a moment after its start it still has our name
+            while Path(f"/proc/{stranger.pid}/comm").read_text() != "sleep\n":
+                time.sleep(0.001)
             (broker.folder / "pid").write_text(str(stranger.pid))
             outcome = provision(told(broker, request_))
             assert any("is 'sleep'" in remark for remark in outcome.remarks)
@@ -329,7 +332,7 @@ def test_of_several_password_files_one_must_be_chosen(request_: Request, passwd:
     assert provision(replace(request_, config=config)).login.path == passwd
 
 
-@pytest.mark.parametrize("way", ["", "pid:", "signal:1", "1234", "systemd"])
+@pytest.mark.parametrize("way", ["", "pid:", "signal:1", "1234", "systemd:", "systemd:-x", "docker", "docker:a b"])
 def test_a_way_to_reload_that_does_not_exist_is_refused(request_: Request, passwd: Path, way: str) -> None:
     with pytest.raises(ConfigError, match="--reload"):
         provision(replace(request_, reload=way))
