@@ -9,6 +9,7 @@ from pathlib import Path
 from plantops_cli.errors import BrokerFileError, ConfigError, ReloadError
 from plantops_cli.mosquitto.conf import BrokerConfig
 from plantops_cli.mosquitto.conf_file import read_config
+from plantops_cli.mosquitto.preflight import is_same_file
 from plantops_cli.mosquitto.process import BrokerProcess, NotRunning, find_by_pid, find_by_pid_file
 
 _FORMS = "pid:FILE, systemd, systemd:UNIT, docker:NAME or none"
@@ -72,7 +73,7 @@ class Broker:
             raise ConfigError(
                 f"{self.config.file!r} names several password files: {names}", hint="choose by --file"
             )
-        if given is not None and given.resolve() not in [path.resolve() for path in found]:
+        if given is not None and not any(is_same_file(given, path) for path in found):
             raise ConfigError(
                 f"the broker reads {names}, not {str(given)!r}",
                 hint=f"{self.config.file!r} says so: leave --file out",
@@ -93,6 +94,15 @@ class Broker:
     def has_survived(self) -> bool:
         """Tell whether a broker that was told is still there a moment later."""
         return not (isinstance(self.process, BrokerProcess) and self.process.wait_for_end(SURVIVAL_SECONDS))
+
+    def pinned_files(self) -> tuple[str, ...]:
+        """Return the files that the broker still sees although they were replaced: each is mounted by itself.
+
+        A mount of a single file holds on to the file, not to its name; the old one has no name left then.
+        """
+        if not isinstance(self.process, BrokerProcess) or self.config is None:
+            return ()
+        return tuple(file.path for file in self.config.reload_files if _has_no_name(self.locate(file.path)))
 
     def close(self) -> None:
         """Let go of the process."""
@@ -178,6 +188,13 @@ def _check_same(process: BrokerProcess, config_file: Path) -> None:
             f"process {process.pid} is a mosquitto of another configuration: {str(process.config)!r}",
             hint="give the configuration that it was started with, or the right pid file",
         )
+
+
+def _has_no_name(path: Path) -> bool:
+    try:
+        return path.stat().st_nlink == 0
+    except OSError:
+        return False
 
 
 def _config_of(process: BrokerProcess) -> BrokerConfig:

@@ -5,7 +5,6 @@ for the files are right; only when the broker ended at the reload are the old on
 """
 
 import asyncio
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -18,7 +17,7 @@ from plantops_cli.mosquitto.canary import try_files
 from plantops_cli.mosquitto.control import Broker, find_broker
 from plantops_cli.mosquitto.password_file import Action, Provisioned, provision_user, remove_user
 from plantops_cli.mosquitto.passwords import DEFAULT_ITERATIONS
-from plantops_cli.mosquitto.preflight import check_reload
+from plantops_cli.mosquitto.preflight import check_reload, is_same_file
 from plantops_cli.mosquitto.process import BrokerProcess, NotRunning
 from plantops_cli.mosquitto.proof import Proof, RemovalProof, prove_login, prove_removal
 from plantops_cli.stream.options import ConnectOptions
@@ -135,7 +134,7 @@ def _provision(request: Request, broker: Broker) -> Outcome:
     plan = _write(replace(request, is_dry_run=True))
     remarks = _remarks(request, broker)
     if plan.is_changed:
-        remarks += _check(broker, plan)
+        remarks += _check(request, broker, plan)
     if request.is_canary_wanted:
         _try(request, plan)
     if request.is_dry_run:
@@ -151,7 +150,7 @@ def _provision(request: Request, broker: Broker) -> Outcome:
     proven = _prove(request, outcome, address, broker)
     if isinstance(proven.failure, ProofError) and not outcome.is_changed and _is_running(broker):
         # the file is right, but the broker was not told of it when it was written
-        _check(broker, plan)
+        _check(request, broker, plan)
         proven = _prove(request, _reload(broker, outcome), address, broker)
     return proven
 
@@ -175,20 +174,20 @@ def _remarks(request: Request, broker: Broker) -> tuple[str, ...]:
 def _is_acl_read(request: Request, broker: Broker) -> bool:
     if request.acl_file is None or broker.config is None:
         return request.acl_file is not None
-    files = [broker.locate(path).resolve() for path in broker.config.acl_files]
-    return request.acl_file.resolve() in files
+    return any(is_same_file(request.acl_file, broker.locate(path)) for path in broker.config.acl_files)
 
 
-def _check(broker: Broker, plan: Outcome) -> tuple[str, ...]:
+def _check(request: Request, broker: Broker, plan: Outcome) -> tuple[str, ...]:
     if not isinstance(broker.process, BrokerProcess) or broker.config is None:
         return ()
     written = [plan.login.rewritten, *([plan.grant.rewritten] if plan.grant else [])]
     return check_reload(
         broker.config,
-        contents={Path(os.path.realpath(item.path)): item.new for item in written},
+        contents={item.path: item.new for item in written},
         reader=broker.process.user,
         version=broker.process.version(),
         locate=broker.locate,
+        new_file_owner=request.new_file_owner,
     )
 
 
@@ -198,7 +197,11 @@ def _reload(broker: Broker, outcome: Outcome) -> Outcome:
     except ReloadError as exc:
         return replace(outcome, failure=exc)
     if broker.has_survived():
-        return replace(outcome, is_reloaded=is_told)
+        pinned = tuple(
+            f"the broker still sees the old {path!r}, which is mounted by itself: mount its folder instead"
+            for path in broker.pinned_files()
+        )
+        return replace(outcome, is_reloaded=is_told, remarks=outcome.remarks + pinned)
     is_restored = safe_file.restore(outcome.login.rewritten)
     if outcome.grant is not None:
         is_restored &= safe_file.restore(outcome.grant.rewritten)
