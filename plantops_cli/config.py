@@ -33,7 +33,7 @@ _FLAGS = {
     "mqtt_broker_config": "--config",
     "mqtt_reload": "--reload",
 }
-_SECRET = {"mqtt_backend_password"}
+_SECRET = {"mqtt_backend_password", "mqtt_admin_password"}
 _URL_FORM = "mqtt://HOST:PORT, or mqtts://HOST:PORT"
 
 Port = Annotated[int, Field(ge=1, le=65_535)]
@@ -58,6 +58,9 @@ class Settings(BaseSettings):
         None, description="the broker's `mosquitto.conf`, as `provision-user --config`"
     )
     mqtt_reload: str | None = Field(None, description="the broker to tell, as `provision-user --reload`")
+    mqtt_admin_username: str = Field("admin", description="administrator for `provision-user --backend dynsec`")
+    mqtt_admin_password: SecretStr | None = Field(None, description="password of the administrator")
+    mqtt_admin_password_file: Path | None = Field(None, description="file that holds that password instead")
     mqtt_tls: bool | None = Field(None, description="speak TLS; implied by port 8883 and by the files below")
     mqtt_cafile: Path | None = Field(None, description="certificate authorities to trust, PEM")
     mqtt_certfile: Path | None = Field(None, description="client certificate, PEM")
@@ -97,6 +100,27 @@ class Settings(BaseSettings):
             environment_file=self.mqtt_backend_password_file,
             confirm=confirm,
         )
+
+    def admin_password(self) -> bytes:
+        """Return the password of the administrator.
+
+        Raises:
+            ConfigError: no source is given, or two, or the one that is given holds no password.
+        """
+        secret = self.mqtt_admin_password
+        password = choose_password(
+            secret_file=None,
+            ask=False,
+            environment=secret.get_secret_value() if secret else None,
+            environment_file=self.mqtt_admin_password_file,
+            variable="MQTT_ADMIN_PASSWORD",
+        )
+        if password is None:
+            raise ConfigError(
+                f"no password for the administrator {self.mqtt_admin_username!r}",
+                hint="set MQTT_ADMIN_PASSWORD or MQTT_ADMIN_PASSWORD_FILE",
+            )
+        return password
 
     @property
     def is_address_given(self) -> bool:

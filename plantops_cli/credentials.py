@@ -29,6 +29,7 @@ def choose_password(
     ask: bool,
     environment: str | None,
     environment_file: Path | None,
+    variable: str = "MQTT_BACKEND_PASSWORD",
     confirm: bool = False,
 ) -> bytes | None:
     """Return the password from the one source that was chosen, or None when none was.
@@ -36,8 +37,9 @@ def choose_password(
     Args:
         secret_file: the value of ``--secret-file``: a path, or ``-`` for standard input.
         ask: whether ``--ask-password`` was given.
-        environment: the value of ``MQTT_BACKEND_PASSWORD``; a flag outranks it.
-        environment_file: the value of ``MQTT_BACKEND_PASSWORD_FILE``; a flag outranks it.
+        environment: the value of the environment variable; a flag outranks it.
+        environment_file: the value of the one whose name ends in ``_FILE``; a flag outranks it.
+        variable: the name of the first.
         confirm: whether a prompt asks twice.
 
     Raises:
@@ -50,9 +52,7 @@ def choose_password(
     if ask:
         return prompt_password(confirm=confirm)
     if environment is not None and environment_file is not None:
-        raise ConfigError(
-            "MQTT_BACKEND_PASSWORD and MQTT_BACKEND_PASSWORD_FILE are both set", hint="unset one of them"
-        )
+        raise ConfigError(f"{variable} and {variable}_FILE are both set", hint="unset one of them")
     if environment_file is not None:
         return read_secret_file(environment_file)
     # surrogateescape gives back the very bytes that os.environ could not decode

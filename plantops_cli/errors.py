@@ -15,6 +15,7 @@ PlantopsError                     .hint: one line of advice, or None
     ├── ConnectionLostError       the connection ended                                 retryable
     ├── CredentialsRefusedError   CONNACK 4, 5, 0x86 or 0x87                           fatal
     ├── SubscriptionRefusedError  SUBACK of 0x80 or more; .filters: {filter: code}     fatal
+    ├── CommandRefusedError       the broker refused an administrative command         fatal
     ├── SessionTakenOverError     another client uses our client id                    fatal
     └── ProtocolRefusedError      no agreement on TLS, MQTT version or client id       fatal
 """
@@ -116,6 +117,10 @@ class SubscriptionRefusedError(BrokerError):
     ) -> None:
         super().__init__(message, endpoint=endpoint, hint=hint)
         self.filters = dict(filters)
+
+
+class CommandRefusedError(BrokerError):
+    """The broker refused an administrative command (``$CONTROL``), did not answer it, or refused its sender."""
 
 
 class SessionTakenOverError(BrokerError):

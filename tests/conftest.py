@@ -1,5 +1,6 @@
 """What every test may ask for."""
 
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,3 +48,14 @@ def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     for name in ("USERNAME", "PASSWORD", "PASSWORD_FILE"):
         monkeypatch.delenv(f"MQTT_BACKEND_{name}", raising=False)
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def loggers_as_they_were() -> Iterator[None]:
+    """Give the library's loggers back as they were, for a command line that is run in here sets them."""
+    loggers = [logging.getLogger(name) for name in ("plantops", "plantops.paho")]
+    before = [(logger.handlers, logger.propagate, logger.level) for logger in loggers]
+    yield
+    for logger, (handlers, propagate, level) in zip(loggers, before, strict=True):
+        logger.handlers, logger.propagate = handlers, propagate
+        logger.setLevel(level)

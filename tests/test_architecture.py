@@ -45,6 +45,7 @@ PURE = {
     "stream.backoff",
     "mosquitto.acl",
     "mosquitto.conf",
+    "mosquitto.dynsec",
     "mosquitto.findings",
     "mosquitto.passwords",
     "demo.plants",

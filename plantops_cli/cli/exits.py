@@ -9,6 +9,7 @@ from enum import IntEnum
 from plantops_cli.errors import (
     BrokerError,
     BrokerFileError,
+    CommandRefusedError,
     ConfigError,
     CredentialsRefusedError,
     OutputError,
@@ -60,6 +61,7 @@ _CODES: tuple[tuple[type[PlantopsError], Exit], ...] = (
     (ReloadError, Exit.UNREACHABLE),
     (ProofError, Exit.CREDENTIALS),
     (CredentialsRefusedError, Exit.CREDENTIALS),
+    (CommandRefusedError, Exit.CREDENTIALS),
     (SubscriptionRefusedError, Exit.SUBSCRIPTION),
     (BrokerError, Exit.UNREACHABLE),
 )

@@ -43,6 +43,13 @@ class DocumentChoice(StrEnum):
     JSON = "json"
 
 
+class BackendChoice(StrEnum):
+    """The values of ``--backend``."""
+
+    FILE = "file"
+    DYNSEC = "dynsec"
+
+
 Url = Annotated[
     str | None,
     typer.Option(
@@ -204,6 +211,15 @@ LockTimeout = Annotated[
         "--lock-timeout", metavar="SECONDS", help="How long to wait for another run.", rich_help_panel=_FILES
     ),
 ]
+Backend = Annotated[
+    BackendChoice,
+    typer.Option(
+        "--backend",
+        help="Where the broker keeps its users: a password file, or the dynamic security plugin, which is asked "
+        "through MQTT as MQTT_ADMIN_USERNAME with MQTT_ADMIN_PASSWORD.",
+        rich_help_panel=_BROKER,
+    ),
+]
 BrokerConfig = Annotated[
     Path | None,
     typer.Option(
@@ -218,9 +234,8 @@ Reload = Annotated[
     typer.Option(
         "--reload",
         metavar="TARGET",
-        help="pid:FILE, systemd[:UNIT], docker:NAME or none: the broker to tell, after a check of all files that "
-        "it would read. "
-        "(MQTT_RELOAD, else the pid_file of --config)",
+        help="pid:FILE, systemd[:UNIT], docker:NAME, command:CMD or none: the broker to tell, after a check of "
+        "all files that it would read. (MQTT_RELOAD, else the pid_file of --config)",
         rich_help_panel=_BROKER,
     ),
 ]

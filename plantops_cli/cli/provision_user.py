@@ -29,6 +29,7 @@ def provision_user(
     acl_file: o.ACLFile = None,
     owner: o.Owner = None,
     lock_timeout: o.LockTimeout = 10.0,
+    backend: o.Backend = o.BackendChoice.FILE,
     config: o.BrokerConfig = None,
     reload: o.Reload = None,
     verify: o.Verify = None,
@@ -52,7 +53,8 @@ def provision_user(
     user has the password already, and a file is replaced whole or not at all.
     """
     from plantops_cli.cli.connection import ConnectionFlags
-    from plantops_cli.cli.provisioning import ProvisioningFlags, provision
+    from plantops_cli.cli.provisioning import ProvisioningFlags
+    from plantops_cli.cli.stopping import unwinding
 
     connection = ConnectionFlags(
         url=url,
@@ -82,10 +84,17 @@ def provision_user(
         acl_file=acl_file,
         owner=owner,
         lock_timeout=lock_timeout,
+        backend=backend,
         config=config,
         reload=reload,
         verify=verify,
         canary=canary,
         output=output,
     )
-    raise typer.Exit(provision(flags, connection))
+    if backend is o.BackendChoice.DYNSEC:
+        from plantops_cli.cli.dynsec import provision
+    else:
+        from plantops_cli.cli.provisioning import provision
+    with unwinding():
+        code = provision(flags, connection)
+    raise typer.Exit(code)

@@ -6,10 +6,11 @@ import os
 import pwd
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 from plantops_cli.cli.connection import ConnectionFlags, address, resolve
 from plantops_cli.cli.exits import Exit, complain, exit_code, explain
-from plantops_cli.cli.options import DocumentChoice
+from plantops_cli.cli.options import BackendChoice, DocumentChoice
 from plantops_cli.cli.report import Report
 from plantops_cli.config import Settings
 from plantops_cli.credentials import prompt_password, write_secret_file
@@ -44,6 +45,7 @@ class ProvisioningFlags:
     acl_file: Path | None = None
     owner: str | None = None
     lock_timeout: float = 10.0
+    backend: BackendChoice = BackendChoice.FILE
     config: Path | None = None
     reload: str | None = None
     verify: bool | None = None
@@ -76,12 +78,64 @@ def provision(flags: ProvisioningFlags, connection: ConnectionFlags) -> Exit:
         report.users(path, users(path, lock_timeout_seconds=flags.lock_timeout))
         return Exit.OK
     request = _request(flags, connection, settings)
-    secret_file = Path(connection.secret_file) if flags.generate and connection.secret_file else None
-    outcome = _carry_out(request, secret_file)
+    outcome = _carry_out(request, NewSecret.of(flags, connection, request.password))
     is_real = not flags.dry_run and outcome.login.action is not Action.UNCHANGED
     secret = request.password if flags.show and is_real else None
     report.outcome(outcome, secret=secret, notices=_notices(request))
-    return _exit_code(outcome, fail_on_drift=flags.fail_on_drift)
+    if outcome.failure is not None:
+        complain(explain(outcome.failure))
+        return exit_code(outcome.failure)
+    return judge_drift(request.username, outcome.login.password_matches, fail_on_drift=flags.fail_on_drift)
+
+
+def judge_drift(username: str, password_matches: bool | None, *, fail_on_drift: bool) -> Exit:
+    """Choose the exit code of a run in which nothing failed.
+
+    Args:
+        username: the user.
+        password_matches: whether it has the password that was given, if that is known.
+        fail_on_drift: whether another password is an error.
+    """
+    if fail_on_drift and password_matches is False:
+        complain(f"{username} has another password than the one given; it was left as it is")
+        return Exit.CREDENTIALS
+    return Exit.OK
+
+
+class NewSecret:
+    """A password that may have to be written to a file, once nothing stands in its way any more.
+
+    Args:
+        path: the file, or None when there is nothing to be kept.
+        password: the password.
+    """
+
+    def __init__(self, path: Path | None, password: bytes | None) -> None:
+        self.path = path
+        self.is_kept = False
+        self._password = password
+
+    @classmethod
+    def of(cls, flags: ProvisioningFlags, connection: ConnectionFlags, password: bytes | None) -> Self:
+        """Make one for a password that is generated, if it is to go to a file."""
+        is_wanted = flags.generate and connection.secret_file is not None
+        return cls(Path(connection.secret_file) if is_wanted and connection.secret_file else None, password)
+
+    def keep(self) -> None:
+        """Write the file, which must not exist.
+
+        Raises:
+            ConfigError: it exists, or cannot be written.
+        """
+        if self.path is not None and self._password is not None:
+            write_secret_file(self.path, self._password)
+            self.is_kept = True
+
+    def discard(self) -> None:
+        """Remove the file again, if it was written."""
+        if self.path is not None and self.is_kept:
+            self.path.unlink(missing_ok=True)
+            self.is_kept = False
 
 
 def find_conflict(flags: ProvisioningFlags, connection: ConnectionFlags) -> ConfigError | None:
@@ -93,7 +147,21 @@ def find_conflict(flags: ProvisioningFlags, connection: ConnectionFlags) -> Conf
         )
     modes = {"--if-missing": flags.if_missing, "--remove": flags.remove, "--list": flags.list_users}
     chosen = [name for name, is_given in modes.items() if is_given]
+    of_a_file = {
+        "--file": flags.file,
+        "--acl-file": flags.acl_file,
+        "--owner": flags.owner,
+        "--iterations": flags.iterations,
+        "--canary": flags.canary or None,
+        "--reload": flags.reload,
+    }
+    stray = [name for name, value in of_a_file.items() if value is not None]
     rules = (
+        (
+            flags.backend is BackendChoice.DYNSEC and bool(stray),
+            f"{' and '.join(stray)}: not for --backend dynsec, where no file is written",
+            "leave it out, or --backend",
+        ),
         (len(chosen) > 1, f"{' and '.join(chosen)} contradict each other", "choose one of them"),
         (flags.fail_on_drift and not flags.if_missing, "--fail-on-drift is for --if-missing", "give both"),
         (flags.show and not flags.generate, "--show is for --generate", "give both"),
@@ -117,6 +185,22 @@ def find_conflict(flags: ProvisioningFlags, connection: ConnectionFlags) -> Conf
         ),
     )
     return next((ConfigError(text, hint=hint) for is_so, text, hint in rules if is_so), None)
+
+
+def find_password(flags: ProvisioningFlags, connection: ConnectionFlags, settings: Settings) -> bytes | None:
+    """Return the password that the user is to have; to remove one, it may be None.
+
+    Raises:
+        ConfigError: there is none, two sources compete, or it is not allowed.
+    """
+    if flags.generate:
+        return passwords.generate_password()
+    found = settings.find_password(secret_file=connection.secret_file, ask=connection.ask_password, confirm=True)
+    if found is None and not flags.remove:
+        found = prompt_password(confirm=True)
+    if found is not None:
+        passwords.check_password(found, allow_control=flags.allow_control)
+    return found
 
 
 def parse_owner(text: str) -> tuple[int, int]:
@@ -143,7 +227,7 @@ def _request(flags: ProvisioningFlags, connection: ConnectionFlags, settings: Se
         passwords.check_username(name)  # before anybody is asked for a password
     return Request(
         username=name,
-        password=_password(flags, connection, settings),
+        password=find_password(flags, connection, settings),
         password_file=settings.mqtt_password_file,
         acl_file=flags.acl_file,
         mode=Mode.REMOVE if flags.remove else Mode.IF_MISSING if flags.if_missing else Mode.ENSURE,
@@ -158,17 +242,6 @@ def _request(flags: ProvisioningFlags, connection: ConnectionFlags, settings: Se
         address=_address(flags, connection, settings),
         is_dry_run=flags.dry_run,
     )
-
-
-def _password(flags: ProvisioningFlags, connection: ConnectionFlags, settings: Settings) -> bytes | None:
-    if flags.generate:
-        return passwords.generate_password()
-    found = settings.find_password(secret_file=connection.secret_file, ask=connection.ask_password, confirm=True)
-    if found is None and not flags.remove:
-        found = prompt_password(confirm=True)
-    if found is not None:
-        passwords.check_password(found, allow_control=flags.allow_control)
-    return found
 
 
 def _address(flags: ProvisioningFlags, connection: ConnectionFlags, settings: Settings) -> ConnectOptions | None:
@@ -188,22 +261,12 @@ def _new_file_owner(owner: str | None) -> tuple[int, int] | None:
         return None
 
 
-def _carry_out(request: Request, secret_file: Path | None) -> Outcome:
+def _carry_out(request: Request, secret: NewSecret) -> Outcome:
     """Provision; a password file that was made for a login that then was not is removed again."""
-    if secret_file is None or request.password is None:
-        return carry_out(request)
-    password, written = request.password, False
-
-    def keep_secret() -> None:
-        nonlocal written
-        write_secret_file(secret_file, password)
-        written = True
-
     try:
-        return carry_out(replace(request, on_ready=keep_secret))
+        return carry_out(replace(request, on_ready=secret.keep))
     except PlantopsError:
-        if written:
-            secret_file.unlink(missing_ok=True)
+        secret.discard()
         raise
 
 
@@ -213,13 +276,3 @@ def _notices(request: Request) -> tuple[str, ...]:
         seconds = passwords.measure_login_seconds(request.iterations)
         notices.append(passwords.costly_warning(request.iterations, seconds) or "")
     return tuple(notices)
-
-
-def _exit_code(outcome: Outcome, *, fail_on_drift: bool) -> Exit:
-    if outcome.failure is not None:
-        complain(explain(outcome.failure))
-        return exit_code(outcome.failure)
-    if fail_on_drift and outcome.login.password_matches is False:
-        complain(f"{outcome.login.username} has another password than the one given; it was left as it is")
-        return Exit.CREDENTIALS
-    return Exit.OK

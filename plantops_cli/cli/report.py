@@ -8,7 +8,10 @@ import typer
 
 from plantops_cli.cli.options import DocumentChoice
 from plantops_cli.cli.talk import say
+from plantops_cli.errors import PlantopsError
 from plantops_cli.mosquitto.acl import DEVICE_FILTERS
+from plantops_cli.mosquitto.dynsec import User as PluginUser
+from plantops_cli.mosquitto.dynsec_client import DynsecOutcome
 from plantops_cli.mosquitto.password_file import Action
 from plantops_cli.mosquitto.passwords import User
 from plantops_cli.mosquitto.proof import Proof, RemovalProof
@@ -41,6 +44,55 @@ class Report:
         for user in users:
             typer.echo(f"{escape(user.username):{width}}  {escape(user.kind)}")
 
+    def dynsec_users(self, endpoint: str, users: Sequence[PluginUser]) -> None:
+        """Show whom the dynamic security plugin knows, and the roles and groups of each."""
+        if self._is_json:
+            rows = [
+                {"username": u.username, "roles": u.roles, "groups": u.groups, "disabled": u.is_disabled}
+                for u in users
+            ]
+            _print_json({"endpoint": endpoint, "users": rows})
+            return
+        width = max((len(escape(user.username)) for user in users), default=0)
+        for user in users:
+            said = [*user.roles, *(f"group {name}" for name in user.groups)]
+            said += ["disabled"] if user.is_disabled else []
+            typer.echo(f"{escape(user.username):{width}}  {escape(', '.join(said))}".rstrip())
+
+    def dynsec(
+        self,
+        endpoint: str,
+        outcome: DynsecOutcome,
+        *,
+        proof: Proof | RemovalProof | None,
+        failure: PlantopsError | None,
+        secret: bytes | None,
+        notices: Sequence[str],
+    ) -> None:
+        """Show what was done on a broker with the dynamic security plugin.
+
+        Args:
+            endpoint: the broker's address.
+            outcome: what was done.
+            proof: what the broker showed of it.
+            failure: why the proof failed.
+            secret: a generated password to show; None to show none.
+            notices: what a person should know besides.
+        """
+        drift = _drift(outcome.username, outcome.password_matches)
+        document: dict[str, object] = {
+            "username": outcome.username,
+            "action": str(outcome.action),
+            "endpoint": endpoint,
+            "password_matches": outcome.password_matches,
+            "proof": _proof(proof),
+            "error": str(failure) if failure else None,
+            "dry_run": self._is_dry_run,
+        }
+        lines = [f"{outcome.username}: {self._would}{outcome.action} on {endpoint}", *_proof_lines(proof)]
+        proven = proof.notices if proof else ()
+        self._show(lines, document, secret=secret, notices=[*notices, *drift, *outcome.notices, *proven])
+
     def outcome(self, outcome: Outcome, *, secret: bytes | None, notices: Sequence[str]) -> None:
         """Show what was done.
 
@@ -50,18 +102,28 @@ class Report:
             notices: what a person should know besides.
         """
         said = [*notices, *_advice(outcome, is_dry_run=self._is_dry_run), *outcome.notices]
+        lines = _lines(outcome, would=self._would)
+        self._show(lines, self._document(outcome), secret=secret, notices=said)
+
+    @property
+    def _would(self) -> str:
+        return "would be " if self._is_dry_run else ""
+
+    def _show(
+        self, lines: Sequence[str], document: dict[str, object], *, secret: bytes | None, notices: Sequence[str]
+    ) -> None:
         if self._is_json:
-            _print_json(self._document(outcome, said) | ({"password": secret.decode()} if secret else {}))
+            shown = {"password": secret.decode()} if secret else {}
+            _print_json(document | {"notices": list(notices)} | shown)
             return
-        would = "would be " if self._is_dry_run else ""
-        for line in _lines(outcome, would=would):
+        for line in lines:
             typer.echo(escape(line))
         if secret:
             typer.echo(secret.decode())
-        for notice in said:
+        for notice in notices:
             say(f"note: {notice}")
 
-    def _document(self, outcome: Outcome, notices: Sequence[str]) -> dict[str, object]:
+    def _document(self, outcome: Outcome) -> dict[str, object]:
         login, grant = outcome.login, outcome.grant
         return {
             "username": login.username,
@@ -73,7 +135,6 @@ class Report:
             "proof": _proof(outcome.proof),
             "error": str(outcome.failure) if outcome.failure else None,
             "dry_run": self._is_dry_run,
-            "notices": list(notices),
         }
 
 
@@ -85,23 +146,27 @@ def _lines(outcome: Outcome, *, would: str) -> list[str]:
         lines.append(f"{login.username}: right to read {filters}: {would}{grant.action} in {grant.path}")
     if outcome.is_reloaded:
         lines.append("the broker has read its files again")
-    if isinstance(outcome.proof, Proof):
-        proof = outcome.proof
-        lines.append(f"{proof.endpoint}: the login is accepted, a wrong password refused" + _guard(proof))
-    elif outcome.proof and outcome.proof.refused_after_seconds is not None:
-        lines.append(f"{outcome.proof.endpoint}: the login is refused")
-    return lines
+    return lines + _proof_lines(outcome.proof)
 
 
-def _guard(proof: Proof) -> str:
-    return ", publishing elsewhere refused" if proof.is_publish_refused else ""
+def _proof_lines(proof: Proof | RemovalProof | None) -> list[str]:
+    if isinstance(proof, Proof):
+        guard = ", publishing elsewhere refused" if proof.is_publish_refused else ""
+        return [f"{proof.endpoint}: the login is accepted, a wrong password refused{guard}"]
+    if proof and proof.refused_after_seconds is not None:
+        return [f"{proof.endpoint}: the login is refused"]
+    return []
+
+
+def _drift(username: str, password_matches: bool | None) -> list[str]:
+    if password_matches is not False:
+        return []
+    return [f"{username} has another password than the one given, and was left as it is"]
 
 
 def _advice(outcome: Outcome, *, is_dry_run: bool) -> list[str]:
     login = outcome.login
-    advice = []
-    if login.password_matches is False:
-        advice.append(f"{login.username} has another password than the one given, and was left as it is")
+    advice = _drift(login.username, login.password_matches)
     if is_dry_run:
         return advice
     if login.is_new_file:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum, auto
+from types import FrameType
 
 from plantops_cli.cli.exits import Exit
 
@@ -45,6 +46,20 @@ def on_signals(react: Callable[[signal.Signals, Stop], None]) -> Iterator[None]:
     finally:
         for number in _SIGNALS:
             loop.remove_signal_handler(number)
+
+
+@contextmanager
+def unwinding() -> Iterator[None]:
+    """Let SIGTERM end the program as Ctrl-C does: what was started is stopped, what was half done undone."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(Exit.TERMINATED)
+
+    usual = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, usual)
 
 
 def die_next_time(number: signal.Signals) -> None:

@@ -31,7 +31,7 @@ def check_reload(
     config: BrokerConfig,
     *,
     contents: Mapping[Path, bytes],
-    reader: BrokerUser,
+    reader: BrokerUser | None,
     version: tuple[int, int] | None,
     locate: Callable[[str], Path],
     new_file_owner: tuple[int, int] | None = None,
@@ -41,7 +41,7 @@ def check_reload(
     Args:
         config: the broker's configuration.
         contents: what is about to be written, by path; judged in place of what is there.
-        reader: as whom the broker reads its files.
+        reader: as whom the broker reads its files; None when it is not known, so that only a missing file counts.
         version: the broker's version; None when it is not known, which is judged as 2.1.
         locate: finds here what the broker knows by a path.
         new_file_owner: uid and gid that a file which is made now will have; None for ours.
@@ -183,12 +183,12 @@ def _owner(new_file_owner: tuple[int, int] | None) -> int:
 
 
 def _check_readable(
-    file: ReloadFile, path: Path, reader: BrokerUser, danger: str, *, new_owner: int | None
+    file: ReloadFile, path: Path, reader: BrokerUser | None, danger: str, *, new_owner: int | None
 ) -> None:
     if not path.exists():
         if new_owner is None:
             raise _refusal(f"{str(path)!r} is missing", danger, "make it, or take it out of the configuration")
-        if reader.uid not in (0, new_owner):  # it will have the mode 0600
+        if reader is not None and reader.uid not in (0, new_owner):  # it will have the mode 0600
             raise _refusal(
                 f"{str(path)!r} would be made for uid {new_owner}, but the broker runs as uid {reader.uid}",
                 danger,
@@ -197,7 +197,7 @@ def _check_readable(
         return
     if not (path.is_dir() if file.kind == "capath" else path.is_file()):
         raise _refusal(f"{str(path)!r} is not a {'folder' if file.kind == 'capath' else 'regular file'}", danger)
-    if not is_readable(path, reader):
+    if reader is not None and not is_readable(path, reader):
         raise _refusal(
             f"{str(path)!r} cannot be read by uid {reader.uid}, as which the broker runs",
             danger,

@@ -6,6 +6,7 @@ while the pidfd says that the process lives, and the signal goes through it (pid
 """
 
 import os
+import pwd
 import re
 import select
 import signal
@@ -25,7 +26,7 @@ VERSION_SECONDS = 5.0
 _MAX_LINKS = 40  # as many as Linux itself follows before it says ELOOP (path_resolution(7))
 _PID = re.compile(rb"\s*([0-9]{1,10})\s*")
 _VERSION = re.compile(rb"mosquitto version (\d{1,4})\.(\d{1,4})")
-_NEEDS_LINUX = "on other systems reload the broker by hand: --reload none"
+_NEEDS_LINUX = "on other systems let a command do it: --reload 'command:...'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +246,26 @@ def find_by_pid(pid: int) -> BrokerProcess | NotRunning:
             os.close(pidfd)
 
 
+def find_child_of(pid: int) -> BrokerProcess | NotRunning:
+    """Find the one broker among the children of a process, such as the init of a container.
+
+    Args:
+        pid: process id of the parent.
+
+    Raises:
+        ReloadError: a child cannot be looked at.
+    """
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        children = []
+    for child in children:
+        found = find_by_pid(int(child))
+        if isinstance(found, BrokerProcess):
+            return found
+    return NotRunning(f"process {pid} has no mosquitto among its children")
+
+
 def config_argument(arguments: tuple[str, ...]) -> str | None:
     """Return the configuration file that a command line of Mosquitto names: the last one, which a reload reads.
 
@@ -298,6 +319,19 @@ def within(root: Path, path: str) -> Path:
 def has_pidfd() -> bool:
     """Tell whether this system can hold on to a process (Linux)."""
     return hasattr(os, "pidfd_open") and hasattr(signal, "pidfd_send_signal")
+
+
+def user_named(name: str) -> BrokerUser | None:
+    """Return the user that a broker started by root becomes, or None when this machine has none of that name.
+
+    Args:
+        name: the value of ``user`` in the configuration.
+    """
+    try:
+        account = pwd.getpwnam(name)
+    except KeyError:
+        return None
+    return BrokerUser(account.pw_uid, account.pw_gid, tuple(os.getgrouplist(name, account.pw_gid)))
 
 
 def _open_pidfd(pid: int) -> int | None:

@@ -35,6 +35,7 @@ _BROKER_OPEN = (
     "it has allow_anonymous true and no password_file in force, or a reload failed and left it open: "
     "look into its log and restart it"
 )
+_OTHER_FILE = "reload the broker (SIGHUP), and compare its password_file with the file that was changed"
 _ACL_OFF = (
     "a reload with a bad ACL file drops access control until the broker is restarted; or the file gives the user "
     "more than reading"
@@ -170,10 +171,11 @@ async def prove_removal(
     clock = asyncio.get_running_loop().time
     start_seconds = clock()
     if not await _comes(Verdict.REFUSED, options, patience_seconds=patience_seconds):
-        explanation = explain_acceptance() or "it reads another password file, was not reloaded, or is open to all"
+        explanation = explain_acceptance()
+        why = explanation or "it reads another password file, was not reloaded, or is open to all"
         raise ProofError(
-            f"{options.endpoint}: the broker still accepts {options.username!r}: {explanation}",
-            hint="reload the broker (SIGHUP), and compare its password_file with the file that was changed",
+            f"{options.endpoint}: the broker still accepts {options.username!r}: {why}",
+            hint=None if explanation else _OTHER_FILE,
         )
     return RemovalProof(options.endpoint, clock() - start_seconds, ())
 
@@ -244,7 +246,7 @@ def right_password_refused(options: ConnectOptions, *, explanation: str | None =
     why = explanation or "it still reads another password file, or was not reloaded"
     return ProofError(
         f"{options.endpoint}: the broker refuses {options.username!r} with the right password: {why}",
-        hint="reload the broker (SIGHUP), and compare its password_file with the file that was changed",
+        hint=None if explanation else _OTHER_FILE,
     )
 
 

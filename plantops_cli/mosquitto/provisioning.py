@@ -10,15 +10,16 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 
-from plantops_cli.errors import PlantopsError, ProofError, ReloadError
+from plantops_cli.errors import ConfigError, PlantopsError, ProofError, ReloadError
 from plantops_cli.mosquitto import safe_file
 from plantops_cli.mosquitto.acl_file import Granted, grant_read, revoke
 from plantops_cli.mosquitto.canary import try_files
+from plantops_cli.mosquitto.conf import Listener
 from plantops_cli.mosquitto.control import Broker, find_broker
 from plantops_cli.mosquitto.password_file import Action, Provisioned, provision_user, remove_user
 from plantops_cli.mosquitto.passwords import DEFAULT_ITERATIONS
 from plantops_cli.mosquitto.preflight import check_reload, is_same_file
-from plantops_cli.mosquitto.process import BrokerProcess, NotRunning
+from plantops_cli.mosquitto.process import NotRunning
 from plantops_cli.mosquitto.proof import Proof, RemovalProof, prove_login, prove_removal
 from plantops_cli.stream.options import ConnectOptions
 
@@ -131,6 +132,12 @@ def provision(request: Request) -> Outcome:
 
 
 def _provision(request: Request, broker: Broker) -> Outcome:
+    if request.mode is not Mode.REMOVE and broker.is_user_of_plugin(request.username):
+        raise ConfigError(
+            f"the dynamic security plugin decides about {request.username!r}: the broker would not look into a "
+            "password file",
+            hint="--backend dynsec",
+        )
     plan = _write(replace(request, is_dry_run=True))
     remarks = _remarks(request, broker)
     if plan.is_changed:
@@ -148,15 +155,11 @@ def _provision(request: Request, broker: Broker) -> Outcome:
     if address is None or outcome.failure is not None:
         return outcome
     proven = _prove(request, outcome, address, broker)
-    if isinstance(proven.failure, ProofError) and not outcome.is_changed and _is_running(broker):
+    if isinstance(proven.failure, ProofError) and not outcome.is_changed and broker.can_be_told:
         # the file is right, but the broker was not told of it when it was written
         _check(request, broker, plan)
         proven = _prove(request, _reload(broker, outcome), address, broker)
     return proven
-
-
-def _is_running(broker: Broker) -> bool:
-    return isinstance(broker.process, BrokerProcess)
 
 
 def _remarks(request: Request, broker: Broker) -> tuple[str, ...]:
@@ -166,9 +169,13 @@ def _remarks(request: Request, broker: Broker) -> tuple[str, ...]:
         remarks.append(f"the broker does not run ({broker.process.reason}): this takes effect at its next start")
     if config and config.has_dynsec:
         remarks.append("a user whom the dynamic security plugin knows is decided by it, not by the password file")
+    remarks += [
+        f"the plugin {plugin.path!r} may decide about logins too, by rules of its own"
+        for plugin in (config.unknown_plugins if config else ())
+    ]
     if config and request.acl_file and not _is_acl_read(request, broker):
         remarks.append(f"{config.file} does not name this ACL file, so that the broker does not read it")
-    return tuple(remarks)
+    return (*remarks, *_unproven(request, broker))
 
 
 def _is_acl_read(request: Request, broker: Broker) -> bool:
@@ -178,14 +185,16 @@ def _is_acl_read(request: Request, broker: Broker) -> bool:
 
 
 def _check(request: Request, broker: Broker, plan: Outcome) -> tuple[str, ...]:
-    if not isinstance(broker.process, BrokerProcess) or broker.config is None:
+    if not broker.can_be_told or broker.config is None:
         return ()
     written = [plan.login.rewritten, *([plan.grant.rewritten] if plan.grant else [])]
-    return check_reload(
+    reader = broker.reader
+    unknown = () if reader else ("whether the broker may read its files is not known: it has no pid_file here",)
+    return unknown + check_reload(
         broker.config,
         contents={item.path: item.new for item in written},
-        reader=broker.process.user,
-        version=broker.process.version(),
+        reader=reader,
+        version=broker.version,
         locate=broker.locate,
         new_file_owner=request.new_file_owner,
     )
@@ -197,11 +206,8 @@ def _reload(broker: Broker, outcome: Outcome) -> Outcome:
     except ReloadError as exc:
         return replace(outcome, failure=exc)
     if broker.has_survived():
-        pinned = tuple(
-            f"the broker still sees the old {path!r}, which is mounted by itself: mount its folder instead"
-            for path in broker.pinned_files()
-        )
-        return replace(outcome, is_reloaded=is_told, remarks=outcome.remarks + pinned)
+        pinned = _explain_pinned(broker)
+        return replace(outcome, is_reloaded=is_told, remarks=outcome.remarks + ((pinned,) if pinned else ()))
     is_restored = safe_file.restore(outcome.login.rewritten)
     if outcome.grant is not None:
         is_restored &= safe_file.restore(outcome.grant.rewritten)
@@ -214,15 +220,33 @@ def _reload(broker: Broker, outcome: Outcome) -> Outcome:
     )
 
 
+def _explain_pinned(broker: Broker) -> str | None:
+    files = " and ".join(repr(path) for path in broker.pinned_files())
+    return f"it still sees the old {files}, mounted by itself: mount the folder instead" if files else None
+
+
 def _address(request: Request, broker: Broker) -> ConnectOptions | None:
     if not request.is_proof_wanted or request.address is not None:
         return request.address if request.is_proof_wanted else None
-    if not _is_running(broker) or broker.config is None:
-        return None
-    listener = next((item for item in broker.config.login_listeners if not item.is_tls), None)
+    listener = _plain_listener(broker)
     if listener is None:
         return None
     return ConnectOptions(host=listener.host or "", port=listener.port, unix_socket=listener.unix_socket)
+
+
+def _plain_listener(broker: Broker) -> Listener | None:
+    if not broker.can_be_told or broker.config is None:
+        return None
+    return next((item for item in broker.config.login_listeners if not item.is_tls), None)
+
+
+def _unproven(request: Request, broker: Broker) -> tuple[str, ...]:
+    """Say why a proof that was to be expected will not come."""
+    is_expected = request.is_proof_wanted and request.address is None and broker.can_be_told
+    if not is_expected or broker.config is None or _plain_listener(broker) is not None:
+        return ()
+    reasons = [item.why_no_login or f"{item.endpoint} speaks TLS" for item in broker.config.listeners]
+    return (f"the login is not proven: {', '.join(reasons)}; -h, -p and --cafile name a listener to prove it on",)
 
 
 def _write(request: Request) -> Outcome:
@@ -292,13 +316,17 @@ def _try(request: Request, plan: Outcome) -> None:
 
 def _prove(request: Request, outcome: Outcome, address: ConnectOptions, broker: Broker) -> Outcome:
     login = replace(address, username=request.username, password=request.password)
+
+    def explain() -> str | None:
+        return _explain_pinned(broker)
+
     try:
         if request.mode is Mode.REMOVE:
-            return replace(outcome, proof=asyncio.run(prove_removal(login)))
+            return replace(outcome, proof=asyncio.run(prove_removal(login, explain_acceptance=explain)))
         if not outcome.login.password_matches:
             return outcome  # its password is not known
-        return replace(
-            outcome, proof=asyncio.run(prove_login(login, is_acl_in_force=_is_acl_read(request, broker)))
-        )
+        is_acl_in_force = _is_acl_read(request, broker)
+        proof = asyncio.run(prove_login(login, is_acl_in_force=is_acl_in_force, explain_refusal=explain))
+        return replace(outcome, proof=proof)
     except PlantopsError as exc:
         return replace(outcome, failure=exc)

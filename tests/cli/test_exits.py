@@ -27,6 +27,7 @@ CODES = {
     "ConnectionLostError": 3,
     "CredentialsRefusedError": 5,
     "SubscriptionRefusedError": 6,
+    "CommandRefusedError": 5,
     "SessionTakenOverError": 3,
     "ProtocolRefusedError": 3,
 }

@@ -3,8 +3,10 @@
 import fcntl
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -360,3 +362,37 @@ def test_a_configuration_that_is_not_there_is_refused(path: Path, secret_file: P
     missing = tmp_path / "none.conf"
     result = plantops("--config", missing, "--secret-file", secret_file)
     assert_refused(result, PASSWORD_FILE_ERROR, str(missing))
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_leaves_no_canary_behind(
+    path: Path, secret_file: Path, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    silent = folder / "mosquitto"  # a broker that never answers
+    silent.write_text(
+        f"#!/bin/sh\necho $$ > {tmp_path / 'pid.new'}\nmv {tmp_path / 'pid.new'} {tmp_path / 'pid'}\n"
+        "exec sleep 60\n"
+    )
+    silent.chmod(0o755)
+    (tmp_path / "tmp").mkdir()
+    env = environment(TMPDIR=tmp_path / "tmp") | {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
+    command = [sys.executable, "-m", "plantops_cli", "provision-user", "--canary", "--file", str(path)]
+    with subprocess.Popen(
+        [*command, "--secret-file", str(secret_file)], env=env, stderr=subprocess.PIPE
+    ) as process:
+        pid = int(wait_for_text(tmp_path / "pid"))
+        process.send_signal(number)
+        assert process.wait(timeout=20) == code
+    assert not Path(f"/proc/{pid}").exists()
+    assert list((tmp_path / "tmp").iterdir()) == []
+    assert not path.exists()
+
+
+def wait_for_text(path: Path) -> str:
+    deadline = time.monotonic() + 20
+    while not path.exists():
+        assert time.monotonic() < deadline, f"{path} does not appear"
+        time.sleep(0.01)
+    return path.read_text()

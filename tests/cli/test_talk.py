@@ -3,22 +3,10 @@
 import logging
 import os
 import sys
-from collections.abc import Iterator
 
 import pytest
 
 from plantops_cli.cli.talk import say, show_log, silence
-
-
-@pytest.fixture
-def own_logger() -> Iterator[None]:
-    """Give the library's loggers back as they were."""
-    loggers = [logging.getLogger(name) for name in ("plantops", "plantops.paho")]
-    before = [(logger.handlers, logger.propagate, logger.level) for logger in loggers]
-    yield
-    for logger, (handlers, propagate, level) in zip(loggers, before, strict=True):
-        logger.handlers, logger.propagate = handlers, propagate
-        logger.setLevel(level)
 
 
 def test_a_line_is_said_on_stderr_and_escaped(capsys: pytest.CaptureFixture[str]) -> None:
@@ -47,7 +35,6 @@ def test_a_silenced_stream_goes_nowhere() -> None:
         assert heard.read() == b"before\n"
 
 
-@pytest.mark.usefixtures("own_logger")
 def test_warnings_are_shown_with_their_level_and_escaped(capsys: pytest.CaptureFixture[str]) -> None:
     show_log(is_debug=False)
     logging.getLogger("plantops.stream").warning("from %s", "\x1b[2J")
@@ -56,14 +43,12 @@ def test_warnings_are_shown_with_their_level_and_escaped(capsys: pytest.CaptureF
     assert capsys.readouterr().err == "plantops: warning: from \\x1b[2J\n"
 
 
-@pytest.mark.usefixtures("own_logger")
 def test_debug_shows_the_whole_log(capsys: pytest.CaptureFixture[str]) -> None:
     show_log(is_debug=True)
     logging.getLogger("plantops.paho").debug("a detail")
     assert capsys.readouterr().err == "plantops: debug: a detail\n"
 
 
-@pytest.mark.usefixtures("own_logger")
 def test_a_line_of_the_log_is_shown_once_however_often_it_was_asked_for(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -17,6 +17,7 @@ from plantops_cli.mosquitto.proof import Proof, RemovalProof
 from plantops_cli.mosquitto.provisioning import Mode, Request, provision
 from plantops_cli.stream.options import ConnectOptions
 from tests.brokers import PASSWORD, USERNAME, Mosquitto
+from tests.certificates import Certificates
 
 NEW = "newcomer"
 SECRET = b"tulip and rose"
@@ -220,6 +221,69 @@ def test_a_process_is_enough_too(broker: Mosquitto, request_: Request) -> None:
     assert isinstance(provision(request).proof, Proof)
 
 
+def by_command(broker: Mosquitto, request: Request, command: str) -> Request:
+    return replace(told(broker, request), reload=f"command:{command}")
+
+
+def test_a_command_may_tell_the_broker(
+    broker: Mosquitto, request_: Request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MQTT_BACKEND_PASSWORD", "tulip and rose")
+    seen = tmp_path / "seen"
+    script = f"env > {seen}; kill -HUP $(cat {broker.folder / 'pid'})"
+    outcome = provision(by_command(broker, request_, f"sh -c '{script}'"))
+    assert outcome.is_reloaded
+    assert isinstance(outcome.proof, Proof)
+    assert "PATH=" in seen.read_text()
+    assert "tulip" not in seen.read_text()
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("sh -c 'echo first >&2; echo no such unit >&2; exit 3'", "no such unit"),
+        ("false", "exit code 1"),
+        ("/does/not/exist", "No such file"),
+    ],
+)
+def test_a_command_that_fails_is_told_beside_the_outcome(
+    broker: Mosquitto, request_: Request, command: str, words: str
+) -> None:
+    outcome = provision(by_command(broker, request_, command))
+    assert outcome.login.action is Action.CREATED
+    assert isinstance(outcome.failure, ReloadError)
+    assert words in str(outcome.failure)
+    assert not outcome.is_reloaded
+
+
+def test_a_command_is_not_run_while_a_neighbour_would_stop_the_broker(
+    broker: Mosquitto, request_: Request, tmp_path: Path
+) -> None:
+    (broker.folder / "acl").write_bytes(b"topc read a\n")
+    ran = tmp_path / "ran"
+    with pytest.raises(BrokerFileError, match="line 1"):
+        provision(by_command(broker, replace(request_, acl_file=None), f"touch {ran}"))
+    assert not ran.exists()
+
+
+def test_a_command_needs_a_configuration_to_check(request_: Request, passwd: Path) -> None:
+    with pytest.raises(ConfigError, match="which files"):
+        provision(replace(request_, reload="command:true"))
+    assert not passwd.exists()
+
+
+def test_of_a_broker_without_a_pid_file_the_user_is_judged_by_its_configuration(
+    broker: Mosquitto, request_: Request
+) -> None:
+    config = broker.folder / "mosquitto.conf"
+    for user, is_known in (("root", True), ("nobody-of-that-name", False)):
+        text = config.read_text().replace("pid_file", "# pid_file").replace("user root", f"user {user}")
+        config.write_text(text if "user " in text else f"{text}user {user}\n")
+        outcome = provision(replace(by_command(broker, request_, "true"), is_proof_wanted=False))
+        assert any("may read its files is not known" in line for line in outcome.notices) is not is_known
+        provision(replace(by_command(broker, request_, "true"), mode=Mode.REMOVE, is_proof_wanted=False))
+
+
 def test_a_file_that_is_right_already_is_reloaded_when_the_proof_fails(
     broker: Mosquitto, request_: Request
 ) -> None:
@@ -332,7 +396,32 @@ def test_of_several_password_files_one_must_be_chosen(request_: Request, passwd:
     assert provision(replace(request_, config=config)).login.path == passwd
 
 
-@pytest.mark.parametrize("way", ["", "pid:", "signal:1", "1234", "systemd:", "systemd:-x", "docker", "docker:a b"])
+def test_a_broker_with_tls_only_is_said_not_to_be_proven(
+    broker: Mosquitto, request_: Request, certificates: Certificates
+) -> None:
+    broker.stop()
+    broker.listener = (
+        f"listener {{port}} 127.0.0.1\ncertfile {certificates.server_cert}\nkeyfile {certificates.server_key}"
+    )
+    broker.start()
+    outcome = provision(told(broker, request_))
+    assert outcome.is_reloaded
+    assert outcome.proof is None
+    assert any(f"not proven: 127.0.0.1:{broker.port} speaks TLS" in line for line in outcome.notices)
+
+
+def test_a_plugin_of_unknown_rules_is_remarked_on(request_: Request, passwd: Path, tmp_path: Path) -> None:
+    config = tmp_path / "mosquitto.conf"
+    config.write_text(f"password_file {passwd}\nauth_plugin /opt/go-auth.so\n")
+    assert any(
+        "'/opt/go-auth.so' may decide" in line for line in provision(replace(request_, config=config)).notices
+    )
+
+
+@pytest.mark.parametrize(
+    "way",
+    ["", "pid:", "signal:1", "1234", "systemd:", "systemd:-x", "docker", "docker:a b", "command:", "command:'"],
+)
 def test_a_way_to_reload_that_does_not_exist_is_refused(request_: Request, passwd: Path, way: str) -> None:
     with pytest.raises(ConfigError, match="--reload"):
         provision(replace(request_, reload=way))
