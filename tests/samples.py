@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from plantops_cli.messages import Message
+from plantops_cli.stream.batch import Batch, Read
 
 RECEIVED_AT = datetime(2026, 11, 23, 20, 15, 2, 123456, tzinfo=UTC)
 
@@ -28,3 +29,12 @@ def message(
         properties=properties or {},
         received_at=received_at,
     )
+
+
+def batch_of(*messages: Message) -> Batch:
+    """One read that brought these messages; properties are left out."""
+    assert not any(message.properties for message in messages)
+    packets = [
+        (0x30 | m.dup << 3 | m.qos << 1 | m.retain, m.topic.encode(), m.mid, b"", m.payload) for m in messages
+    ]
+    return Batch([Read(messages[0].received_at, packets)] if messages else [])

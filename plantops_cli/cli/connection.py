@@ -6,7 +6,7 @@ from pathlib import Path
 
 from plantops_cli.config import Settings, load_settings, parse_url
 from plantops_cli.errors import ConfigError
-from plantops_cli.stream.options import ConnectOptions
+from plantops_cli.stream.options import MAX_PACKET_BYTES, SESSION_EXPIRY_SECONDS, ConnectOptions
 from plantops_cli.stream.status import Status
 from plantops_cli.stream.subscriber import MQTTSubscriber
 from plantops_cli.stream.tls import TLSOptions
@@ -31,6 +31,12 @@ class ConnectionFlags:
     cert: Path | None = None
     key: Path | None = None
     insecure: bool = False
+    websockets: str | None = None
+    unix: str | None = None
+    durable: str | None = None
+    session_expiry: int = SESSION_EXPIRY_SECONDS
+    group: str | None = None
+    max_packet_size: int = MAX_PACKET_BYTES
 
 
 def subscriber(
@@ -48,6 +54,8 @@ def subscriber(
         ConfigError: flags or settings are malformed, contradict each other, or leave the password out.
         BrokerFileError, ReloadError: the login could not be added.
     """
+    if flags.durable is not None and qos == 0:
+        raise ConfigError("--durable and --qos 0: a broker keeps nothing of QoS 0", hint="leave --qos out")
     settings = resolve(flags)
     login = _login(flags, settings)
     if is_login_ensured:
@@ -59,6 +67,12 @@ def subscriber(
         keepalive_seconds=flags.keepalive,
         mqtt_version=flags.mqtt_version,
         qos=qos,
+        durable=flags.durable,
+        session_expiry_seconds=flags.session_expiry,
+        group=flags.group,
+        max_packet_bytes=flags.max_packet_size,
+        websocket_path=flags.websockets,
+        unix_socket=flags.unix,
         on_status=on_status,
     )
 

@@ -28,6 +28,8 @@ def demo(
 
     from plantops_cli.cli.demonstration import Demonstration
     from plantops_cli.cli.listening import Limits, renderer
+    from plantops_cli.cli.selection import Selection
 
     limits = Limits(count=count, timeout_seconds=timeout, is_quiet=quiet)
-    raise typer.Exit(asyncio.run(Demonstration(renderer(output), limits, is_embedded=embedded).run()))
+    render = renderer(output, Selection())
+    raise typer.Exit(asyncio.run(Demonstration(render, limits, is_embedded=embedded).run()))

@@ -28,6 +28,8 @@ def listen(
     cert: o.Cert = None,
     key: o.Key = None,
     insecure: o.Insecure = False,
+    websockets: o.Websockets = None,
+    unix: o.Unix = None,
     ensure_user: o.EnsureUser = False,
     qos: o.Qos = 1,
     count: o.Count = None,
@@ -37,6 +39,10 @@ def listen(
     kind: o.KindOnly = None,
     no_retained: o.NoRetained = False,
     retained_only: o.RetainedOnly = False,
+    durable: o.Durable = None,
+    session_expiry: o.SessionExpiry = 86_400,
+    group: o.Group = None,
+    max_packet_size: o.MaxPacketSize = 16_777_216,
     wait_for_broker: o.WaitForBroker = False,
     output: o.Output = None,
     quiet: o.Quiet = False,
@@ -78,7 +84,13 @@ def listen(
         cert=cert,
         key=key,
         insecure=insecure,
+        websockets=websockets,
+        unix=unix,
+        durable=durable,
+        session_expiry=session_expiry,
+        group=group,
+        max_packet_size=max_packet_size,
     )
     heard = subscriber(flags, qos=qos, on_status=announce(limits), is_login_ensured=ensure_user)
-    listening = Listening(heard, selection, renderer(output), limits)
+    listening = Listening(heard, selection, renderer(output, selection), limits)
     raise typer.Exit(asyncio.run(listen_until_stopped(listening)))

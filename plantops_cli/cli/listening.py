@@ -18,12 +18,18 @@ from plantops_cli.cli.talk import say
 from plantops_cli.errors import ConfigError
 from plantops_cli.messages import Message
 from plantops_cli.sinks import jsonl
+from plantops_cli.sinks.jsonl import LineEncoder
 from plantops_cli.sinks.terminal import json_escape
+from plantops_cli.stream.batch import Batch
 from plantops_cli.stream.racing import unless
 from plantops_cli.stream.status import Status, describe
 from plantops_cli.stream.subscriber import MQTTSubscriber
 
-Render = Callable[[Sequence[Message]], bytes]
+Rendered = tuple[bytes, int, int]
+"""The bytes to write, how many messages they show, and how many of these are no JSON."""
+
+Render = Callable[[Batch, int | None], Rendered]
+"""Renders the wanted messages of a batch, but no more than a number of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +61,7 @@ class Listening:
     Args:
         subscriber: not yet connected.
         selection: what to subscribe to and show.
-        render: turns messages into the bytes to write.
+        render: turns messages into the bytes to write; leaves out those that are not wanted.
         limits: when to stop.
     """
 
@@ -108,21 +114,18 @@ class Listening:
         async with aclosing(self._subscriber.batches()) as batches:
             async for batch in batches:
                 self._summary.count(batch)
-                await self._show(self._wanted(batch), output)
+                await self._show(batch, output)
                 if self._summary.shown == self._limits.count:
                     self.stop(Stop.COUNT)
                     return
 
-    async def _show(self, messages: list[Message], output: Output) -> None:
-        lines = self._render(messages)
+    async def _show(self, batch: Batch, output: Output) -> None:
+        count = self._limits.count
+        rest = None if count is None else count - self._summary.shown
+        lines, shown, invalid = self._render(batch, rest)
         written = await output.write(lines, stopped=self._stopped)
-        self._summary.shown += len(messages) if written == len(lines) else lines.count(b"\n", 0, written)
-
-    def _wanted(self, batch: list[Message]) -> list[Message]:
-        wanted = [message for message in batch if self._selection.wants(message)]
-        if self._limits.count is None:
-            return wanted
-        return wanted[: self._limits.count - self._summary.shown]
+        self._summary.shown += shown if written == len(lines) else lines.count(b"\n", 0, written)
+        self._summary.invalid += invalid
 
     @contextmanager
     def _stops(self, output: Output) -> Iterator[None]:
@@ -165,25 +168,45 @@ def announce(limits: Limits) -> Callable[[Status], None]:
     return lambda status: say(describe(status))
 
 
-def renderer(choice: OutputChoice | None) -> Render:
+def renderer(choice: OutputChoice | None, selection: Selection) -> Render:
     """Choose how messages are written; by default for people on a terminal, for programs elsewhere.
 
     Args:
         choice: the value of ``-o``, or None.
+        selection: tells which messages are wanted.
     """
     is_terminal = sys.stdout.isatty()
     if choice is OutputChoice.PRETTY or (choice is None and is_terminal):
-        return _pretty(is_terminal)
+        return _one_by_one(_pretty(is_terminal), selection)
     if is_terminal:
-        return lambda messages: json_escape(_json_lines(messages))
-    return _json_lines
+        return _one_by_one(lambda messages: json_escape(_json_lines(messages)), selection)
+    return _by_the_batch(selection)
+
+
+def _by_the_batch(selection: Selection) -> Render:
+    """JSON lines; the last messages of a count are taken one by one."""
+    encoder = LineEncoder(selection.wants)
+    exactly = _one_by_one(_json_lines, selection)
+
+    def render(batch: Batch, limit: int | None) -> Rendered:
+        return exactly(batch, limit) if limit is not None and limit < len(batch) else encoder.encode(batch)
+
+    return render
+
+
+def _one_by_one(write: Callable[[Sequence[Message]], bytes], selection: Selection) -> Render:
+    def render(batch: Batch, limit: int | None) -> Rendered:
+        wanted = [message for message in batch if selection.wants(message)][:limit]
+        return write(wanted), len(wanted), sum(message.decode().error is not None for message in wanted)
+
+    return render
 
 
 def _json_lines(messages: Sequence[Message]) -> bytes:
     return b"".join(map(jsonl.encode, messages))
 
 
-def _pretty(is_terminal: bool) -> Render:
+def _pretty(is_terminal: bool) -> Callable[[Sequence[Message]], bytes]:
     from rich.console import Console
 
     from plantops_cli.sinks.pretty import Pretty

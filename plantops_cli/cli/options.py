@@ -141,6 +141,20 @@ Insecure = Annotated[
     typer.Option("--insecure", help="Do not check the broker's certificate.", rich_help_panel=_CONNECTION),
 ]
 
+Websockets = Annotated[
+    str | None,
+    typer.Option(
+        "--websockets",
+        metavar="PATH",
+        help="Speak MQTT over WebSocket, at this path: often /mqtt.",
+        rich_help_panel=_CONNECTION,
+    ),
+]
+Unix = Annotated[
+    str | None,
+    typer.Option("--unix", metavar="PATH", help="Connect to a Unix socket instead.", rich_help_panel=_CONNECTION),
+]
+
 IfMissing = Annotated[
     bool,
     typer.Option("--if-missing", help="Create only: leave a user alone who is there.", rich_help_panel=_MODE),
@@ -303,6 +317,42 @@ NoRetained = Annotated[
 ]
 RetainedOnly = Annotated[
     bool, typer.Option("--retained-only", help="Only retained messages.", rich_help_panel=_STREAM)
+]
+Durable = Annotated[
+    str | None,
+    typer.Option(
+        "--durable",
+        metavar="NAME",
+        help="Let the broker keep what comes while this listener is away; one NAME for each listener.",
+        rich_help_panel=_STREAM,
+    ),
+]
+SessionExpiry = Annotated[
+    int,
+    typer.Option(
+        "--session-expiry",
+        metavar="SECONDS",
+        help="With --durable: how long the broker keeps it.",
+        rich_help_panel=_STREAM,
+    ),
+]
+Group = Annotated[
+    str | None,
+    typer.Option(
+        "--group",
+        metavar="NAME",
+        help="Share the stream with all listeners of this group: each message goes to one of them.",
+        rich_help_panel=_STREAM,
+    ),
+]
+MaxPacketSize = Annotated[
+    int,
+    typer.Option(
+        "--max-packet-size",
+        metavar="BYTES",
+        help="Longest packet to take; a longer one ends the connection.",
+        rich_help_panel=_STREAM,
+    ),
 ]
 WaitForBroker = Annotated[
     bool,

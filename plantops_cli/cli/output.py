@@ -1,10 +1,13 @@
 """Standard output for a stream: never blocks the event loop, notices a reader that has gone."""
 
 import asyncio
+import fcntl
 import os
 import select
 import stat
+import struct
 import sys
+import termios
 from collections.abc import Callable
 
 from plantops_cli.errors import OutputError
@@ -15,7 +18,8 @@ class Output:
     """Writes bytes to a file descriptor without ever blocking on a slow reader.
 
     The descriptor stays in blocking mode, for a terminal shares it with the shell: a pipe that ``select`` calls
-    writable takes ``PIPE_BUF`` bytes without blocking (POSIX), and regular files never block.
+    writable takes ``PIPE_BUF`` bytes without blocking (POSIX), an empty one as many as it holds, and regular files
+    never block.
 
     Args:
         descriptor: where to write, usually 1.
@@ -25,6 +29,7 @@ class Output:
         self._descriptor = descriptor
         self._mode = os.fstat(descriptor).st_mode
         self._may_block = not stat.S_ISREG(self._mode)
+        self._capacity = _capacity(descriptor) if stat.S_ISFIFO(self._mode) else 0
 
     async def write(self, data: bytes, *, stopped: asyncio.Event) -> int:
         """Write ``data``, waiting for the reader where needed, and return how many bytes were written.
@@ -65,13 +70,19 @@ class Output:
             asyncio.get_running_loop().remove_reader(self._descriptor)
 
     def _write_some(self, data: bytes, start: int) -> int:
-        end = _end_of_chunk(data, start) if self._may_block else len(data)
+        end = len(data)
+        if self._may_block and end - start > select.PIPE_BUF:
+            end = _end_of_chunk(data, start, self._room())
         try:
             return os.write(self._descriptor, memoryview(data)[start:end])
         except BrokenPipeError:
             raise
         except OSError as exc:
             raise OutputError(f"cannot write to standard output: {exc.strerror}") from exc
+
+    def _room(self) -> int:
+        """How many bytes can be written without blocking, now that ``select`` says that some can."""
+        return self._capacity if self._capacity and _is_empty(self._descriptor) else select.PIPE_BUF
 
     def _is_ready(self) -> bool:
         return bool(select.select([], [self._descriptor], [], 0)[1])
@@ -86,7 +97,17 @@ class Output:
             loop.remove_writer(self._descriptor)
 
 
-def _end_of_chunk(data: bytes, start: int) -> int:
-    """Choose as many whole lines as a pipe takes at once, else the beginning of a long one."""
-    limit = start + select.PIPE_BUF
+def _capacity(pipe: int) -> int:
+    """How many bytes a pipe holds; 0 where the system does not tell."""
+    return fcntl.fcntl(pipe, fcntl.F_GETPIPE_SZ) if hasattr(fcntl, "F_GETPIPE_SZ") else 0
+
+
+def _is_empty(pipe: int) -> bool:
+    waiting = fcntl.ioctl(pipe, termios.FIONREAD, bytes(struct.calcsize("i")))
+    return not any(waiting)
+
+
+def _end_of_chunk(data: bytes, start: int, room: int) -> int:
+    """Choose as many whole lines as there is room for, else the beginning of a long one."""
+    limit = start + room
     return data.rfind(b"\n", start, limit) + 1 or limit

@@ -1,30 +1,55 @@
 """The closing account of a stream: what came, and when nothing could come."""
 
 from collections import Counter
-from collections.abc import Iterable
 from datetime import datetime
+from operator import itemgetter
 
-from plantops_cli.messages import Message
+from plantops_cli.stream.batch import Batch
 from plantops_cli.stream.status import Health, Outage
+from plantops_cli.topics import device_topic
+
+_FLAGS, _TOPIC = itemgetter(0), itemgetter(1)
+_TOPICS_KEPT = 10_000
+_WORTH_SAYING_SECONDS = 1.0
 
 
 class Summary:
-    """Counts messages, and says so at the end."""
+    """Counts messages, and says so at the end.
+
+    Attributes:
+        received: how many arrived.
+        shown: how many were written.
+        invalid: how many of those that were to be written had a payload that is no JSON.
+    """
 
     def __init__(self) -> None:
         self.received = 0
         self.shown = 0
+        self.invalid = 0
+        # by topic and by first byte until they are summed up, for Counter counts those without a loop in Python
+        self._topics: Counter[bytes] = Counter()
+        self._flags: Counter[int] = Counter()
         self._kinds: Counter[str] = Counter()
         self._marks: Counter[str] = Counter()
 
-    def count(self, messages: Iterable[Message]) -> None:
+    def count(self, batch: Batch) -> None:
         """Take note of messages that arrived."""
-        for message in messages:
-            self.received += 1
-            self._kinds[message.kind or "other"] += 1
-            self._marks["invalid"] += message.decode().error is not None
-            self._marks["retained"] += message.retain
-            self._marks["duplicates"] += message.dup
+        for read in batch.reads:
+            self.received += len(read.packets)
+            self._flags.update(map(_FLAGS, read.packets))
+            self._topics.update(map(_TOPIC, read.packets))
+        if len(self._topics) > _TOPICS_KEPT:
+            self._sum_up()
+
+    def _sum_up(self) -> None:
+        for topic, number in self._topics.items():
+            device = device_topic(topic.decode())
+            self._kinds[device.kind if device else "other"] += number
+        self._topics.clear()
+        for flags, number in self._flags.items():
+            self._marks["retained"] += number * (flags & 1)
+            self._marks["duplicates"] += number * (flags >> 3 & 1)
+        self._flags.clear()
 
     def lines(self, health: Health, *, elapsed_seconds: float) -> list[str]:
         """Say what was counted, and the outages in which messages may have been missed.
@@ -33,15 +58,25 @@ class Summary:
             health: the subscriber's own account.
             elapsed_seconds: how long it listened.
         """
+        self._sum_up()
+        marked = self._marks | {"invalid": self.invalid}
         kinds = ", ".join(f"{self._kinds[kind]:,} {kind}" for kind in ("telemetry", "heartbeat", "other"))
-        marks = ", ".join(f"{self._marks[mark]:,} {mark}" for mark in ("invalid", "retained", "duplicates"))
+        marks = ", ".join(f"{marked.get(mark, 0):,} {mark}" for mark in ("invalid", "retained", "duplicates"))
         shown = f", {self.shown:,} shown" if self.shown != self.received else ""
         lines = [f"{_counted(self.received, 'message')} in {elapsed_seconds:.1f} s ({kinds}; {marks}){shown}"]
         if health.invalid:
             lines.append(f"{_counted(health.invalid, 'packet')} without a valid topic passed over")
+        if health.lost_sessions:
+            lines.append(
+                f"{_counted(health.lost_sessions, 'session')} forgotten by the broker, messages are missing"
+            )
         if health.outage_count:
+            is_bridged = all(outage.is_bridged for outage in health.outages)
+            fate = "for which the broker kept the session" if is_bridged else "messages may be missing"
             windows = ", ".join(map(_window, health.outages))
-            lines.append(f"{_counted(health.outage_count, 'outage')}, messages may be missing: {windows}")
+            lines.append(f"{_counted(health.outage_count, 'outage')}, {fate}: {windows}")
+        if health.paused_seconds >= _WORTH_SAYING_SECONDS:
+            lines.append(f"reading paused for {health.paused_seconds:.0f} s in all, the reader being slower")
         return lines
 
 

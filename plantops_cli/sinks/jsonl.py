@@ -1,13 +1,98 @@
 """JSON lines for programs: mosquitto_sub's names and ours, one message a line, the payload as it was sent."""
 
 from base64 import b64encode
+from collections.abc import Callable
 
 import orjson
 
 from plantops_cli.messages import Message
+from plantops_cli.stream.batch import Batch, message_of
+from plantops_cli.stream.packets import Packet
 
 # Between the tokens of valid JSON these are white space; inside its strings they cannot stand unescaped
 _ON_ONE_LINE = bytes.maketrans(b"\r\n", b"  ")
+
+
+_TOPICS_KEPT = 100_000
+_DUP = 0x08
+
+
+class LineEncoder:
+    """Writes whole batches as JSON lines, byte for byte what ``encode`` writes, but many times as fast.
+
+    What depends on topic, QoS and retain alone is written once and kept; the moment is written once for each read
+    of the socket; a payload is checked and copied. All else, such as what is no JSON, is left to ``encode``.
+
+    Args:
+        wants: whether a message is to be written; asked once for each topic, QoS and retain.
+    """
+
+    def __init__(self, wants: Callable[[Message], bool]) -> None:
+        self._wants = wants
+        # by the first byte of the packet, then by topic; None for a message that is not wanted
+        self._kept: list[dict[bytes, bytes | None]] = [{} for _ in range(256)]
+        self._kept_count = 0
+
+    def encode(self, batch: Batch) -> tuple[bytes, int, int]:
+        """Return the lines, how many they are, and how many of their payloads are no JSON.
+
+        Args:
+            batch: messages as they arrived.
+        """
+        parts: list[bytes] = []
+        append = parts.append
+        kept, loads = self._kept, orjson.loads
+        count = invalid = 0
+        for read in batch.reads:
+            head = b'{"tst":"%b","topic":' % read.received_at.isoformat(timespec="microseconds").encode()
+            for packet in read.packets:
+                first, topic, _, properties, payload = packet
+                try:
+                    middle = kept[first][topic]
+                except KeyError:
+                    middle = self._keep(packet, message_of(packet, read.received_at))
+                if middle is None:
+                    continue
+                count += 1
+                try:
+                    loads(payload)
+                except orjson.JSONDecodeError:
+                    invalid += 1
+                    append(encode(message_of(packet, read.received_at)))
+                    continue
+                if properties or first & _DUP:
+                    append(encode(message_of(packet, read.received_at)))
+                    continue
+                if b"\n" in payload or b"\r" in payload:
+                    payload = payload.translate(_ON_ONE_LINE)  # the same payload, on one line
+                append(head)
+                append(middle)
+                append(payload)
+                append(b"}\n")
+        return b"".join(parts), count, invalid
+
+    def _keep(self, packet: Packet, message: Message) -> bytes | None:
+        if self._kept_count >= _TOPICS_KEPT:
+            for topics in self._kept:
+                topics.clear()
+            self._kept_count = 0
+        self._kept_count += 1
+        middle = _middle(message) if self._wants(message) else None
+        self._kept[packet[0]][packet[1]] = middle
+        return middle
+
+
+def _middle(message: Message) -> bytes:
+    """What stands in a line between the moment and the payload."""
+    device_id, kind = message.device or (None, None)
+    fields = {
+        "topic": message.topic,
+        "device_id": device_id,
+        "kind": kind,
+        "qos": message.qos,
+        "retain": message.retain,
+    }
+    return orjson.dumps(fields).removeprefix(b'{"topic":').removesuffix(b"}") + b',"payload":'
 
 
 def encode(message: Message) -> bytes:

@@ -7,6 +7,12 @@ from enum import StrEnum
 
 from plantops_cli.stream.tls import TLSOptions
 
+SESSION_EXPIRY_SECONDS = 86_400
+"""How long a broker keeps a durable session by default: a day."""
+
+MAX_PACKET_BYTES = 16 * 1024 * 1024
+"""The longest packet to be received by default."""
+
 
 class MQTTVersion(StrEnum):
     """Which MQTT to speak; ``AUTO`` is 5, and 3.1.1 where the broker refuses 5."""
@@ -28,6 +34,11 @@ def random_client_id() -> str:
     return f"plantops-{secrets.token_hex(6)}"
 
 
+def durable_client_id(name: str) -> str:
+    """Make the client id of a durable session, the same at every start."""
+    return f"plantops-{name}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectOptions:
     """Where to connect, as whom and how.
@@ -43,6 +54,10 @@ class ConnectOptions:
         mqtt_version: the protocol version to speak.
         timeout_seconds: bound of one whole attempt to connect.
         unix_socket: path of a Unix socket to connect to instead of ``host`` and ``port``.
+        websocket_path: path of the broker's WebSocket, or None for plain MQTT.
+        session_expiry_seconds: how long the broker keeps the session after the connection has ended (MQTT 5,
+            3.1.2.11.2; a 3.1.1 broker by its own rules); None for a session that ends with the connection.
+        max_packet_bytes: longest packet to be received (MQTT 5, 3.1.2.11.4); a longer one ends the connection.
     """
 
     host: str
@@ -55,6 +70,9 @@ class ConnectOptions:
     mqtt_version: MQTTVersion = MQTTVersion.AUTO
     timeout_seconds: float = 6.5
     unix_socket: str | None = None
+    websocket_path: str | None = None
+    session_expiry_seconds: int | None = None
+    max_packet_bytes: int = MAX_PACKET_BYTES
 
     @property
     def endpoint(self) -> str:

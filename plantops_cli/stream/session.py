@@ -1,33 +1,43 @@
 """One connection to one broker: the only module that imports aiomqtt.
 
-aiomqtt does the protocol; the reading is driven from here, so that messages come in batches, a slow consumer
-stops the socket instead of filling the memory, QoS 1 is acknowledged after the consumer is done with a batch, and
-no packet of a broker can make the reader spin. The private names of aiomqtt and paho that this leans on are
-listed in ``PRIVATE_NAMES``; a test fails when a release moves one of them.
+aiomqtt does the protocol, except that a tap in front of paho's socket takes the messages of QoS 0 and 1 out. Thus
+they come in batches, a slow consumer stops the socket instead of filling the memory, QoS 1 is acknowledged after
+the consumer is done with a batch, and no packet of a broker can make the reader spin. The private names of aiomqtt
+and paho that this leans on are listed in ``PRIVATE_NAMES``; a session refuses to start when one has moved.
 """
 
 import asyncio
 import logging
 import socket
-import ssl
 import threading
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from dataclasses import replace
-from datetime import datetime
-from typing import Any, Self, cast
+from itertools import takewhile
+from typing import Any, Literal, Self, cast
 
 import aiomqtt
 from paho.mqtt import client as paho
+from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from plantops_cli.errors import BrokerError, ConnectionLostError, StateError, SubscriptionRefusedError
-from plantops_cli.messages import Message, now
+from plantops_cli.errors import BrokerError, ConfigError, ConnectionLostError, StateError, SubscriptionRefusedError
+from plantops_cli.messages import now
 from plantops_cli.stream import failures
+from plantops_cli.stream.batch import Batch, Read
 from plantops_cli.stream.options import ConnectOptions, MQTTVersion
+from plantops_cli.stream.packets import (
+    MalformedPacketError,
+    Packet,
+    PacketTooLargeError,
+    Splitter,
+    parse_properties,
+    puback,
+)
 from plantops_cli.stream.racing import unless
-from plantops_cli.stream.status import Connecting, FellBack, Status
+from plantops_cli.stream.status import Connecting, FellBack, Paused, Status
+from plantops_cli.stream.tap import Tap
 
 logger = logging.getLogger("plantops.stream")
 
@@ -42,14 +52,18 @@ PRIVATE_NAMES = {
         "_on_socket_close",
         "_on_socket_open",
         "_on_socket_register_write",
+        "_on_socket_unregister_write",
     ),
     paho.Client: ("_create_unix_socket_connection", "_sock_close"),
 }
 """Methods that ``_Client`` overrides or calls although they are not public.
 
-Of the attributes, ``_client``, ``_connected``, ``_disconnected``, ``_loop``, ``_misc_task`` and paho's
-``MQTTMessage._topic`` are used too; they stand on instances only, so that working sessions prove them.
+Of the attributes, aiomqtt's ``_client``, ``_connected``, ``_disconnected``, ``_loop``, ``_misc_task``, and paho's
+``_sock`` and ``MQTTMessage._topic`` are used too; they stand on instances only, where each session looks for them.
 """
+
+_ATTRIBUTES = ("_client", "_connected", "_disconnected", "_loop", "_misc_task")
+
 
 AiomqttClient = aiomqtt.Client
 """The type of ``MQTTSubscriber.client``, for those who may not import aiomqtt."""
@@ -59,18 +73,11 @@ TCP_CONNECT_SECONDS = 4.0
 SUBACK_SECONDS = 2.5
 MAX_PENDING_MESSAGES = 1_000
 MAX_PENDING_BYTES = 16 * 1024 * 1024
-_PACKETS_PER_TURN = 200
-
-_PROPERTY_NAMES = {
-    "PayloadFormatIndicator": "payload-format-indicator",
-    "MessageExpiryInterval": "message-expiry-interval",
-    "ContentType": "content-type",
-    "ResponseTopic": "response-topic",
-    "CorrelationData": "correlation-data",
-    "UserProperty": "user-properties",
-}
-_NO_PROPERTIES: Mapping[str, object] = {}
-
+_TOPICS_KEPT = 100_000
+_QOS_2 = 0x04
+_MALFORMED, _TOO_LARGE = 0x81, 0x95
+_PAUSE_NOTICE_SECONDS = 2.0
+_FORBIDDEN_IN_TOPICS = "+#\0"
 
 _PROTOCOLS = {MQTTVersion.V5: aiomqtt.ProtocolVersion.V5, MQTTVersion.V311: aiomqtt.ProtocolVersion.V311}
 
@@ -89,15 +96,15 @@ async def open_session(options: ConnectOptions, on_status: Callable[[Status], No
     on_status(Connecting(options.endpoint))
     deadline = asyncio.get_running_loop().time() + options.timeout_seconds
     if options.mqtt_version is not MQTTVersion.AUTO:
-        return await Session(options).connect(deadline)
-    session = Session(replace(options, mqtt_version=MQTTVersion.V5))
+        return await Session(options, on_status).connect(deadline)
+    session = Session(replace(options, mqtt_version=MQTTVersion.V5), on_status)
     try:
         return await session.connect(deadline)
     except BrokerError as exc:
         if not session.is_version_refused:
             raise
         on_status(FellBack(options.endpoint, str(exc)))
-    return await Session(replace(options, mqtt_version=MQTTVersion.V311)).connect(deadline)
+    return await Session(replace(options, mqtt_version=MQTTVersion.V311), on_status).connect(deadline)
 
 
 class Session:
@@ -105,25 +112,35 @@ class Session:
 
     Args:
         options: where and how to connect; ``mqtt_version`` must name a version.
+        on_status: told when the reading pauses for long.
 
     Attributes:
         options: as given.
         is_version_refused: True when ``connect`` failed because the broker does not take this MQTT version.
         filters: the topic filters asked for so far, and the QoS of each.
+        is_finishing: True once nothing more is to be read.
         invalid: PUBLISH packets that carried no valid topic name.
+        paused_seconds: how long the socket was left unread, all pauses together.
+        is_resumed: True when the broker had kept the session of an earlier connection (MQTT 5, 3.2.2.1.1).
     """
 
-    def __init__(self, options: ConnectOptions) -> None:
+    def __init__(self, options: ConnectOptions, on_status: Callable[[Status], None]) -> None:
+        check_private_names()
         self.options = options
+        self.on_status = on_status
         self.is_version_refused = False
         self.filters: dict[str, int] = {}
         self.invalid = 0
+        self.paused_seconds = 0.0
+        self.is_resumed = False
         self._client: _Client | None = None
-        self._pending: list[Message] = []
+        self._pending: list[Read] = []
+        self._pending_messages = 0
         self._pending_bytes = 0
+        self._topics: set[bytes] = set()
         self._news = asyncio.Event()
         self._ended: BrokerError | None = None
-        self._is_finishing = False
+        self.is_finishing = False
 
     @property
     def client(self) -> "_Client | None":
@@ -198,15 +215,18 @@ class Session:
             raise self._ended or StateError("the session was closed meanwhile")
         return code
 
-    async def subscribe(self, filters: Mapping[str, int]) -> dict[str, int]:
+    async def subscribe(
+        self, filters: Mapping[str, int], *, timeout_seconds: float = SUBACK_SECONDS
+    ) -> dict[str, int]:
         """Subscribe to topic filters and return the QoS that the broker granted to each.
 
         Args:
             filters: valid topic filters, and the QoS asked for each.
+            timeout_seconds: how long to wait for the SUBACK, which comes behind all that was sent before.
 
         Raises:
             SubscriptionRefusedError: the broker refused one of them.
-            BrokerError: the connection ended, or no SUBACK came within 2.5 s.
+            BrokerError: the connection ended, or no SUBACK came in time.
         """
         client = self.client
         if client is None:
@@ -214,7 +234,7 @@ class Session:
         if not filters:
             return {}
         self.filters.update(filters)
-        codes = await unless(client.ended, self._suback(client, filters))
+        codes = await unless(client.ended, self._suback(client, filters, timeout_seconds))
         if codes is None:
             raise self._ended or StateError("the session was closed meanwhile")
         granted = dict(zip(filters, codes, strict=True))
@@ -229,8 +249,8 @@ class Session:
             )
         return granted
 
-    async def batches(self) -> AsyncGenerator[list[Message], None]:
-        """Yield what has arrived, a non-empty list at a time, until ``finish`` is called.
+    async def batches(self) -> AsyncGenerator[Batch, None]:
+        """Yield what has arrived, a non-empty batch at a time, until ``finish`` is called.
 
         The QoS 1 and 2 messages of a batch are acknowledged when the next one is asked for, or when ``finish``
         ends the iteration: whoever iterates is then done with them. After ``break`` they stay unacknowledged.
@@ -240,7 +260,7 @@ class Session:
         """
         while True:
             if not self._pending:
-                if self._is_finishing:
+                if self.is_finishing:
                     return
                 if self._ended:
                     raise self._ended
@@ -249,11 +269,11 @@ class Session:
                 continue
             batch = self._take()
             yield batch
-            self._acknowledge(batch)
+            self.acknowledge(packet for read in batch.reads for packet in read.packets)
 
     def finish(self) -> None:
         """Let ``batches`` end after what has arrived; nothing more is read."""
-        self._is_finishing = True
+        self.is_finishing = True
         if self._client:
             self._client.pause_reading()
         self._news.set()
@@ -280,39 +300,76 @@ class Session:
             client.abort()
             await asyncio.sleep(0)  # for the tasks that were cancelled to be gone
 
-    def take_message(self, message: paho.MQTTMessage, received_at: datetime) -> None:
-        """Queue one message of the reader; one without a valid topic name is counted and acknowledged."""
-        try:
-            topic = message.topic
-        except UnicodeDecodeError:
-            self._pass_over(message, "its topic is not UTF-8")
+    def acknowledge(self, packets: Iterable[Packet]) -> None:
+        """Tell the broker that these messages are done with, in this order (MQTT 5, 4.6).
+
+        Args:
+            packets: messages of this session; those of QoS 0 are passed over.
+        """
+        client = self._client
+        if client is None or not client.is_open:
             return
-        if "+" in topic or "#" in topic or "\0" in topic or not topic:
-            self._pass_over(message, "its topic is empty or holds a wildcard or NUL (MQTT 3.3.2.1)")
-            return
-        received = Message(
-            topic=topic,
-            payload=bytes(message.payload),
-            qos=message.qos,
-            retain=message.retain,
-            dup=message.dup,
-            mid=message.mid,
-            properties=_properties(getattr(message, "properties", None)),
-            received_at=received_at,
+        exactly_once: list[int] = []
+        at_least_once: list[int] = []
+        for packet in packets:
+            if packet[2]:
+                (exactly_once if packet[0] & _QOS_2 else at_least_once).append(packet[2])
+        if at_least_once:
+            client.push(puback(at_least_once))
+        for mid in exactly_once:
+            client.ack_exactly_once(mid)
+
+    def give_up(self, batch: Batch, *, handled: int) -> None:
+        """Acknowledge the first messages of a batch only, and end the connection, so that the rest come again.
+
+        Args:
+            batch: the batch that is being handled.
+            handled: how many of its messages are done with.
+        """
+        packets = [packet for read in batch.reads for packet in read.packets]
+        self.acknowledge(packets[:handled])
+        endpoint = self.options.endpoint
+        self.fail(
+            ConnectionLostError(
+                f"{endpoint}: connection given up: a handler failed, and keeps its message", endpoint=endpoint
+            )
         )
-        self._pending.append(received)
-        self._pending_bytes += len(received.payload) + len(topic)
-        self._news.set()
+
+    def take(self, packets: list[Packet], size: int) -> None:
+        """Queue the messages of one read; those without a valid topic name are counted and acknowledged.
+
+        Args:
+            packets: the messages.
+            size: how many bytes they took, with all that came along.
+
+        Raises:
+            MalformedPacketError: their properties are not valid.
+        """
+        unknown = {packet[1] for packet in packets} - self._topics
+        if unknown:
+            packets = self._admit(packets, unknown)
+        malformed = _find_malformed({packet[3] for packet in packets})
+        if malformed:
+            packets = list(takewhile(lambda packet: packet[3] not in malformed, packets))
+        if packets:
+            self._pending.append(Read(now(), packets))
+            self._pending_messages += len(packets)
+            self._pending_bytes += size
+            self._news.set()
+        if malformed:
+            raise next(iter(malformed.values()))
 
     @property
     def held(self) -> int:
-        """How many messages were read so far and not yet taken, the passed over ones included."""
-        return len(self._pending) + self.invalid
+        """How many messages were read and not yet taken."""
+        return self._pending_messages
 
     @property
-    def is_full(self) -> bool:
-        """True when as much is held as may be; the socket is then not read until a batch is taken."""
-        return len(self._pending) >= MAX_PENDING_MESSAGES or self._pending_bytes >= MAX_PENDING_BYTES
+    def room(self) -> int:
+        """How many more messages may be held; when it is 0, the socket is not read until a batch is taken."""
+        if self._pending_bytes >= MAX_PENDING_BYTES:
+            return 0
+        return max(0, MAX_PENDING_MESSAGES - self._pending_messages)
 
     def connection_ended(self, code: int, name: str, *, by_broker: bool) -> None:
         """Take note of the end of the connection."""
@@ -320,9 +377,13 @@ class Session:
 
     def reading_failed(self, exc: Exception) -> None:
         """Give the connection up after bytes that are no MQTT; its state cannot be trusted any more."""
+        reason = exc if isinstance(exc, MalformedPacketError) else type(exc).__name__
+        if self._client and self.options.mqtt_version is MQTTVersion.V5:
+            code = _TOO_LARGE if isinstance(exc, PacketTooLargeError) else _MALFORMED
+            self._client.push(bytes((0xE0, 1, code)))  # DISCONNECT (MQTT 5, 4.13.1)
         self.fail(
             ConnectionLostError(
-                f"{self.options.endpoint}: connection given up: a malformed packet ({type(exc).__name__})",
+                f"{self.options.endpoint}: the broker sent a malformed packet ({reason})",
                 endpoint=self.options.endpoint,
             )
         )
@@ -333,35 +394,48 @@ class Session:
         if self._client:
             self._client.ended.set()
 
-    def _take(self) -> list[Message]:
-        batch, self._pending = self._pending, []
-        self._pending_bytes = 0
-        if self._client and not self._is_finishing:
+    def _take(self) -> Batch:
+        batch, self._pending = Batch(self._pending), []
+        self._pending_messages = self._pending_bytes = 0
+        if self._client and not self.is_finishing:
             self._client.resume_reading()
         return batch
 
-    def _acknowledge(self, batch: list[Message]) -> None:
-        client = self._client
-        if client is None or not client.is_open:
-            return
-        for message in batch:
-            if message.qos:
-                client.acknowledge(message.mid, message.qos)
+    def _admit(self, packets: list[Packet], unknown: set[bytes]) -> list[Packet]:
+        """Leave out the messages without a valid topic name, and remember the names that are valid."""
+        if len(self._topics) > _TOPICS_KEPT:
+            self._topics.clear()
+        wrong = {topic for topic in unknown if not _is_topic(topic)}
+        self._topics |= unknown - wrong
+        if not wrong:
+            return packets
+        passed_over = [packet for packet in packets if packet[1] in wrong]
+        self.invalid += len(passed_over)
+        for packet in passed_over:
+            logger.warning(
+                "message passed over: its topic is empty, no UTF-8, or holds a wildcard or NUL (MQTT 3.3.2.1): %s",
+                ascii(packet[1][:80]),
+            )
+        self.acknowledge(passed_over)
+        return [packet for packet in packets if packet[1] not in wrong]
 
-    def _pass_over(self, message: paho.MQTTMessage, why: str) -> None:
-        self.invalid += 1
-        logger.warning("message passed over: %s: %s", why, ascii(bytes(message._topic)[:80]))  # .topic raises
-        if self._client and message.qos:
-            self._client.acknowledge(message.mid, message.qos)
-
-    async def _suback(self, client: "_Client", filters: Mapping[str, int]) -> list[int]:
+    async def _suback(self, client: "_Client", filters: Mapping[str, int], timeout_seconds: float) -> list[int]:
         is_v5 = self.options.mqtt_version is MQTTVersion.V5
-        wanted: list[Any] = [(name, SubscribeOptions(qos=qos) if is_v5 else qos) for name, qos in filters.items()]
+        # who resumes a session has had the retained messages already
+        handling = (
+            SubscribeOptions.RETAIN_SEND_IF_NEW_SUB
+            if self.is_resumed
+            else SubscribeOptions.RETAIN_SEND_ON_SUBSCRIBE
+        )
+        wanted: list[Any] = [
+            (name, SubscribeOptions(qos=qos, retainHandling=handling) if is_v5 else qos)
+            for name, qos in filters.items()
+        ]
         try:
-            codes = await client.subscribe(wanted, timeout=SUBACK_SECONDS)
+            codes = await client.subscribe(wanted, timeout=timeout_seconds)
         except aiomqtt.MqttError as exc:
             raise ConnectionLostError(
-                f"{self.options.endpoint}: no answer to SUBSCRIBE within {SUBACK_SECONDS:g} s",
+                f"{self.options.endpoint}: no answer to SUBSCRIBE within {timeout_seconds:g} s",
                 endpoint=self.options.endpoint,
             ) from exc
         if len(codes) != len(filters):
@@ -384,26 +458,35 @@ class _Client(aiomqtt.Client):
     """
 
     def __init__(self, options: ConnectOptions, session: Session) -> None:
+        is_v5 = options.mqtt_version is MQTTVersion.V5
+        is_durable = options.session_expiry_seconds is not None
         super().__init__(
             # paho takes the path of a Unix socket from the host
             options.host if options.unix_socket is None else options.unix_socket,
             options.port,
-            transport="tcp" if options.unix_socket is None else "unix",
+            transport=_transport(options),
+            websocket_path=options.websocket_path,
             username=options.username,
             password=cast("str | None", options.password),  # paho sends bytes as they are
             identifier=options.client_id,
             protocol=_PROTOCOLS[options.mqtt_version],
             keepalive=options.keepalive_seconds,
-            clean_session=None if options.mqtt_version is MQTTVersion.V5 else True,
+            clean_session=None if is_v5 else not is_durable,
+            clean_start=not is_durable if is_v5 else paho.MQTT_CLEAN_START_FIRST_ONLY,
+            properties=_connect_properties(options) if is_v5 else None,
             tls_context=options.tls.context() if options.tls else None,
             tls_insecure=options.tls.insecure if options.tls else None,
             logger=logging.getLogger("plantops.paho"),
         )
+        _check_attributes(self, _ATTRIBUTES)
+        _check_attributes(self._client, ("_sock",))
         self.ended = asyncio.Event()
         self._session = session
         self._is_aborted = False
+        self._tap: Tap | None = None
         self._is_paused = False
-        self._received_at = now()
+        self._paused_at = 0.0
+        self._pause_notice: asyncio.TimerHandle | None = None
         self._owner = threading.current_thread()
         self._reason_codes: dict[int, asyncio.Future[int]] = {}
         self._client.connect_timeout = TCP_CONNECT_SECONDS
@@ -460,45 +543,84 @@ class _Client(aiomqtt.Client):
         finally:
             self._reason_codes.pop(info.mid, None)
 
-    def acknowledge(self, mid: int, qos: int) -> None:
-        """Send PUBACK or PUBCOMP for a message."""
-        self._client.ack(mid, qos)
+    def ack_exactly_once(self, mid: int) -> None:
+        """Send PUBCOMP for a message of QoS 2."""
+        self._client.ack(mid, 2)
+
+    def push(self, data: bytes) -> None:
+        """Send whole packets past paho."""
+        tap = self._tap
+        if tap is None or self._client.socket() is None:
+            return
+        try:
+            tap.push(data)
+        except OSError as exc:
+            logger.debug("cannot acknowledge: %s", exc)  # the reader will find the end of the connection
+            return
+        if tap.has_unsent:
+            self._attach_writer(tap)
 
     def pause_reading(self) -> None:
         """Leave the socket unread until ``resume_reading``."""
-        sock = self._client.socket()
-        if sock is not None and not self._is_paused:
+        if self._tap is not None and self._client.socket() is not None and not self._is_paused:
             self._is_paused = True
-            self._loop.remove_reader(sock.fileno())
+            self._paused_at = self._loop.time()
+            self._loop.remove_reader(self._tap.fileno())
+            self._pause_notice = self._loop.call_later(_PAUSE_NOTICE_SECONDS, self._say_paused)
 
     def resume_reading(self) -> None:
         """Read the socket again."""
-        sock = self._client.socket()
-        if sock is not None and self._is_paused:
-            self._is_paused = False
-            self._loop.add_reader(sock.fileno(), self._read)
+        if not self._is_paused:
+            return
+        self._is_paused = False
+        self._session.paused_seconds += self._loop.time() - self._paused_at
+        if self._pause_notice:
+            self._pause_notice.cancel()
+        if self._tap is not None and self._client.socket() is not None:
+            self._loop.add_reader(self._tap.fileno(), self._read)
             # TLS may hold decrypted bytes of which the selector knows nothing
             self._loop.call_soon(self._read)
 
+    def _say_paused(self) -> None:
+        if self.is_open and not self._session.is_finishing:
+            seconds = self._loop.time() - self._paused_at
+            self._session.on_status(Paused(seconds))
+            self._pause_notice = self._loop.call_later(seconds, self._say_paused)  # ever more seldom
+
     def _read(self) -> None:
-        if self._is_paused or self._client.socket() is None:
+        tap = self._tap
+        if tap is None or self._is_paused or self._client.socket() is None:
             return
-        self._received_at = now()
         try:
-            for _ in range(_PACKETS_PER_TURN):
-                held = self._session.held
-                self._client.loop_read()
-                if self._session.is_full:
-                    self.pause_reading()
-                    return
-                if self._session.held == held and not self._has_decrypted_bytes():
-                    return
+            packets, size = tap.fill(self._session.room)
+            try:
+                if packets:
+                    self._session.take(packets, size)
+            finally:
+                while tap.has_news and self._client.socket() is not None:
+                    self._client.loop_read()
         except Exception as exc:  # paho raises whatever its parser trips over
             self._session.reading_failed(exc)
+            return
+        if not self._session.room:
+            self.pause_reading()
+        elif tap.has_more or tap.pending():
+            self._loop.call_soon(self._read)
 
-    def _has_decrypted_bytes(self) -> bool:
-        sock = self._client.socket()
-        return isinstance(sock, ssl.SSLSocket) and sock.pending() > 0
+    def _write(self) -> None:
+        tap = self._tap
+        if tap is None or self._client.socket() is None:
+            return
+        try:
+            tap.flush()
+        except OSError:
+            # found again by the reader, who tells
+            self._loop.remove_writer(tap.fileno())
+            return
+        if self._client.want_write():
+            self._client.loop_write()
+        elif not tap.has_unsent:
+            self._loop.remove_writer(tap.fileno())
 
     def _client_connect(self) -> None:
         try:
@@ -509,10 +631,14 @@ class _Client(aiomqtt.Client):
                 self._client._sock_close()
 
     def _on_socket_open(self, client: paho.Client, userdata: Any, sock: Any) -> None:
-        # Runs in the connecting thread
+        # Runs in the connecting thread, before paho has read or written a byte
         if self._is_aborted:
             raise ConnectionAbortedError("given up before the connection was made")
-        self._loop.call_soon_threadsafe(self._attach, sock)
+        options = self._session.options
+        is_v5 = options.mqtt_version is MQTTVersion.V5
+        self._tap = Tap(sock, Splitter(is_v5=is_v5, max_packet_size=options.max_packet_bytes))
+        client._sock = self._tap
+        self._loop.call_soon_threadsafe(self._attach, self._tap)
 
     def _attach(self, sock: Any) -> None:
         if self._is_aborted or sock.fileno() < 0:
@@ -528,10 +654,25 @@ class _Client(aiomqtt.Client):
         # Called in either thread
         self._loop.call_soon_threadsafe(self._attach_writer, sock)
 
+    def _on_socket_unregister_write(self, client: paho.Client, userdata: Any, sock: Any) -> None:
+        if self._tap is None or not self._tap.has_unsent:
+            super()._on_socket_unregister_write(client, userdata, sock)
+
     def _attach_writer(self, sock: Any) -> None:
         # closed meanwhile, its number may belong to somebody else's socket already
         if sock.fileno() >= 0:
-            self._loop.add_writer(sock.fileno(), self._client.loop_write)
+            self._loop.add_writer(sock.fileno(), self._write)
+
+    def _on_connect(
+        self,
+        client: paho.Client,
+        userdata: Any,
+        flags: paho.ConnectFlags,
+        reason_code: ReasonCode,
+        properties: Properties | None = None,
+    ) -> None:
+        self._session.is_resumed = flags.session_present
+        super()._on_connect(client, userdata, flags, reason_code, properties)
 
     def _on_disconnect(
         self,
@@ -568,7 +709,11 @@ class _Client(aiomqtt.Client):
             acknowledged.set_result(_code_and_name(reason_code)[0])
 
     def _on_message(self, client: paho.Client, userdata: Any, message: paho.MQTTMessage) -> None:
-        self._session.take_message(message, self._received_at)
+        # QoS 2, which the tap leaves to paho
+        first = message.qos << 1 | message.retain | message.dup << 3
+        payload = bytes(message.payload)
+        packet = (first, bytes(message._topic), message.mid, _block(message), payload)
+        self._session.take([packet], len(payload))
 
 
 async def _in_daemon_thread(function: Callable[[], None]) -> None:
@@ -606,14 +751,64 @@ def _code_and_name(code: Any) -> tuple[int, str]:
     return int(code), f"code {int(code)}"
 
 
-def _properties(properties: Properties | None) -> Mapping[str, object]:
-    """Translate the properties of a PUBLISH to Mosquitto's names (mosquitto_sub ``%j``)."""
-    if properties is None:
-        return _NO_PROPERTIES
-    # paho keeps those that were sent as attributes; its own test for emptiness is slow
-    sent = vars(properties)
-    if sent.keys().isdisjoint(_PROPERTY_NAMES):
-        return _NO_PROPERTIES
-    found = {ours: sent[theirs] for theirs, ours in _PROPERTY_NAMES.items() if theirs in sent}
-    pairs = cast("list[tuple[str, str]]", found.get("user-properties", []))
-    return found | {"user-properties": [list(pair) for pair in pairs]} if pairs else found
+def check_private_names() -> None:
+    """Make sure that aiomqtt and paho still have the private names that a session leans on.
+
+    Raises:
+        ConfigError: the installed release has moved one of them.
+    """
+    for kind, names in PRIVATE_NAMES.items():
+        _check_attributes(kind, names)
+
+
+def _check_attributes(thing: object, names: Iterable[str]) -> None:
+    missing = [name for name in names if not hasattr(thing, name)]
+    if missing:
+        kind = thing if isinstance(thing, type) else type(thing)
+        raise ConfigError(
+            f"{kind.__module__}.{kind.__qualname__} of the installed release has no {', '.join(missing)}",
+            hint="install the releases that plantops-cli was tested with: aiomqtt 2.5.1 and paho-mqtt 2.2.0",
+        )
+
+
+def _transport(options: ConnectOptions) -> Literal["tcp", "websockets", "unix"]:
+    if options.unix_socket is not None:
+        return "unix"
+    return "tcp" if options.websocket_path is None else "websockets"
+
+
+def _connect_properties(options: ConnectOptions) -> Properties:
+    properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # paho is silent about it
+    properties.ReceiveMaximum = MAX_PENDING_MESSAGES
+    properties.MaximumPacketSize = options.max_packet_bytes
+    if options.session_expiry_seconds is not None:
+        properties.SessionExpiryInterval = options.session_expiry_seconds
+    return properties
+
+
+def _find_malformed(blocks: set[bytes]) -> dict[bytes, MalformedPacketError]:
+    """Find properties that nobody may send, and what is wrong with them."""
+    found = {}
+    for block in blocks:
+        try:
+            parse_properties(block)
+        except MalformedPacketError as exc:
+            found[block] = exc
+    return found
+
+
+def _is_topic(topic: bytes) -> bool:
+    """Tell whether a topic name may stand in a message (MQTT 5, 3.3.2.1)."""
+    try:
+        return bool(topic) and not any(character in topic.decode() for character in _FORBIDDEN_IN_TOPICS)
+    except UnicodeDecodeError:
+        return False
+
+
+def _block(message: paho.MQTTMessage) -> bytes:
+    """Write the properties of a message as they were sent, without their length."""
+    properties = getattr(message, "properties", None)
+    if properties is None or properties.isEmpty():
+        return b""
+    packed = bytes(properties.pack())
+    return packed[next(at for at, byte in enumerate(packed) if byte < 128) + 1 :]

@@ -29,11 +29,13 @@ class Outage:
         began_at: when the connection ended, in UTC.
         ended_at: when the filters were subscribed again, or None while it lasts.
         reason: what ended the connection.
+        is_bridged: whether the broker had kept the session meanwhile, and with it what was published at QoS 1.
     """
 
     began_at: datetime
     ended_at: datetime | None
     reason: str
+    is_bridged: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,8 @@ class Health:
         handler_errors: handlers that raised.
         outage_count: connections lost so far.
         outages: the latest outages, oldest first, at most 100.
+        lost_sessions: durable sessions that the broker had forgotten when they were to be resumed.
+        paused_seconds: how long the socket was left unread because handlers or output were too slow.
         last_message_at: when the newest message was read, in UTC, or None before the first.
     """
 
@@ -60,6 +64,8 @@ class Health:
     handler_errors: int
     outage_count: int
     outages: tuple[Outage, ...]
+    lost_sessions: int
+    paused_seconds: float
     last_message_at: datetime | None
 
 
@@ -80,11 +86,12 @@ class FellBack:
 
 @dataclass(frozen=True, slots=True)
 class Connected:
-    """The broker answered, and each filter is subscribed at the QoS it granted."""
+    """The broker answered, and each filter is subscribed at the QoS it granted, or the session is resumed."""
 
     endpoint: str
     mqtt_version: str
     granted: Mapping[str, int]
+    is_resumed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +111,28 @@ class Retrying:
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """A connection was made again after an outage."""
+    """A connection was made again after an outage; the broker may have kept the session meanwhile."""
 
     outage_seconds: float
+    is_session_kept: bool = False
 
 
-Status = Connecting | FellBack | Connected | Lost | Retrying | Resumed
+@dataclass(frozen=True, slots=True)
+class SessionLost:
+    """The broker has forgotten a durable session (session present is 0; MQTT 5, 3.2.2.1.1)."""
+
+    endpoint: str
+    client_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Paused:
+    """The socket has been left unread for a while, for handlers or output are slower than the broker."""
+
+    seconds: float
+
+
+Status = Connecting | FellBack | Connected | Lost | Retrying | Resumed | SessionLost | Paused
 
 
 def describe(status: Status) -> str:
@@ -119,6 +142,8 @@ def describe(status: Status) -> str:
             return f"connecting to {endpoint}"
         case FellBack(_, reason):
             return f"{reason}; trying MQTT 3.1.1"
+        case Connected(endpoint, mqtt_version, _, True):
+            return f"connected to {endpoint} with MQTT {mqtt_version}: the session goes on"
         case Connected(endpoint, mqtt_version, granted):
             filters = ", ".join(f"{name} at QoS {qos}" for name, qos in granted.items())
             return f"connected to {endpoint} with MQTT {mqtt_version}: {filters or 'nothing subscribed yet'}"
@@ -126,11 +151,21 @@ def describe(status: Status) -> str:
             return str(error)
         case Retrying(delay_seconds, error):
             return f"{error}; retry in {delay_seconds:.1f} s" if error else f"retry in {delay_seconds:.1f} s"
+        case Resumed(outage_seconds, True):
+            return f"resumed after {outage_seconds:.1f} s; the broker has kept the session"
         case Resumed(outage_seconds):
             return f"resumed after {outage_seconds:.1f} s; messages of that time may be missing"
+        case SessionLost(endpoint, client_id):
+            return f"{endpoint} has forgotten the session {client_id!r}: what it was to keep is lost"
+        case Paused(seconds):
+            return f"reader slow: paused {seconds:.0f} s"
 
 
 def log_status(status: Status) -> None:
     """Hand a step to the log: trouble as a warning, the rest as information."""
-    level = logging.WARNING if isinstance(status, (FellBack, Lost, Retrying, Resumed)) else logging.INFO
+    level = (
+        logging.WARNING
+        if isinstance(status, (FellBack, Lost, Retrying, Resumed, SessionLost, Paused))
+        else logging.INFO
+    )
     logger.log(level, "%s", describe(status))

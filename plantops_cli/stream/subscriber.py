@@ -4,19 +4,28 @@ import asyncio
 import inspect
 import logging
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import aclosing
 from dataclasses import replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from plantops_cli.errors import BrokerError, ConfigError, PlantopsError, StateError, SubscriptionRefusedError
 from plantops_cli.messages import Message, now
 from plantops_cli.stream import failures
 from plantops_cli.stream.backoff import STABLE_SECONDS, Backoff
-from plantops_cli.stream.options import ConnectOptions, MQTTVersion, random_client_id
+from plantops_cli.stream.batch import Batch
+from plantops_cli.stream.options import (
+    MAX_PACKET_BYTES,
+    SESSION_EXPIRY_SECONDS,
+    ConnectOptions,
+    MQTTVersion,
+    durable_client_id,
+    random_client_id,
+)
+from plantops_cli.stream.packets import LONGEST_PACKET_BYTES
 from plantops_cli.stream.racing import unless
-from plantops_cli.stream.session import AiomqttClient, Session, open_session
+from plantops_cli.stream.session import SUBACK_SECONDS, AiomqttClient, Session, open_session
 from plantops_cli.stream.status import (
     Connected,
     Health,
@@ -24,6 +33,7 @@ from plantops_cli.stream.status import (
     Outage,
     Resumed,
     Retrying,
+    SessionLost,
     State,
     Status,
     log_status,
@@ -44,6 +54,7 @@ DRAIN_SECONDS = 3.0
 _KICKS_OF_A_TAKEOVER = 3
 _OUTAGES_KEPT = 100
 _ROUTES_KEPT = 10_000
+_PATIENCE_SECONDS = 3600.0
 
 
 class MQTTSubscriber:
@@ -56,11 +67,21 @@ class MQTTSubscriber:
         port: its TCP port.
         username: MQTT user name, or None to connect anonymously.
         password: MQTT password; text is sent as UTF-8.
-        client_id: MQTT client id; default: a random one.
+        client_id: MQTT client id; default: a random one, with ``durable`` one made of that name.
+        durable: name of a session that the broker keeps while this client is away, so that nothing of QoS 1 is
+            lost as far as the broker keeps it; no two clients may use the same name at once.
+        session_expiry_seconds: how long the broker keeps it (MQTT 5, 3.1.2.11.2; a 3.1.1 broker by its own rules).
+        group: name of a shared subscription: each message goes to one of the clients of a group (MQTT 5, 4.8.2),
+            and no retained ones come.
+        on_error: what becomes of a message whose handler raises. ``ack``: it counts as handled. ``keep``: it stays
+            unacknowledged and the connection is given up, so that it comes again, if the session is durable.
         tls: ``TLSOptions()`` for TLS, None for a plain connection.
         keepalive_seconds: longest silence before a ping; a dead connection is noticed within twice that.
         mqtt_version: ``auto`` (5, and 3.1.1 where the broker refuses 5), ``5`` or ``3.1.1``.
         qos: the QoS asked for when ``subscribe`` names none: 0, 1 or 2.
+        max_packet_bytes: longest packet to be received; a longer one ends the connection.
+        websocket_path: path of the broker's WebSocket, for example ``/mqtt``; None for plain MQTT.
+        unix_socket: path of the broker's Unix socket, used instead of ``host`` and ``port``.
         connect_timeout_seconds: bound of one attempt to connect.
         on_status: called with each step (connecting, connected, lost, ...); default: it is logged.
 
@@ -76,26 +97,41 @@ class MQTTSubscriber:
         password: str | bytes | None = None,
         *,
         client_id: str | None = None,
+        durable: str | None = None,
+        session_expiry_seconds: int = SESSION_EXPIRY_SECONDS,
+        group: str | None = None,
+        on_error: Literal["ack", "keep"] = "ack",
         tls: TLSOptions | None = None,
         keepalive_seconds: int = 15,
         mqtt_version: str = MQTTVersion.AUTO,
         qos: int = 1,
+        max_packet_bytes: int = MAX_PACKET_BYTES,
+        websocket_path: str | None = None,
+        unix_socket: str | None = None,
         connect_timeout_seconds: float = 6.5,
         on_status: Callable[[Status], None] = log_status,
     ) -> None:
         _check_arguments(host, port, client_id, keepalive_seconds=keepalive_seconds, mqtt_version=mqtt_version)
+        _check_session(durable, client_id, session_expiry_seconds)
+        _check_packet_size(max_packet_bytes)
         self._options = ConnectOptions(
             host=host,
             port=port,
             username=username,
             password=password,
-            client_id=client_id or random_client_id(),
+            client_id=client_id or (durable_client_id(durable) if durable else random_client_id()),
             tls=tls,
             keepalive_seconds=keepalive_seconds,
             mqtt_version=MQTTVersion(mqtt_version),
             timeout_seconds=connect_timeout_seconds,
+            session_expiry_seconds=session_expiry_seconds if durable else None,
+            max_packet_bytes=max_packet_bytes,
+            websocket_path=websocket_path,
+            unix_socket=unix_socket,
         )
-        self._has_own_client_id = client_id is not None
+        self._has_own_client_id = client_id is not None or durable is not None
+        self._group = _check_group(group)
+        self._keeps_failed = _check_on_error(on_error) == "keep"
         self._version = self._options.mqtt_version
         self._qos = _check_qos(qos)
         self._on_status = on_status
@@ -121,6 +157,8 @@ class MQTTSubscriber:
         self._handler_errors = 0
         self._outage_count = 0
         self._outage_began_at: datetime | None = None
+        self._lost_sessions = 0
+        self._paused_seconds = 0.0
         self._outages: deque[Outage] = deque(maxlen=_OUTAGES_KEPT)
         self._last_message_at: datetime | None = None
 
@@ -131,10 +169,7 @@ class MQTTSubscriber:
         *,
         login: tuple[str | None, str | bytes | None] | None = None,
         insecure: bool = False,
-        keepalive_seconds: int = 15,
-        mqtt_version: str = MQTTVersion.AUTO,
-        qos: int = 1,
-        on_status: Callable[[Status], None] = log_status,
+        **more: Any,
     ) -> Self:
         """Make the subscriber that the settings describe.
 
@@ -142,10 +177,7 @@ class MQTTSubscriber:
             settings: resolved settings, of ``plantops_cli.config.load_settings``.
             login: user name and password instead of those of the settings.
             insecure: as in ``TLSOptions``.
-            keepalive_seconds: as in the constructor, like the rest.
-            mqtt_version: which MQTT to speak.
-            qos: the QoS asked for.
-            on_status: called with each step.
+            more: the other keywords of the constructor.
 
         Raises:
             ConfigError: no password, or an argument or a TLS file that is not usable.
@@ -156,10 +188,7 @@ class MQTTSubscriber:
             *(login or (settings.mqtt_backend_username, settings.password())),
             client_id=settings.mqtt_client_id,
             tls=TLSOptions.from_settings(settings, insecure=insecure),
-            keepalive_seconds=keepalive_seconds,
-            mqtt_version=mqtt_version,
-            qos=qos,
-            on_status=on_status,
+            **more,
         )
 
     def __repr__(self) -> str:
@@ -193,6 +222,8 @@ class MQTTSubscriber:
             handler_errors=self._handler_errors,
             outage_count=self._outage_count,
             outages=tuple(self._outages),
+            lost_sessions=self._lost_sessions,
+            paused_seconds=self._paused_seconds + (self._session.paused_seconds if self._session else 0.0),
             last_message_at=self._last_message_at,
         )
 
@@ -236,12 +267,25 @@ class MQTTSubscriber:
         if self._session is None or self._session.client is None:
             return None
         try:
-            granted = await self._session.subscribe({topic_filter: self._filters[topic_filter]})
+            granted = await self._subscribe(self._session, {topic_filter: self._filters[topic_filter]})
         except SubscriptionRefusedError:
             if is_new:
                 self._forget(topic_filter)
             raise
         return granted[topic_filter]
+
+    async def _subscribe(
+        self, session: Session, filters: Mapping[str, int], *, timeout_seconds: float = SUBACK_SECONDS
+    ) -> dict[str, int]:
+        """Subscribe, as a member of the group if there is one, and return what was granted to each filter."""
+        names = {self._wire(name): name for name in filters}
+        wanted = {wired: filters[name] for wired, name in names.items()}
+        granted = await session.subscribe(wanted, timeout_seconds=timeout_seconds)
+        return {names[wired]: qos for wired, qos in granted.items()}
+
+    def _wire(self, topic_filter: str) -> str:
+        is_shared = self._group is None or topic_filter.startswith("$share/")
+        return topic_filter if is_shared else f"$share/{self._group}/{topic_filter}"
 
     async def connect(self) -> None:
         """Connect once and subscribe what was registered.
@@ -318,8 +362,8 @@ class MQTTSubscriber:
         if self._state is not State.FAILED:
             self._state = State.DISCONNECTED
 
-    async def batches(self) -> AsyncGenerator[list[Message], None]:
-        """Yield messages as they come, a non-empty list at a time, across reconnections, until ``stop``.
+    async def batches(self) -> AsyncGenerator[Batch, None]:
+        """Yield messages as they come, a non-empty batch at a time, across reconnections, until ``stop``.
 
         The door for readers that want the stream itself instead of handlers; use it or ``start``, not both. A
         batch is acknowledged when the next one is asked for.
@@ -331,7 +375,8 @@ class MQTTSubscriber:
         try:
             while session := await self._live_session():
                 try:
-                    await unless(self._stop, self._subscribe_missing(session))
+                    if not session.is_resumed:
+                        await unless(self._stop, self._subscribe_missing(session))
                     async with aclosing(session.batches()) as batches:
                         async for batch in batches:
                             self._count(batch)
@@ -377,8 +422,7 @@ class MQTTSubscriber:
         try:
             async with aclosing(self.batches()) as batches:
                 async for batch in batches:
-                    for message in batch:
-                        await self._dispatch(message)
+                    await self._handle(batch)
         except PlantopsError as exc:
             logger.error("stopped listening: %s", exc)
             raise
@@ -386,7 +430,16 @@ class MQTTSubscriber:
             logger.exception("stopped listening")
             raise
 
-    async def _dispatch(self, message: Message) -> None:
+    async def _handle(self, batch: Batch) -> None:
+        for position, message in enumerate(batch):
+            is_handled = await self._dispatch(message)
+            if not is_handled and self._keeps_failed and message.qos and self._session:
+                self._session.give_up(batch, handled=position)
+                return
+
+    async def _dispatch(self, message: Message) -> bool:
+        """Call the handlers of a message, each of them, and tell whether none failed."""
+        errors = self._handler_errors
         for handler in self._route(message.topic):
             try:
                 result = handler(message)
@@ -399,6 +452,7 @@ class MQTTSubscriber:
                 self._handler_errors += 1
                 name = getattr(handler, "__qualname__", type(handler).__qualname__)
                 logger.exception("handler %s failed on a message of %a", name, message.topic)
+        return errors == self._handler_errors
 
     def _route(self, topic: str) -> tuple[Handler, ...]:
         """The handlers of a topic, each once, in the order of registration."""
@@ -410,9 +464,9 @@ class MQTTSubscriber:
             route = self._routes[topic] = tuple(dict.fromkeys(found))
         return route
 
-    def _count(self, batch: list[Message]) -> None:
+    def _count(self, batch: Batch) -> None:
         self._received += len(batch)
-        self._last_message_at = batch[-1].received_at
+        self._last_message_at = batch.received_at
 
     async def _live_session(self) -> Session | None:
         """The session at hand, or a new one after as many attempts as it takes; None when stopped."""
@@ -454,7 +508,8 @@ class MQTTSubscriber:
         try:
             session = await open_session(replace(self._options, mqtt_version=self._version), self._tell)
             try:
-                granted = await session.subscribe(dict(self._filters))
+                # who waited for the SUBACK here would wait behind all that the broker has kept
+                granted = {} if session.is_resumed else await self._subscribe(session, self._filters)
             except BaseException:
                 await session.close()
                 raise
@@ -469,8 +524,11 @@ class MQTTSubscriber:
         self._connection_count += 1
         self._connected_since = now()
         self._connected_at = asyncio.get_running_loop().time()
-        self._tell(Connected(session.options.endpoint, self._version, granted))
-        self._close_outage()
+        self._tell(Connected(session.options.endpoint, self._version, granted, session.is_resumed))
+        if session.is_resumed:
+            self._spawn(self._subscribe_late(session))
+        self._look_at_session(session)
+        self._close_outage(is_resumed=session.is_resumed)
         return session
 
     def _tell(self, status: Status) -> None:
@@ -486,15 +544,16 @@ class MQTTSubscriber:
             for danger in self._options.dangers:
                 logger.warning("%s", danger)
 
-    async def _subscribe_missing(self, session: Session) -> None:
-        missing = {name: qos for name, qos in self._filters.items() if name not in session.filters}
+    async def _subscribe_missing(self, session: Session, *, timeout_seconds: float = SUBACK_SECONDS) -> None:
+        missing = {name: qos for name, qos in self._filters.items() if self._wire(name) not in session.filters}
         # a connection that has ended already still holds messages to be yielded
         if missing and session.client:
-            await session.subscribe(missing)
+            await self._subscribe(session, missing, timeout_seconds=timeout_seconds)
 
     async def _subscribe_late(self, session: Session) -> None:
+        """Subscribe while messages are handled, behind which the SUBACK may have to wait."""
         try:
-            await self._subscribe_missing(session)
+            await self._subscribe_missing(session, timeout_seconds=_PATIENCE_SECONDS)
         except BrokerError as exc:
             session.fail(exc)
 
@@ -518,12 +577,19 @@ class MQTTSubscriber:
             raise failures.taken_over(error.endpoint) from error
         self._tell(Lost(error))
 
-    def _close_outage(self) -> None:
+    def _look_at_session(self, session: Session) -> None:
+        """Notice that a broker has forgotten the session of which we know that it was there."""
+        if self._options.session_expiry_seconds is None or session.is_resumed or self._connection_count == 1:
+            return
+        self._lost_sessions += 1
+        self._tell(SessionLost(session.options.endpoint, self._options.client_id))
+
+    def _close_outage(self, *, is_resumed: bool) -> None:
         if self._outage_began_at is None:
             return
         ended_at = now()
-        self._outages[-1] = replace(self._outages[-1], ended_at=ended_at)
-        self._tell(Resumed((ended_at - self._outage_began_at).total_seconds()))
+        self._outages[-1] = replace(self._outages[-1], ended_at=ended_at, is_bridged=is_resumed)
+        self._tell(Resumed((ended_at - self._outage_began_at).total_seconds(), is_session_kept=is_resumed))
         self._outage_began_at = None
 
     async def _drop_session(self) -> None:
@@ -532,6 +598,7 @@ class MQTTSubscriber:
         if session:
             await session.close()
             self._invalid += session.invalid
+            self._paused_seconds += session.paused_seconds
         for task in self._late:
             task.cancel()
 
@@ -563,6 +630,43 @@ def _check_arguments(
         raise ConfigError(f"keep-alive of {keepalive_seconds} s is out of range", hint="1 to 65535 s")
     if mqtt_version not in list(MQTTVersion):
         raise ConfigError(f"unknown MQTT version {mqtt_version!r}", hint="auto, 5 or 3.1.1")
+
+
+def _check_session(durable: str | None, client_id: str | None, session_expiry_seconds: int) -> None:
+    if durable is not None and client_id is not None:
+        raise ConfigError(
+            "a durable session has a client id of its own", hint="give either the session's name or a client id"
+        )
+    if durable is not None and (not durable or not durable.isprintable() or len(durable.encode()) > 65_000):
+        raise ConfigError(f"durable name {durable[:40]!r} is not usable", hint="printable text, not empty")
+    # the largest number means for ever (MQTT 5, 3.1.2.11.2)
+    if not 0 < session_expiry_seconds < 2**32:
+        raise ConfigError(
+            f"session expiry of {session_expiry_seconds} s is out of range",
+            hint="1 to 4294967295 s, the last: never",
+        )
+
+
+def _check_packet_size(max_packet_bytes: int) -> None:
+    if not 64 <= max_packet_bytes <= LONGEST_PACKET_BYTES:
+        raise ConfigError(
+            f"a largest packet of {max_packet_bytes} bytes is out of range",
+            hint=f"64 to {LONGEST_PACKET_BYTES} bytes (MQTT 5, 1.5.5)",
+        )
+
+
+def _check_group(group: str | None) -> str | None:
+    if group is not None and (
+        not group or not group.isprintable() or any(character in group for character in "/+#")
+    ):
+        raise ConfigError(f"group {group!r} is not usable", hint="printable text without / + # (MQTT 5, 4.8.2)")
+    return group
+
+
+def _check_on_error(on_error: str) -> str:
+    if on_error not in ("ack", "keep"):
+        raise ConfigError(f"on_error {on_error!r} does not exist", hint="ack or keep")
+    return on_error
 
 
 def _check_qos(qos: int) -> int:

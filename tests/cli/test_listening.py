@@ -1,15 +1,18 @@
 """Limits, exit codes and the choice of lines of a stream."""
 
+from dataclasses import replace
+
 import pytest
 
 from plantops_cli.cli.exits import Exit
 from plantops_cli.cli.listening import Limits, announce, renderer
 from plantops_cli.cli.options import OutputChoice
+from plantops_cli.cli.selection import Selection
 from plantops_cli.cli.stopping import Stop, exit_for
 from plantops_cli.errors import ConfigError
 from plantops_cli.sinks import jsonl
 from plantops_cli.stream.status import Connecting
-from tests.samples import message
+from tests.samples import batch_of, message
 
 MESSAGE = message(b'{"note":"\x7f"}', topic="devices/a/telemetry")
 
@@ -56,15 +59,26 @@ def test_each_step_is_said_unless_quiet(capsys: pytest.CaptureFixture[str]) -> N
 
 @pytest.mark.parametrize("choice", [None, OutputChoice.JSONL])
 def test_programs_get_json_lines_untouched(choice: OutputChoice | None) -> None:
-    assert renderer(choice)([MESSAGE, MESSAGE]) == jsonl.encode(MESSAGE) * 2
+    render = renderer(choice, Selection())
+    assert render(batch_of(MESSAGE, MESSAGE), None) == (jsonl.encode(MESSAGE) * 2, 2, 0)
 
 
 def test_people_off_a_terminal_get_pretty_lines_when_they_ask() -> None:
-    lines = renderer(OutputChoice.PRETTY)([MESSAGE])
+    lines, shown, _ = renderer(OutputChoice.PRETTY, Selection())(batch_of(MESSAGE), None)
+    assert shown == 1
     assert b"note=" in lines
     assert b"\x1b" not in lines
 
 
 @pytest.mark.parametrize("choice", [None, OutputChoice.PRETTY])
 def test_no_messages_are_no_lines(choice: OutputChoice | None) -> None:
-    assert renderer(choice)([]) == b""
+    render = renderer(choice, Selection(kind="heartbeat"))
+    assert render(batch_of(MESSAGE), None) == (b"", 0, 0)
+
+
+@pytest.mark.parametrize("choice", [None, OutputChoice.PRETTY])
+@pytest.mark.parametrize("limit", [1, 2, 3])
+def test_no_more_than_the_limit_is_shown(choice: OutputChoice | None, limit: int) -> None:
+    text = replace(MESSAGE, payload=b"water me")
+    lines, shown, invalid = renderer(choice, Selection())(batch_of(MESSAGE, text), limit)
+    assert (lines.count(b"\n"), shown, invalid) == (min(limit, 2), min(limit, 2), min(limit, 2) - 1)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from plantops_cli.cli.summary import Summary
 from plantops_cli.messages import Message
 from plantops_cli.stream.status import Health, Outage, State
-from tests.samples import message
+from tests.samples import batch_of, message
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 MESSAGE = message(b"1", topic="devices/a/telemetry")
@@ -20,14 +20,17 @@ HEALTH = Health(
     handler_errors=0,
     outage_count=0,
     outages=(),
+    lost_sessions=0,
+    paused_seconds=0.0,
     last_message_at=None,
 )
 
 
 def summary_of(messages: Sequence[Message], *, shown: int) -> Summary:
     summary = Summary()
-    summary.count(messages)
+    summary.count(batch_of(*messages))
     summary.shown = shown
+    summary.invalid = sum(message.decode().error is not None for message in messages)
     return summary
 
 

@@ -1,12 +1,16 @@
 import json
 from base64 import b64decode
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plantops_cli.sinks.jsonl import encode
-from tests.samples import RECEIVED_AT, message
+from plantops_cli.messages import Message
+from plantops_cli.sinks.jsonl import LineEncoder, encode
+from plantops_cli.stream.batch import Batch, Read, message_of
+from plantops_cli.stream.packets import Packet
+from tests.samples import RECEIVED_AT, batch_of, message
 
 HEAD = (
     '{"tst":"2026-11-23T20:15:02.123456+00:00","topic":"devices/abc/telemetry",'
@@ -114,3 +118,57 @@ def test_any_json_is_one_line_with_the_same_value(
     assert encoded.count(b"\n") == 1
     assert b"\r" not in encoded
     assert json.loads(encoded)["payload"] == value
+
+
+PAYLOADS = (
+    st.binary(max_size=20)
+    | st.tuples(WHITE_SPACE, JSON_VALUES, WHITE_SPACE).map(lambda p: p[0] + json.dumps(p[1]).encode() + p[2])
+    | st.sampled_from([b"", b"NaN", b"\xff\x00", b'{\r\n"a":\n1}\n'])
+)
+TOPICS = st.sampled_from(
+    [b"devices/a/telemetry", b"devices/b/heartbeat", b"devices/a/x", b"elsewhere", "d/\u2028ü".encode()]
+)
+# a message expiry of one second
+PACKETS: st.SearchStrategy[Packet] = st.tuples(
+    st.sampled_from([0x30, 0x31, 0x32, 0x33, 0x34, 0x3A]),
+    TOPICS,
+    st.integers(0, 65_535),
+    st.sampled_from([b"", b"\x02\x00\x00\x00\x01"]),
+    PAYLOADS,
+)
+MOMENTS = st.datetimes(timezones=st.just(UTC))
+
+
+@given(st.lists(st.tuples(MOMENTS, st.lists(PACKETS, min_size=1, max_size=6)), max_size=4))
+def test_a_batch_is_written_byte_for_byte_as_its_messages_one_by_one(
+    reads: list[tuple[datetime, list[Packet]]],
+) -> None:
+    encoder = LineEncoder(lambda message: message.topic != "elsewhere" or message.retain)
+    batch = Batch([Read(*read) for read in reads])
+    for _ in range(2):  # the second time with everything kept
+        wanted = [message for message in batch if message.topic != "elsewhere" or message.retain]
+        lines, count, invalid = encoder.encode(batch)
+        assert lines == b"".join(map(encode, wanted))
+        assert (count, invalid) == (len(wanted), sum(m.decode().error is not None for m in wanted))
+
+
+def test_a_selection_is_asked_once_for_each_topic_and_kind_of_delivery() -> None:
+    asked: list[tuple[str, bool]] = []
+
+    def wants(message: Message) -> bool:
+        asked.append((message.topic, message.retain))
+        return True
+
+    encoder = LineEncoder(wants)
+    for _ in range(3):
+        encoder.encode(batch_of(message(topic="a"), message(topic="a", retain=True), message(topic="b")))
+    assert asked == [("a", False), ("a", True), ("b", False)]
+
+
+def test_ever_new_topics_are_not_kept_without_end() -> None:
+    encoder = LineEncoder(lambda message: True)
+    packets: list[Packet] = [(0x30, b"t/%d" % number, 0, b"", b"1") for number in range(120_000)]
+    lines, count, _ = encoder.encode(Batch([Read(RECEIVED_AT, packets)]))
+    assert (lines.count(b"\n"), count) == (120_000, 120_000)
+    assert sum(map(len, encoder._kept)) <= 100_000
+    assert lines.endswith(encode(message_of(packets[-1], RECEIVED_AT)))

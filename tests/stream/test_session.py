@@ -371,7 +371,7 @@ async def test_a_flood_that_nobody_takes_stops_the_reading_and_arrives_complete_
     flood = b"".join(publish(b"devices/a/telemetry", b"%d" % number) for number in range(count))
     async with serving(ScriptedBroker(after_suback=flood)) as broker, session_on(broker) as session:
         await session.subscribe({"#": 0})
-        await eventually(lambda: session.is_full)
+        await eventually(lambda: session.room == 0)
         await asyncio.sleep(0.05)
         assert session.held == MAX_PENDING_MESSAGES
         received = await take(session, count)
@@ -383,7 +383,7 @@ async def test_large_payloads_stop_the_reading_by_their_bytes() -> None:
     script = publish(b"a", payload) * count
     async with serving(ScriptedBroker(after_suback=script)) as broker, session_on(broker) as session:
         await session.subscribe({"#": 0})
-        await eventually(lambda: session.is_full)
+        await eventually(lambda: session.room == 0)
         await asyncio.sleep(0.05)
         assert session.held == 4
         assert [len(message.payload) for message in await take(session, count)] == [len(payload)] * count
@@ -398,7 +398,7 @@ async def test_qos_1_of_a_slow_reader_waits_in_the_broker_and_arrives_once_in_or
     try:
         await session.subscribe({"a": 1})
         await publish_all(broker, "a", map(str, range(count)))
-        await eventually(lambda: session.is_full)
+        await eventually(lambda: session.room == 0)
         assert session.held == MAX_PENDING_MESSAGES
         assert [int(message.payload) for message in await take(session, count)] == list(range(count))
     finally:

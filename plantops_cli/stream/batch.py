@@ -1,0 +1,86 @@
+"""Messages as they are read: many at a time, and made into objects only when somebody looks at them."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import NamedTuple, overload
+
+from plantops_cli.messages import Message
+from plantops_cli.stream.packets import Packet, parse_properties
+
+_NO_PROPERTIES: Mapping[str, object] = {}
+
+
+class Read(NamedTuple):
+    """The messages of one read of the socket.
+
+    Attributes:
+        received_at: when it was read, in UTC.
+        packets: the messages, oldest first.
+    """
+
+    received_at: datetime
+    packets: list[Packet]
+
+
+class Batch(Sequence[Message]):
+    """Messages that are handled, and then acknowledged, together.
+
+    A sequence of ``Message`` objects, which are made when they are first asked for; ``reads`` is the same without.
+
+    Args:
+        reads: what was read, oldest first; none of them empty.
+    """
+
+    __slots__ = ("_messages", "reads")
+
+    def __init__(self, reads: list[Read]) -> None:
+        self.reads = reads
+        self._messages: list[Message] | None = None
+
+    def __len__(self) -> int:
+        return sum(len(read.packets) for read in self.reads)
+
+    def __iter__(self) -> Iterator[Message]:
+        return iter(self._all())
+
+    @overload
+    def __getitem__(self, index: int) -> Message: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Message]: ...
+    def __getitem__(self, index: int | slice) -> Message | list[Message]:
+        return self._all()[index]
+
+    def __repr__(self) -> str:
+        return f"<Batch of {len(self)} messages>"
+
+    @property
+    def received_at(self) -> datetime:
+        """When the newest message was read, in UTC."""
+        return self.reads[-1].received_at
+
+    def _all(self) -> list[Message]:
+        if self._messages is None:
+            self._messages = [
+                message_of(packet, read.received_at) for read in self.reads for packet in read.packets
+            ]
+        return self._messages
+
+
+def message_of(packet: Packet, received_at: datetime) -> Message:
+    """Make a message of a packet whose topic and properties are valid.
+
+    Args:
+        packet: the packet.
+        received_at: when it was read, in UTC.
+    """
+    first, topic, mid, properties, payload = packet
+    return Message(
+        topic=topic.decode(),
+        payload=payload,
+        qos=first >> 1 & 3,
+        retain=bool(first & 1),
+        dup=bool(first & 8),
+        mid=mid,
+        properties=parse_properties(properties) if properties else _NO_PROPERTIES,
+        received_at=received_at,
+    )

@@ -1,0 +1,371 @@
+"""Take PUBLISH packets of QoS 0 and 1 out of a stream of MQTT bytes: pure, no I/O, MQTT 3.1.1 and MQTT 5.
+
+MalformedPacketError (ValueError)   .packets, .others: what came before it
+└── PacketTooLargeError             .size: bytes of the packet
+
+This is the innermost loop of the program. A fleet sends the same headers again and again: one that is new is
+examined once, with all its checks, and made into a compiled layout of its packet; every further packet with that
+header then takes one look-up and one call of ``struct``.
+"""
+
+import struct
+import sys
+from array import array
+from collections.abc import Callable, Iterable
+from itertools import repeat
+from typing import Any
+
+Packet = tuple[int, bytes, int, bytes, bytes]
+"""A PUBLISH: first byte (type and flags), topic name as sent, packet identifier (0 at QoS 0), properties without
+their length (empty for none, and with MQTT 3.1.1), payload."""
+
+LONGEST_PACKET_BYTES = 5 + 268_435_455
+"""The longest packet that MQTT can express (MQTT 5, 1.5.5)."""
+
+MAX_LAYOUTS = 8_192
+"""Headers remembered before all are forgotten; about 550 bytes each."""
+
+_Layout = tuple[Callable[[bytes, int], tuple[Any, ...]], int, int]
+_HEADER_BYTES = 5
+
+_PAYLOAD_FORMAT = 1
+_MESSAGE_EXPIRY = 2
+_CONTENT_TYPE = 3
+_RESPONSE_TOPIC = 8
+_CORRELATION_DATA = 9
+_SUBSCRIPTION_IDENTIFIER = 11
+_TOPIC_ALIAS = 35
+_USER_PROPERTY = 38
+_NAMES = {
+    _PAYLOAD_FORMAT: "payload-format-indicator",
+    _MESSAGE_EXPIRY: "message-expiry-interval",
+    _CONTENT_TYPE: "content-type",
+    _RESPONSE_TOPIC: "response-topic",
+    _CORRELATION_DATA: "correlation-data",
+    _USER_PROPERTY: "user-properties",
+}
+
+
+class MalformedPacketError(ValueError):
+    """The bytes are no MQTT, or more of it than may be; nothing behind them can be read.
+
+    Args:
+        message: what is wrong, in one line.
+
+    Attributes:
+        packets: whole packets that came before it in the same ``Splitter.feed``.
+        others: bytes for somebody else that came before it in the same ``Splitter.feed``.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.packets: list[Packet] = []
+        self.others = b""
+
+
+class PacketTooLargeError(MalformedPacketError):
+    """A packet has more bytes than may be; it is refused as soon as its length is known.
+
+    Args:
+        message: what is wrong, in one line.
+        size: length of the whole packet in bytes.
+    """
+
+    def __init__(self, message: str, *, size: int) -> None:
+        super().__init__(message)
+        self.size = size
+
+
+class Splitter:
+    """Splits what arrives on one connection; used once.
+
+    Topics and properties are measured, not judged, but for a Topic Alias: no Topic Alias Maximum is announced, so
+    that none is allowed (MQTT 5, 3.3.2.3.4).
+
+    Args:
+        is_v5: True for MQTT 5, False for MQTT 3.1.1.
+        max_packet_size: bytes of the longest packet to take, its fixed header included (MQTT 5, 2.1.4).
+    """
+
+    def __init__(self, *, is_v5: bool, max_packet_size: int) -> None:
+        self._max_packet_size = max_packet_size
+        self._layouts: dict[bytes, _Layout] = {}
+        # By the bit of QoS 1: identifier and properties length ("0s" where there is none), and their bytes
+        self._between = {0: ("0sB", 1), 2: ("HB", 3)} if is_v5 else {0: ("0s0s", 0), 2: ("H0s", 2)}
+        self._held = bytearray()
+        self._needed = 0  # bytes to hold before another look is worth it; 0 while that is unknown
+        self._others_due = 0  # bytes still to come of a packet that is for somebody else
+        self._failure: MalformedPacketError | None = None
+        self._is_limited = False
+
+    @property
+    def held(self) -> int:
+        """Bytes held of a packet that is not whole yet."""
+        return len(self._held)
+
+    @property
+    def has_more(self) -> bool:
+        """True when ``feed`` has stopped early, and would return more, or raise, without further data."""
+        return self._is_limited or self._failure is not None
+
+    def feed(self, data: bytes, limit: int = sys.maxsize) -> tuple[list[Packet], bytes]:
+        """Return the PUBLISH packets of QoS 0 and 1 that are whole now, and all bytes that are for somebody else.
+
+        Those others keep their order. The packets among them may come in pieces, but no fixed header is cut.
+
+        Args:
+            data: what was read, cut anywhere.
+            limit: packets of any kind to look at, at most; those behind them wait for the next call.
+
+        Raises:
+            MalformedPacketError: what came before is in its attributes. Every later call raises one too.
+        """
+        if self._failure:
+            self._failure.packets, self._failure.others = [], b""
+            raise self._failure
+        if self._held:
+            # Copied once when it is whole, not with every piece
+            if len(self._held) + len(data) < self._needed:
+                self._held += data
+                return [], b""
+            data = b"".join((self._held, data))
+        packets: list[Packet] = []
+        others: list[bytes] = []
+        try:
+            self._split(data, packets, others, limit)
+        except MalformedPacketError as exc:
+            self._held.clear()
+            self._failure = exc
+            exc.packets, exc.others = packets, b"".join(others)
+            raise
+        return packets, b"".join(others)
+
+    def _split(self, data: bytes, packets: list[Packet], others: list[bytes], limit: int) -> None:
+        layouts, append = self._layouts, packets.append
+        needed, position, is_limited = 0, self._others_due, False
+        if position:
+            others.append(data[:position])
+        # Exceptions stand for what is rare: a try costs nothing, a test would cost its time at every message
+        for _ in repeat(None, limit):
+            try:
+                # Type, flags and both lengths are in these bytes; so may be some of the topic, which does no harm
+                unpack, size, first = layouts[data[position : position + _HEADER_BYTES]]
+            except KeyError:
+                header = self._fixed_header(data, position)
+                if header is None:
+                    break
+                body, size = header
+                if data[position] & 0xF4 != 0x30:  # neither a PUBLISH of QoS 0 nor one of QoS 1
+                    others.append(data[position : position + size])
+                    position += size
+                    continue
+                layout = self._layout(data, position, body, size)
+                if layout is None:
+                    break
+                unpack, size, first = layout
+            try:
+                topic, identifier, properties_size, payload = unpack(data, position)
+            except struct.error:  # the packet is not whole
+                needed = size
+                break
+            if not identifier:  # b"" at QoS 0
+                if first & 0x02:
+                    raise MalformedPacketError("PUBLISH of QoS 1 with packet identifier 0 (MQTT 5, 2.2.1-4)")
+                identifier = 0
+            properties = b""
+            if properties_size:  # b"" in MQTT 3.1.1
+                properties, payload = _split_properties(properties_size, payload)
+            append((first, topic, identifier, properties, payload))
+            position += size
+        else:
+            is_limited = position < len(data)
+        self._is_limited = is_limited
+        self._others_due = max(position - len(data), 0)
+        self._held = bytearray(data[position:])
+        self._needed = needed
+
+    def _fixed_header(self, data: bytes, position: int) -> tuple[int, int] | None:
+        """Return the position of a packet's body and the packet's size, or None while they are unknown."""
+        try:
+            if data[position] & 0xF6 == 0x36:
+                raise MalformedPacketError("PUBLISH of QoS 3 (MQTT 5, 3.3.1-4)")
+            remaining, body = _variable_byte_integer(data, position + 1, "remaining length")
+        except IndexError:
+            return None
+        size = body - position + remaining
+        if size > self._max_packet_size:
+            raise PacketTooLargeError(
+                f"a packet of {size:,} bytes, where at most {self._max_packet_size:,} are taken", size=size
+            )
+        return body, size
+
+    def _layout(self, data: bytes, position: int, body: int, size: int) -> _Layout | None:
+        """Return how to take such a PUBLISH apart, or None while the length of its topic is unknown."""
+        first, topic = data[position], body + 2 - position
+        if topic > size:
+            raise MalformedPacketError("PUBLISH that ends before its topic")
+        if len(data) < body + 2:
+            return None
+        topic_size = data[body] << 8 | data[body + 1]
+        between, between_size = self._between[first & 0x02]
+        payload_size = size - topic - topic_size - between_size
+        if payload_size < 0:
+            raise MalformedPacketError(f"PUBLISH of {size:,} bytes, too short for a topic of {topic_size:,}")
+        layout = struct.Struct(f">{topic}x{topic_size}s{between}{payload_size}s").unpack_from, size, first
+        # With a remaining length of three or four bytes these do not hold the whole length of the topic
+        if topic <= _HEADER_BYTES:
+            if len(self._layouts) >= MAX_LAYOUTS:
+                self._layouts.clear()
+            self._layouts[data[position : position + _HEADER_BYTES]] = layout
+        return layout
+
+
+def parse_properties(block: bytes) -> dict[str, object]:
+    """Return the properties of a PUBLISH by Mosquitto's names (mosquitto_sub ``%j``), in a fixed order.
+
+    Correlation data are bytes, user properties are a list of [name, value] lists. Subscription identifiers and a
+    Topic Alias are left out.
+
+    Args:
+        block: the properties without their length.
+
+    Raises:
+        MalformedPacketError: they break a rule of MQTT 5, 3.3.2.3.
+    """
+    found = _read_properties(block)
+    return {name: found[identifier] for identifier, name in _NAMES.items() if identifier in found}
+
+
+def puback(packet_ids: Iterable[int]) -> bytes:
+    """Return one PUBACK of success for each packet identifier: the same four bytes in both versions (3.4.2.1).
+
+    Args:
+        packet_ids: as they were received, 1 to 65,535.
+    """
+    identifiers = array("H", packet_ids)
+    if sys.byteorder == "little":
+        identifiers.byteswap()
+    # Half-words, every other one an identifier: twice as fast as packing each
+    acknowledgements = array("H", b"\x40\x02\0\0" * len(identifiers))
+    acknowledgements[1::2] = identifiers
+    return acknowledgements.tobytes()
+
+
+def _variable_byte_integer(data: bytes, position: int, what: str) -> tuple[int, int]:
+    """Return a Variable Byte Integer and the position behind it (MQTT 5, 1.5.5); IndexError when it is cut."""
+    value = 0
+    for shift in (0, 7, 14, 21):
+        byte = data[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, position
+    raise MalformedPacketError(f"{what} of more than 4 bytes (MQTT 5, 1.5.5)")
+
+
+def _split_properties(size: int, rest: bytes) -> tuple[bytes, bytes]:
+    """Part the properties from the payload.
+
+    Args:
+        size: the first byte of the properties' length, not 0.
+        rest: all that follows it in the packet.
+    """
+    start = 0
+    if size >= 0x80:
+        try:
+            size, behind = _variable_byte_integer(bytes((size,)) + rest[:3], 0, "properties length")
+        except IndexError:
+            raise MalformedPacketError("PUBLISH that ends within its properties length") from None
+        start = behind - 1
+    end = start + size
+    if end > len(rest):
+        raise MalformedPacketError(f"PUBLISH too short for its {size:,} bytes of properties")
+    block = rest[start:end]
+    # Few blocks hold such a byte at all: the others need no parsing here
+    if _TOPIC_ALIAS in block and _TOPIC_ALIAS in _read_properties(block):
+        raise MalformedPacketError("PUBLISH with a Topic Alias, where none is allowed (MQTT 5, 3.3.2.3.4)")
+    return block, rest[end:]
+
+
+def _read_properties(block: bytes) -> dict[int, object]:
+    found: dict[int, object] = {}
+    pairs: list[object] = []
+    position = 0
+    try:
+        while position < len(block):
+            identifier = block[position]
+            value, position = _READERS[identifier](block, position + 1)
+            if identifier == _USER_PROPERTY:
+                pairs.append(value)
+                value = pairs
+            elif identifier in found and identifier != _SUBSCRIPTION_IDENTIFIER:
+                raise MalformedPacketError(f"property {identifier} twice in a PUBLISH (MQTT 5, 3.3.2.3)")
+            found[identifier] = value
+    except KeyError:
+        raise MalformedPacketError(f"property {identifier} in a PUBLISH (MQTT 5, 2.2.2.2)") from None
+    except (IndexError, struct.error):
+        raise MalformedPacketError(f"property {identifier} leads beyond the end of the properties") from None
+    except UnicodeDecodeError:
+        raise MalformedPacketError(f"property {identifier} is not UTF-8 (MQTT 5, 1.5.4-1)") from None
+    return found
+
+
+# The readers of values: each takes the properties and a position, and returns a value and the position behind it.
+# They raise IndexError or struct.error when the properties end before the value does.
+
+
+def _flag(block: bytes, position: int) -> tuple[int, int]:
+    if block[position] > 1:
+        raise MalformedPacketError("payload format indicator that is neither 0 nor 1 (MQTT 5, 3.3.2.3.2)")
+    return block[position], position + 1
+
+
+def _integer(form: struct.Struct) -> Callable[[bytes, int], tuple[int, int]]:
+    def read(block: bytes, position: int) -> tuple[int, int]:
+        return form.unpack_from(block, position)[0], position + form.size
+
+    return read
+
+
+_two_bytes = _integer(struct.Struct(">H"))
+_four_bytes = _integer(struct.Struct(">I"))
+
+
+def _data(block: bytes, position: int) -> tuple[bytes, int]:
+    size, start = _two_bytes(block, position)
+    end = start + size
+    if end > len(block):
+        raise IndexError
+    return block[start:end], end
+
+
+def _text(block: bytes, position: int) -> tuple[str, int]:
+    data, end = _data(block, position)
+    if 0 in data:
+        raise MalformedPacketError("a text in the properties holds NUL (MQTT 5, 1.5.4-2)")
+    return data.decode(), end
+
+
+def _pair(block: bytes, position: int) -> tuple[list[str], int]:
+    name, position = _text(block, position)
+    value, position = _text(block, position)
+    return [name, value], position
+
+
+def _subscription_identifier(block: bytes, position: int) -> tuple[int, int]:
+    value, end = _variable_byte_integer(block, position, "subscription identifier")
+    if not value:
+        raise MalformedPacketError("subscription identifier 0 (MQTT 5, 3.3.2.3.8)")
+    return value, end
+
+
+_READERS: dict[int, Callable[[bytes, int], tuple[object, int]]] = {
+    _PAYLOAD_FORMAT: _flag,
+    _MESSAGE_EXPIRY: _four_bytes,
+    _CONTENT_TYPE: _text,
+    _RESPONSE_TOPIC: _text,
+    _CORRELATION_DATA: _data,
+    _SUBSCRIPTION_IDENTIFIER: _subscription_identifier,
+    _TOPIC_ALIAS: _two_bytes,
+    _USER_PROPERTY: _pair,
+}

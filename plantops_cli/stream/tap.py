@@ -1,0 +1,186 @@
+"""The socket that paho sees: it reads ahead, takes the PUBLISH packets out, and hands everything else on.
+
+paho reads each packet with several system calls, and one packet per turn of the event loop. Here one system call
+brings up to 128 KiB, and the splitter takes the messages out of it all at once.
+"""
+
+import socket
+import ssl
+from typing import Protocol
+
+from plantops_cli.stream.packets import MalformedPacketError, Packet, Splitter
+
+READ_BYTES = 128 * 1024
+"""How much is read at once, at most."""
+
+
+class Wire(Protocol):
+    """What is below: a TCP, TLS or Unix socket, or paho's WebSocket over one of them."""
+
+    def recv(self, size: int, /) -> bytes: ...
+    def send(self, data: bytes | bytearray | memoryview, /) -> int: ...
+    def close(self) -> None: ...
+    def fileno(self) -> int: ...
+
+
+class Tap:
+    """A non-blocking socket with a splitter in it.
+
+    Args:
+        wire: the socket below.
+        splitter: takes the PUBLISH packets out.
+    """
+
+    def __init__(self, wire: Wire, splitter: Splitter) -> None:
+        self._wire = wire
+        self._splitter = splitter
+        # of TLS records and WebSocket frames a read returns one, however many have arrived
+        self._comes_in_pieces = isinstance(wire, ssl.SSLSocket) or not isinstance(wire, socket.socket)
+        self._buffer = bytearray(READ_BYTES)
+        self._foreign = bytearray()
+        self._unsent = bytearray()
+        self._is_amid_packet = False
+        self._end: OSError | None = None
+        self._has_ended = False
+
+    @property
+    def wire(self) -> Wire:
+        """The socket below."""
+        return self._wire
+
+    @property
+    def has_news(self) -> bool:
+        """Whether bytes, or the end of the connection, wait to be fetched by ``recv``."""
+        return bool(self._foreign) or (self._has_ended and not self.has_more)
+
+    @property
+    def has_more(self) -> bool:
+        """Whether more messages wait than ``fill`` was to return."""
+        return self._splitter.has_more
+
+    @property
+    def has_unsent(self) -> bool:
+        """Whether something that was given to ``push`` could not be sent yet."""
+        return bool(self._unsent)
+
+    def fill(self, limit: int) -> tuple[list[Packet], int]:
+        """Read what is there, up to ``READ_BYTES``; return the messages in it, and how many bytes they took.
+
+        Everything else waits for ``recv``, the end of the connection too.
+
+        Args:
+            limit: how many messages to return at most; nothing is read while earlier ones wait.
+
+        Raises:
+            MalformedPacketError: what was read is no MQTT.
+        """
+        splitter = self._splitter
+        data = b"" if splitter.has_more else self._read()
+        if not data and not splitter.has_more:
+            return [], 0
+        size = splitter.held + len(data)
+        try:
+            packets, foreign = splitter.feed(data, limit)
+        except MalformedPacketError as exc:
+            if not exc.packets and not exc.others:
+                raise
+            packets, foreign = exc.packets, exc.others  # it will be raised by the next call
+        self._foreign += foreign
+        return packets, size - splitter.held
+
+    def recv(self, size: int) -> bytes:
+        """Return up to ``size`` bytes that are no messages, as a non-blocking socket would.
+
+        Raises:
+            BlockingIOError: there are none now.
+            OSError: the connection broke.
+        """
+        if self._foreign:
+            taken = bytes(self._foreign[:size])
+            del self._foreign[:size]
+            return taken
+        if self._end is not None:
+            raise self._end
+        if self._has_ended:
+            return b""
+        raise BlockingIOError
+
+    def send(self, data: bytes | bytearray | memoryview) -> int:
+        """Send a part of paho's next packet, after what waits already.
+
+        Raises:
+            BlockingIOError: nothing can be sent now.
+            OSError: the connection broke.
+        """
+        if not self._is_amid_packet and not self.flush():
+            raise BlockingIOError
+        sent = self._wire.send(data)
+        self._is_amid_packet = sent < len(data)
+        return sent
+
+    def push(self, data: bytes) -> None:
+        """Send whole packets as soon as it can be, never in the middle of another one.
+
+        Raises:
+            OSError: the connection broke.
+        """
+        self._unsent += data
+        self.flush()
+
+    def flush(self) -> bool:
+        """Send what waits, and tell whether nothing waits any more.
+
+        Raises:
+            OSError: the connection broke.
+        """
+        if self._unsent and not self._is_amid_packet:
+            try:
+                del self._unsent[: self._wire.send(bytes(self._unsent))]
+            except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                return False
+        return not self._unsent
+
+    def pending(self) -> int:
+        """Return how many bytes the layers below hold, of which the selector knows nothing."""
+        pending = getattr(self._wire, "pending", None)
+        return pending() if pending else 0
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._wire.close()
+
+    def fileno(self) -> int:
+        """Return the descriptor to watch."""
+        return self._wire.fileno()
+
+    def setblocking(self, flag: bool) -> None:  # as a socket has it
+        """Switch the socket below between blocking and non-blocking."""
+        self._wire.setblocking(flag)  # type: ignore[attr-defined]  # every socket has it
+
+    def _read(self) -> bytes:
+        """Read once, or what comes in pieces until there is nothing more, or enough."""
+        parts: list[bytes] = []
+        size = 0
+        while size < READ_BYTES and not self._has_ended:
+            try:
+                data = self._receive(READ_BYTES - size)
+            except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                break
+            except OSError as exc:
+                self._end, self._has_ended = exc, True
+                break
+            if not data:
+                self._has_ended = True
+                break
+            parts.append(data)
+            size += len(data)
+            if not self._comes_in_pieces:
+                break
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _receive(self, size: int) -> bytes:
+        if not isinstance(self._wire, socket.socket):
+            return self._wire.recv(size)
+        # a new object of the full size for each read would cost more than the copy
+        count = self._wire.recv_into(self._buffer, size)
+        return bytes(memoryview(self._buffer)[:count])

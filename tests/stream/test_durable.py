@@ -1,0 +1,274 @@
+"""Sessions that survive, groups that share, and messages that are kept because a handler failed."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from plantops_cli.errors import ConfigError
+from plantops_cli.messages import Message
+from plantops_cli.stream.status import Paused, SessionLost, Status
+from plantops_cli.stream.subscriber import MQTTSubscriber
+from tests.brokers import Mosquitto, free_port
+from tests.scripted_broker import CONNECT, DISCONNECT, SUBSCRIBE, ScriptedBroker, packet_of, publish, serving
+from tests.stream.support import eventually, publish_all, subscribing, take
+
+RESUMED = b"\x20\x03\x01\x00\x00"  # a CONNACK with session present
+WANTED = "devices/+/telemetry"
+VERSIONS = pytest.mark.parametrize("version", ["5", "3.1.1"])
+
+
+@pytest.fixture
+def keeping(tmp_path: Path) -> Iterator[Mosquitto]:
+    """A Mosquitto that keeps any number of messages for those who are away."""
+    broker = Mosquitto(tmp_path, extra="max_queued_messages 0")
+    broker.start()
+    yield broker
+    broker.stop()
+
+
+@contextlib.asynccontextmanager
+async def listening(broker: Mosquitto, heard: list[str], **options: object) -> AsyncIterator[MQTTSubscriber]:
+    async with subscribing(broker, **options) as subscriber:
+        subscriber.register_handler(WANTED, lambda message: heard.append(message.text))
+        await subscriber.connect()
+        await subscriber.start()
+        yield subscriber
+
+
+@VERSIONS
+async def test_what_is_published_while_a_durable_listener_is_away_waits_for_it(
+    keeping: Mosquitto, version: str
+) -> None:
+    heard: list[str] = []
+    async with listening(keeping, heard, durable="one", mqtt_version=version):
+        await publish_all(keeping, "devices/a/telemetry", ["before"])
+        await eventually(lambda: heard == ["before"])
+    away = [str(number) for number in range(3_000)]  # more than is held at once
+    await publish_all(keeping, "devices/a/telemetry", away)
+    async with listening(keeping, heard, durable="one", mqtt_version=version) as subscriber:
+        await eventually(lambda: len(heard) == 1 + len(away))
+        assert heard == ["before", *away]
+        assert subscriber.health.lost_sessions == 0
+
+
+async def test_without_durable_nothing_waits(keeping: Mosquitto) -> None:
+    heard: list[str] = []
+    async with listening(keeping, heard, client_id="one"):
+        pass
+    await publish_all(keeping, "devices/a/telemetry", ["away"])
+    async with listening(keeping, heard, client_id="one"):
+        await publish_all(keeping, "devices/a/telemetry", ["here"])
+        await eventually(lambda: heard)
+    assert heard == ["here"]
+
+
+async def test_what_was_not_done_when_the_listener_went_comes_again_marked_dup(keeping: Mosquitto) -> None:
+    async with subscribing(keeping, durable="one") as subscriber:
+        await subscriber.connect()
+        await subscriber.subscribe(WANTED)
+        await publish_all(keeping, "devices/a/telemetry", ["1", "2"])
+        first = await take(subscriber, 2)  # breaks off without an acknowledgement
+    assert [(message.text, message.dup) for message in first] == [("1", False), ("2", False)]
+    async with subscribing(keeping, durable="one") as subscriber:
+        again = await take(subscriber, 2)
+    assert [(message.text, message.dup) for message in again] == [("1", True), ("2", True)]
+
+
+async def test_the_connect_packet_asks_for_what_was_promised() -> None:
+    async with serving(ScriptedBroker()) as broker:
+        options = {"durable": "shed", "session_expiry_seconds": 3_600, "max_packet_bytes": 100_000}
+        async with subscribing(broker, **options) as subscriber:
+            await subscriber.connect()
+        body = broker.of_kind(CONNECT)[0].body
+    assert not body[7] & 0x02  # clean start
+    assert b"\x11" + (3_600).to_bytes(4, "big") in body
+    assert b"\x21" + (1_000).to_bytes(2, "big") in body
+    assert b"\x27" + (100_000).to_bytes(4, "big") in body
+    assert b"plantops-shed" in body
+
+
+async def test_a_session_that_the_broker_has_forgotten_is_told_and_counted() -> None:
+    said: list[Status] = []
+    async with (
+        serving(ScriptedBroker(answers=[0, RESUMED, 0])) as broker,
+        subscribing(broker, durable="one", on_status=said.append) as subscriber,
+    ):
+        await subscriber.start()
+        await eventually(lambda: subscriber.health.connection_count == 1)
+        broker.hang_up()
+        await eventually(lambda: subscriber.health.connection_count == 2)
+        broker.hang_up()
+        await eventually(lambda: subscriber.health.connection_count == 3)
+        assert subscriber.health.lost_sessions == 1
+        assert [outage.is_bridged for outage in subscriber.health.outages] == [True, False]
+    assert [type(status) for status in said].count(SessionLost) == 1
+
+
+async def test_the_filters_of_a_resumed_session_are_subscribed_again_without_waiting() -> None:
+    # the SUBACK never comes, for it would come behind all that the broker has kept
+    async with serving(ScriptedBroker(answers=[RESUMED], subacks=[None])) as broker:
+        async with subscribing(broker, durable="one") as subscriber:
+            await subscriber.subscribe(WANTED)
+            await subscriber.connect()
+            await broker.wait_for(SUBSCRIBE)
+            await broker.send(publish(b"devices/a/telemetry", b"kept", qos=1, mid=3))
+            assert [message.text for message in await take(subscriber, 1)] == ["kept"]
+        retain_handling = broker.of_kind(SUBSCRIBE)[0].body[-1] >> 4 & 3
+    assert retain_handling == 1  # retained messages only for a new subscription (MQTT 5, 3.8.3.1)
+
+
+async def test_two_listeners_of_a_group_share_the_messages(keeping: Mosquitto) -> None:
+    first: list[str] = []
+    second: list[str] = []
+    numbers = [str(number) for number in range(200)]
+    async with listening(keeping, first, group="shed"), listening(keeping, second, group="shed"):
+        await publish_all(keeping, "devices/a/telemetry", numbers)
+        await eventually(lambda: len(first) + len(second) == len(numbers))
+    assert sorted(first + second, key=int) == numbers
+    assert first
+    assert second
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"durable": ""}, "durable name ''"),
+        ({"durable": "a\nb"}, "durable name"),
+        ({"durable": "a", "client_id": "b"}, "client id of its own"),
+        ({"durable": "a", "session_expiry_seconds": 0}, "session expiry of 0 s"),
+        ({"durable": "a", "session_expiry_seconds": 2**32}, "out of range"),
+        ({"max_packet_bytes": 10}, "largest packet of 10 bytes"),
+        ({"max_packet_bytes": 2**30}, "out of range"),
+        ({"group": ""}, "group"),
+        ({"group": "a/b"}, "group 'a/b'"),
+        ({"group": "+"}, "group '\\+'"),
+        ({"on_error": "drop"}, "on_error 'drop'"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(options: dict[str, object], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        MQTTSubscriber("localhost", **options)  # type: ignore[arg-type]  # wrong on purpose
+
+
+# Handlers that fail
+
+
+class Clumsy:
+    """A handler that fails on one payload, so many times."""
+
+    def __init__(self, payload: str, times: int) -> None:
+        self.payload, self.times = payload, times
+        self.handled: list[tuple[str, bool]] = []
+
+    def __call__(self, message: Message) -> None:
+        if message.text == self.payload and self.times:
+            self.times -= 1
+            raise RuntimeError("full")
+        self.handled.append((message.text, message.dup))
+
+
+@VERSIONS
+async def test_a_message_that_a_handler_keeps_comes_again_and_those_before_it_do_not(
+    keeping: Mosquitto, version: str
+) -> None:
+    handler = Clumsy("2", times=1)
+    options = {"durable": "one", "on_error": "keep", "mqtt_version": version}
+    async with subscribing(keeping, **options) as subscriber:
+        subscriber.register_handler(WANTED, handler)
+        await subscriber.connect()
+        await subscriber.start()
+        await publish_all(keeping, "devices/a/telemetry", ["1", "2", "3"])
+        await eventually(lambda: len(handler.handled) >= 3)
+        health = subscriber.health
+    assert [text for text, _ in handler.handled] == ["1", "2", "3"]
+    assert ("2", True) in handler.handled
+    assert (health.handler_errors, health.outage_count, health.lost_sessions) == (1, 1, 0)
+
+
+async def test_a_message_whose_handler_fails_counts_as_handled_by_default(keeping: Mosquitto) -> None:
+    handler = Clumsy("2", times=1)
+    async with subscribing(keeping, durable="one") as subscriber:
+        subscriber.register_handler(WANTED, handler)
+        await subscriber.connect()
+        await subscriber.start()
+        await publish_all(keeping, "devices/a/telemetry", ["1", "2", "3"])
+        await eventually(lambda: len(handler.handled) == 2)
+    heard: list[str] = []
+    async with listening(keeping, heard, durable="one"):
+        await publish_all(keeping, "devices/a/telemetry", ["4"])
+        await eventually(lambda: heard)
+    assert heard == ["4"]
+
+
+# What may slow or break a connection
+
+
+async def test_a_slow_reader_is_told_of_and_counted() -> None:
+    said: list[Status] = []
+    script = publish(b"a", b"1") * 3_000
+    async with (
+        serving(ScriptedBroker(after_suback=script)) as broker,
+        subscribing(broker, on_status=said.append) as subscriber,
+    ):
+        await subscriber.subscribe("a")
+        await subscriber.connect()
+        await eventually(lambda: any(isinstance(status, Paused) for status in said))
+        assert len(await take(subscriber, 3_000)) == 3_000
+        assert subscriber.health.paused_seconds >= 2.0
+
+
+@pytest.mark.parametrize("delivery", [b"\x30", b"\x34"], ids=["QoS 0", "QoS 2"])
+async def test_a_packet_beyond_the_limit_is_answered_by_disconnect_and_a_new_connection(delivery: bytes) -> None:
+    large = delivery + b"\xff\xff\x7f"  # two million bytes are announced, none has to come
+    async with (
+        serving(ScriptedBroker(after_suback=publish(b"a", b"1") + large)) as broker,
+        subscribing(broker, max_packet_bytes=1_000) as subscriber,
+    ):
+        await subscriber.subscribe("#")
+        await subscriber.connect()
+        assert [message.text for message in await take(subscriber, 1)] == ["1"]
+        await broker.wait_for(DISCONNECT)
+        assert broker.of_kind(DISCONNECT)[0].body == b"\x95"
+
+
+async def test_a_malformed_packet_is_answered_by_its_reason_code() -> None:
+    qos_3 = packet_of(0x36, b"\x00\x01a\x00\x01\x00")
+    async with serving(ScriptedBroker(after_suback=qos_3)) as broker, subscribing(broker) as subscriber:
+        await subscriber.subscribe("#")
+        await subscriber.start()
+        await broker.wait_for(DISCONNECT)
+        assert broker.of_kind(DISCONNECT)[0].body == b"\x81"
+        await broker.wait_for(CONNECT, 2)
+
+
+async def test_many_messages_are_acknowledged_in_one_write_and_in_order(keeping: Mosquitto) -> None:
+    script = b"".join(publish(b"a", b"%d" % mid, qos=1, mid=mid) for mid in range(1, 501))
+    async with serving(ScriptedBroker(after_suback=script)) as broker:
+        async with subscribing(broker) as subscriber:
+            handled = asyncio.Event()
+            subscriber.register_handler("a", lambda message: handled.set() if message.mid == 500 else None)
+            await subscriber.connect()
+            await subscriber.start()
+            await handled.wait()
+            await eventually(lambda: len(broker.acknowledged) == 500)
+        assert broker.acknowledged == list(range(1, 501))
+
+
+async def test_a_websocket_carries_a_session(tmp_path: Path) -> None:
+    # Mosquitto 2.0.11 does not start with a WebSocket alone
+    plain = f"listener {free_port()} 127.0.0.1"
+    broker = Mosquitto(tmp_path, listener=f"{plain}\nlistener {{port}} 127.0.0.1\nprotocol websockets")
+    broker.start()
+    try:
+        async with subscribing(broker, websocket_path="/mqtt") as subscriber:
+            await subscriber.subscribe("a")
+            await subscriber.connect()
+            assert subscriber.client is not None
+            for number in range(300):
+                await subscriber.client.publish("a", f"{number}", qos=1)
+            assert [int(message.text) for message in await take(subscriber, 300)] == list(range(300))
+    finally:
+        broker.stop()
