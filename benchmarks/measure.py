@@ -5,19 +5,48 @@ from dataclasses import dataclass
 from statistics import median
 
 
+class MeasurementError(Exception):
+    """A program that was measured did not do what it was asked; its text says which and what."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How much is measured; more is steadier and slower.
+
+    Attributes:
+        rounds: how often each program has its turn.
+        flood: messages of a flood; a slow program gets fewer, a very fast one more.
+        backlog: messages that wait for a durable session.
+        latency: messages of one latency run, at 1,000 a second.
+        memory: messages over which the peak of memory is taken.
+        stall: seconds for which nobody reads.
+    """
+
+    rounds: int = 5
+    flood: int = 200_000
+    backlog: int = 200_000
+    latency: int = 5_000
+    memory: int = 1_000_000
+    stall: int = 60
+
+
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """CPU seconds of plantops and of a peer, run by run.
+    """What plantops took and what a peer took, run by run; less is better.
 
     Attributes:
         measure: what was measured.
         peer: against what.
-        pairs: CPU seconds of each run, ours and the peer's.
+        pairs: the figure of each run, ours and the peer's.
+        unit: of the figures.
+        target: the ratio that is aimed at, at most.
     """
 
     measure: str
     peer: str
     pairs: tuple[tuple[float, float], ...]
+    unit: str = "s"
+    target: float | None = None
 
     @property
     def ratios(self) -> list[float]:
@@ -40,6 +69,29 @@ class Comparison:
         return median(peers for _, peers in self.pairs)
 
 
+@dataclass(frozen=True, slots=True)
+class Section:
+    """What one benchmark has to say.
+
+    Attributes:
+        title: its heading.
+        method: how it was measured, in a sentence or two.
+        comparisons: plantops against its peers.
+        header: the columns of the figures.
+        figures: all that is no ratio, row by row.
+        missing: what was not measured, and why.
+        failures: what went wrong.
+    """
+
+    title: str
+    method: str
+    comparisons: tuple[Comparison, ...] = ()
+    header: tuple[str, ...] = ()
+    figures: tuple[tuple[str, ...], ...] = ()
+    missing: tuple[str, ...] = ()
+    failures: tuple[str, ...] = ()
+
+
 def compare(
     measure: str, peer: str, *, ours: Callable[[], float], peers: Callable[[], float], runs: int
 ) -> Comparison:
@@ -54,3 +106,11 @@ def compare(
     """
     ours(), peers()
     return Comparison(measure, peer, tuple((ours(), peers()) for _ in range(runs)))
+
+
+def amount(value: float, unit: str = "") -> str:
+    """Write a figure with three digits that count, and its unit."""
+    digits = 3
+    while digits and abs(value) >= 10 ** (3 - digits):
+        digits -= 1
+    return f"{value:,.{digits}f} {unit}".rstrip()

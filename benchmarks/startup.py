@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from benchmarks.measure import Comparison
+from benchmarks.measure import Comparison, MeasurementError
 from benchmarks.measure import compare as compare_runs
 
 _HELLO = (
@@ -43,9 +43,17 @@ def compare() -> Iterator[Comparison]:
 
 
 def cpu_seconds(command: Sequence[str], *, stdin: Path | None = None) -> float:
-    """Run a command to its end and return the CPU time it took, user and system."""
+    """Run a command to its end and return the CPU time it took, user and system.
+
+    Raises:
+        MeasurementError: it failed.
+    """
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     with (stdin or Path(os.devnull)).open("rb") as source:
-        subprocess.run(command, stdin=source, stdout=subprocess.DEVNULL, check=True)
+        done = subprocess.run(
+            command, stdin=source, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False
+        )
+    if done.returncode:
+        raise MeasurementError(f"{command[0]} ended with {done.returncode}: {done.stderr.strip()}")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
