@@ -4,7 +4,8 @@ PlantopsError                     .hint: one line of advice, or None
 ├── ConfigError                   a setting, a flag or a file that it names
 ├── TopicError (ValueError)       a topic name or filter that MQTT 4.7 or the device convention rules out
 ├── StateError (RuntimeError)     a method called at the wrong moment
-├── OutputError                   standard output refused a write
+├── OutputError                   standard output, or the file instead of it, refused a write
+│   └── NoRoomError               the disk is full; it may have room again
 ├── BrokerFileError               a file of Mosquitto's; it was left as it was
 │   ├── BrokerFileBusyError       another run holds its lock
 │   └── BrokerFileChangedError    another program kept rewriting it meanwhile
@@ -50,7 +51,11 @@ class StateError(PlantopsError, RuntimeError):
 
 
 class OutputError(PlantopsError):
-    """Standard output refused a write, for example because the disk is full."""
+    """Standard output, or the file instead of it, refused a write."""
+
+
+class NoRoomError(OutputError):
+    """The disk is full; the same write may succeed later."""
 
 
 class BrokerFileError(PlantopsError):

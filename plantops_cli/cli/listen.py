@@ -45,6 +45,9 @@ def listen(
     max_packet_size: o.MaxPacketSize = 16_777_216,
     wait_for_broker: o.WaitForBroker = False,
     output: o.Output = None,
+    to: o.To = None,
+    rotate_size: o.RotateSize = None,
+    rotate_every: o.RotateEvery = None,
     quiet: o.Quiet = False,
     debug: o.Debug = False,
 ) -> None:
@@ -57,6 +60,7 @@ def listen(
 
     from plantops_cli.cli.connection import ConnectionFlags, subscriber
     from plantops_cli.cli.listening import Limits, Listening, announce, listen_until_stopped, renderer
+    from plantops_cli.cli.output import file_output
     from plantops_cli.cli.selection import Selection
 
     selection = Selection(
@@ -91,6 +95,8 @@ def listen(
         group=group,
         max_packet_size=max_packet_size,
     )
+    destination = file_output(to, output, rotate_size=rotate_size, rotate_every=rotate_every)
     heard = subscriber(flags, qos=qos, on_status=announce(limits), is_login_ensured=ensure_user)
-    listening = Listening(heard, selection, renderer(output, selection), limits)
+    render = renderer(output, selection, is_for_file=destination is not None)
+    listening = Listening(heard, selection, render, limits, destination)
     raise typer.Exit(asyncio.run(listen_until_stopped(listening)))

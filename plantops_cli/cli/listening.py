@@ -7,10 +7,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
+from itertools import islice
 
 from plantops_cli.cli.exits import Exit
 from plantops_cli.cli.options import OutputChoice
-from plantops_cli.cli.output import Output
+from plantops_cli.cli.output import Destination, Output
 from plantops_cli.cli.selection import Selection
 from plantops_cli.cli.stopping import Stop, die_next_time, exit_for, on_signals
 from plantops_cli.cli.summary import Summary
@@ -63,9 +64,18 @@ class Listening:
         selection: what to subscribe to and show.
         render: turns messages into the bytes to write; leaves out those that are not wanted.
         limits: when to stop.
+        destination: where to write; default: standard output.
     """
 
-    def __init__(self, subscriber: MQTTSubscriber, selection: Selection, render: Render, limits: Limits) -> None:
+    def __init__(
+        self,
+        subscriber: MQTTSubscriber,
+        selection: Selection,
+        render: Render,
+        limits: Limits,
+        destination: Destination | None = None,
+    ) -> None:
+        self._destination = destination
         self._subscriber = subscriber
         self._selection = selection
         self._render = render
@@ -91,7 +101,7 @@ class Listening:
             BrokerError: the first connection failed, or the stream ended for good.
             OutputError: standard output refused a write.
         """
-        output = Output(sys.stdout.fileno())
+        output = self._destination or Output(sys.stdout.fileno())
         began = time.monotonic()
         with self._stops(output):
             try:
@@ -104,7 +114,7 @@ class Listening:
                     self._say_summary(time.monotonic() - began)
         return exit_for(self._reason, count=self._limits.count, shown=self._summary.shown)
 
-    async def _stream(self, output: Output) -> None:
+    async def _stream(self, output: Destination) -> None:
         for topic_filter in self._selection.topic_filters:
             await self._subscriber.subscribe(topic_filter)
         if not self._limits.wait_for_broker:
@@ -114,21 +124,34 @@ class Listening:
         async with aclosing(self._subscriber.batches()) as batches:
             async for batch in batches:
                 self._summary.count(batch)
-                await self._show(batch, output)
+                is_done = await self._show(batch, output)
                 if self._summary.shown == self._limits.count:
                     self.stop(Stop.COUNT)
+                if not is_done:
                     return
 
-    async def _show(self, batch: Batch, output: Output) -> None:
+    async def _show(self, batch: Batch, output: Destination) -> bool:
+        """Write a batch, and tell whether it may be acknowledged as a whole; otherwise what was written is."""
         count = self._limits.count
         rest = None if count is None else count - self._summary.shown
         lines, shown, invalid = self._render(batch, rest)
         written = await output.write(lines, stopped=self._stopped)
-        self._summary.shown += shown if written == len(lines) else lines.count(b"\n", 0, written)
+        is_written = written == len(lines)
+        shown = shown if is_written else lines.count(b"\n", 0, written)
+        self._summary.shown += shown
         self._summary.invalid += invalid
+        if is_written and shown != rest:
+            return True
+        self._subscriber.acknowledge(batch, handled=self._position_behind(batch, shown))
+        return False
+
+    def _position_behind(self, batch: Batch, shown: int) -> int:
+        """How many messages of a batch are done with when so many of them were shown."""
+        wanted = (position for position, message in enumerate(batch, start=1) if self._selection.wants(message))
+        return next(islice(wanted, shown - 1, None), 0) if shown else 0
 
     @contextmanager
-    def _stops(self, output: Output) -> Iterator[None]:
+    def _stops(self, output: Destination) -> Iterator[None]:
         """Watch clock and reader while the stream runs."""
         loop = asyncio.get_running_loop()
         output.on_reader_gone(lambda: self.stop(Stop.READER_GONE))
@@ -168,14 +191,15 @@ def announce(limits: Limits) -> Callable[[Status], None]:
     return lambda status: say(describe(status))
 
 
-def renderer(choice: OutputChoice | None, selection: Selection) -> Render:
+def renderer(choice: OutputChoice | None, selection: Selection, *, is_for_file: bool = False) -> Render:
     """Choose how messages are written; by default for people on a terminal, for programs elsewhere.
 
     Args:
         choice: the value of ``-o``, or None.
         selection: tells which messages are wanted.
+        is_for_file: whether they go to a file of their own, and not to standard output.
     """
-    is_terminal = sys.stdout.isatty()
+    is_terminal = sys.stdout.isatty() and not is_for_file
     if choice is OutputChoice.PRETTY or (choice is None and is_terminal):
         return _one_by_one(_pretty(is_terminal), selection)
     if is_terminal:

@@ -367,6 +367,33 @@ Output = Annotated[
         "-o", "--output", help="How to show messages. (pretty on a terminal, else jsonl)", rich_help_panel=_OUTPUT
     ),
 ]
+To = Annotated[
+    Path | None,
+    typer.Option(
+        "--to",
+        metavar="FILE",
+        help="Append JSON lines to this file instead; a message is acknowledged when it is on the disk.",
+        rich_help_panel=_OUTPUT,
+    ),
+]
+RotateSize = Annotated[
+    str | None,
+    typer.Option(
+        "--rotate-size",
+        metavar="SIZE",
+        help="With --to: begin a new file at this size, 100M or 1G; closed ones are compressed.",
+        rich_help_panel=_OUTPUT,
+    ),
+]
+RotateEvery = Annotated[
+    str | None,
+    typer.Option(
+        "--rotate-every",
+        metavar="TIME",
+        help="With --to: begin a new file every 15m, 1h or 1d, by UTC.",
+        rich_help_panel=_OUTPUT,
+    ),
+]
 Quiet = Annotated[
     bool, typer.Option("--quiet", help="No status and no summary on stderr.", rich_help_panel=_OUTPUT)
 ]

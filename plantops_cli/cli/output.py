@@ -1,4 +1,4 @@
-"""Standard output for a stream: never blocks the event loop, notices a reader that has gone."""
+"""Where a stream goes: standard output, or a file; neither ever blocks the event loop."""
 
 import asyncio
 import fcntl
@@ -9,9 +9,83 @@ import struct
 import sys
 import termios
 from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
 
-from plantops_cli.errors import OutputError
+from plantops_cli.cli.options import OutputChoice
+from plantops_cli.cli.talk import say
+from plantops_cli.errors import ConfigError, NoRoomError, OutputError
+from plantops_cli.sinks.file import LineFile, parse_period, parse_size
 from plantops_cli.stream.racing import unless
+
+_ROOM_SECONDS = 1.0
+
+
+class Destination(Protocol):
+    """Takes whole lines."""
+
+    async def write(self, data: bytes, *, stopped: asyncio.Event) -> int:
+        """Write ``data`` and return how many bytes were written: all, unless ``stopped`` is set meanwhile."""
+        ...
+
+    def on_reader_gone(self, callback: Callable[[], None]) -> None:
+        """Call back as soon as nobody can read any more what is written."""
+        ...
+
+    def close(self) -> None:
+        """Give back what was taken."""
+        ...
+
+
+class FileOutput:
+    """Writes lines to a file, on disk when ``write`` returns; waits while the disk is full.
+
+    Args:
+        file: the file; it is opened here.
+
+    Raises:
+        ConfigError: it cannot be opened.
+    """
+
+    def __init__(self, file: LineFile) -> None:
+        self._file = file
+        file.open()
+        for notice in file.notices:
+            say(f"note: {notice}")
+
+    async def write(self, data: bytes, *, stopped: asyncio.Event) -> int:
+        """Write ``data`` and return how many bytes were written: all, or none when stopped while the disk is full.
+
+        Args:
+            data: whole lines.
+            stopped: once it is set, room is not waited for.
+
+        Raises:
+            OutputError: the disk failed in another way than by being full.
+        """
+        is_told = False
+        while data:
+            try:
+                await asyncio.to_thread(self._file.append, data)
+            except NoRoomError as exc:
+                if not is_told:
+                    say(f"{exc}: waiting for room, and acknowledging nothing")
+                    is_told = True
+                await unless(stopped, asyncio.sleep(_ROOM_SECONDS))
+                if stopped.is_set():
+                    return 0
+            else:
+                break
+        if is_told:
+            say(f"there is room again for {str(self._file.path)!r}")
+        return len(data)
+
+    def on_reader_gone(self, callback: Callable[[], None]) -> None:
+        """Do nothing, for a file needs no reader."""
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
 
 
 class Output:
@@ -111,3 +185,32 @@ def _end_of_chunk(data: bytes, start: int, room: int) -> int:
     """Choose as many whole lines as there is room for, else the beginning of a long one."""
     limit = start + room
     return data.rfind(b"\n", start, limit) + 1 or limit
+
+
+def file_output(
+    path: Path | None, choice: OutputChoice | None, *, rotate_size: str | None, rotate_every: str | None
+) -> FileOutput | None:
+    """Open the file of ``--to``, or return None without the flag.
+
+    Args:
+        path: the value of ``--to``.
+        choice: the value of ``-o``.
+        rotate_size: the value of ``--rotate-size``.
+        rotate_every: the value of ``--rotate-every``.
+
+    Raises:
+        ConfigError: the flags contradict each other, or the file cannot be opened.
+    """
+    if path is None:
+        if rotate_size or rotate_every:
+            raise ConfigError("--rotate-size and --rotate-every are for --to", hint="give --to FILE")
+        return None
+    if choice is OutputChoice.PRETTY:
+        raise ConfigError("--to writes JSON lines, not --output pretty", hint="leave --output out")
+    return FileOutput(
+        LineFile(
+            path,
+            rotate_bytes=parse_size(rotate_size) if rotate_size else None,
+            rotate_seconds=parse_period(rotate_every) if rotate_every else None,
+        )
+    )

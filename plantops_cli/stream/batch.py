@@ -54,6 +54,11 @@ class Batch(Sequence[Message]):
         return f"<Batch of {len(self)} messages>"
 
     @property
+    def packets(self) -> list[Packet]:
+        """The messages as packets, oldest first."""
+        return [packet for read in self.reads for packet in read.packets]
+
+    @property
     def received_at(self) -> datetime:
         """When the newest message was read, in UTC."""
         return self.reads[-1].received_at

@@ -269,7 +269,7 @@ class Session:
                 continue
             batch = self._take()
             yield batch
-            self.acknowledge(packet for read in batch.reads for packet in read.packets)
+            self.acknowledge(batch.packets)
 
     def finish(self) -> None:
         """Let ``batches`` end after what has arrived; nothing more is read."""
@@ -326,8 +326,7 @@ class Session:
             batch: the batch that is being handled.
             handled: how many of its messages are done with.
         """
-        packets = [packet for read in batch.reads for packet in read.packets]
-        self.acknowledge(packets[:handled])
+        self.acknowledge(batch.packets[:handled])
         endpoint = self.options.endpoint
         self.fail(
             ConnectionLostError(

@@ -52,6 +52,8 @@ DRAIN_SECONDS = 3.0
 """How long ``disconnect`` waits for the handlers to finish what has arrived."""
 
 _KICKS_OF_A_TAKEOVER = 3
+# a durable one outlives a broker that crashes again and again, and restarts too fast for us to notice
+_KICKS_OF_A_TAKEOVER_IF_DURABLE = 20
 _OUTAGES_KEPT = 100
 _ROUTES_KEPT = 10_000
 _PATIENCE_SECONDS = 3600.0
@@ -130,6 +132,7 @@ class MQTTSubscriber:
             unix_socket=unix_socket,
         )
         self._has_own_client_id = client_id is not None or durable is not None
+        self._kicks_of_a_takeover = _KICKS_OF_A_TAKEOVER_IF_DURABLE if durable else _KICKS_OF_A_TAKEOVER
         self._group = _check_group(group)
         self._keeps_failed = _check_on_error(on_error) == "keep"
         self._version = self._options.mqtt_version
@@ -392,6 +395,16 @@ class MQTTSubscriber:
         finally:
             self._is_listening = False
 
+    def acknowledge(self, batch: Batch, *, handled: int) -> None:
+        """Acknowledge the first messages of the batch at hand; for a reader of ``batches`` that then breaks off.
+
+        Args:
+            batch: the batch that was yielded last.
+            handled: how many of its messages are done with.
+        """
+        if self._session:
+            self._session.acknowledge(batch.packets[:handled])
+
     async def _join_owner(self) -> None:
         owner = self._owner
         if owner and owner is not asyncio.current_task():
@@ -573,7 +586,7 @@ class MQTTSubscriber:
         self._kicks = self._kicks + 1 if lasted < STABLE_SECONDS else 0
         if not error.retryable:
             raise error
-        if self._has_own_client_id and self._kicks >= _KICKS_OF_A_TAKEOVER:
+        if self._has_own_client_id and self._kicks >= self._kicks_of_a_takeover:
             raise failures.taken_over(error.endpoint) from error
         self._tell(Lost(error))
 

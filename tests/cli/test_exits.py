@@ -16,6 +16,7 @@ CODES = {
     "ConfigError": 2,
     "TopicError": 2,
     "StateError": 1,
+    "NoRoomError": 1,
     "OutputError": 1,
     "BrokerFileError": 7,
     "BrokerFileBusyError": 7,

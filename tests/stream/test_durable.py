@@ -153,6 +153,19 @@ def test_options_that_make_no_sense_are_refused(options: dict[str, object], word
         MQTTSubscriber("localhost", **options)  # type: ignore[arg-type]  # wrong on purpose
 
 
+async def test_a_durable_listener_outlives_a_broker_that_hangs_up_again_and_again() -> None:
+    async with (
+        serving(ScriptedBroker(answers=[0, RESUMED])) as broker,
+        subscribing(broker, durable="one") as subscriber,
+    ):
+        await subscriber.start()
+        for connections in range(1, 6):
+            await broker.wait_for(CONNECT, connections)
+            await asyncio.sleep(0.05)
+            broker.hang_up()
+        await broker.wait_for(CONNECT, 6)
+
+
 # Handlers that fail
 
 

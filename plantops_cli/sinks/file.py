@@ -1,0 +1,267 @@
+"""JSON lines in a file, of which none is lost: on disk when ``append`` returns, whole or not at all.
+
+Blocks, and is therefore to be called in a thread. Closed files are compressed with gzip, for it needs no further
+dependency and every tool reads it.
+"""
+
+import errno
+import fcntl
+import gzip
+import os
+import re
+import shutil
+import stat
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from plantops_cli.errors import ConfigError, NoRoomError, OutputError
+
+_BLOCK_BYTES = 64 * 1024
+_LOOK_SECONDS = 1.0
+_CLOSE_SECONDS = 30.0
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3}
+_PERIODS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_SIZE = re.compile(r"([0-9]{1,15})([KMG]?)(?:iB|B)?")
+_PERIOD = re.compile(r"([0-9]{1,9})([smhd])")
+_SMALLEST_BYTES = 4096
+
+
+class LineFile:
+    """A file that grows by whole lines.
+
+    Args:
+        path: a regular file, made if it is not there.
+        rotate_bytes: begin a new file before this one would become longer; None: never.
+        rotate_seconds: begin a new file at each multiple of this since 1970 in UTC; None: never.
+        clock: the present moment in seconds since 1970.
+
+    Attributes:
+        notices: what a person should know since ``open``, a line each.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        rotate_bytes: int | None = None,
+        rotate_seconds: float | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.path = path
+        self.notices: list[str] = []
+        self._rotate_bytes = rotate_bytes
+        self._rotate_seconds = rotate_seconds
+        self._clock = clock
+        self._descriptor = -1
+        self._looked_at = 0.0
+        self._period = 0
+        self._packing: threading.Thread | None = None
+
+    def open(self) -> None:
+        """Open the file, cut off what a crash has left of a last line, and finish what it interrupted.
+
+        Raises:
+            ConfigError: it is no regular file, is in use by another plantops, or cannot be opened.
+        """
+        self._descriptor = self._open()
+        size = os.fstat(self._descriptor).st_size
+        whole = _end_of_last_line(self._descriptor, size)
+        if whole < size:
+            os.ftruncate(self._descriptor, whole)
+            os.fsync(self._descriptor)
+            self.notices.append(
+                f"{str(self.path)!r} ended in a cut line of {size - whole} bytes, which was taken off: "
+                "it was never acknowledged"
+            )
+        self._period = self._period_of(os.fstat(self._descriptor).st_mtime if whole else self._clock())
+        self._pack()
+
+    def append(self, lines: bytes) -> None:
+        """Write whole lines; they are on disk when it returns, and not in the file at all when it raises.
+
+        Args:
+            lines: whole lines.
+
+        Raises:
+            NoRoomError: the disk is full; try again with the same lines when there is room.
+            OutputError: the disk failed in another way.
+        """
+        try:
+            self._follow()
+            self._rotate_if_due(len(lines))
+            self._write(lines)
+        except OSError as exc:
+            kind = NoRoomError if exc.errno in _NO_ROOM else OutputError
+            raise kind(f"cannot write {str(self.path)!r}: {exc.strerror}") from exc
+
+    def close(self) -> None:
+        """Close the file; a compression is waited for a while, and else ended by the next run."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+        if self._packing:
+            self._packing.join(_CLOSE_SECONDS)
+
+    def _open(self) -> int:
+        # a FIFO or a device would be opened for good before anybody could look at it
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
+        try:
+            is_new = not self.path.exists()
+            descriptor = os.open(self.path, flags, 0o644)
+        except OSError as exc:
+            raise ConfigError(
+                f"--to {str(self.path)!r}: {exc.strerror}", hint="name a file in a folder that is there"
+            ) from exc
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise ConfigError(
+                    f"--to {str(self.path)!r} is not a regular file",
+                    hint="use standard output: > FILE",
+                )
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if is_new:
+                _sync_folder(self.path)
+            return descriptor
+        except BlockingIOError:
+            os.close(descriptor)
+            raise ConfigError(
+                f"--to {str(self.path)!r} is written by another plantops", hint="one file for each listener"
+            ) from None
+        except BaseException:
+            os.close(descriptor)
+            raise
+
+    def _write(self, lines: bytes) -> None:
+        start = os.fstat(self._descriptor).st_size
+        try:
+            view = memoryview(lines)
+            while view:
+                view = view[os.write(self._descriptor, view) :]
+            os.fsync(self._descriptor)
+        except OSError:
+            # what a failed fsync has left in memory may never reach the disk: it is taken out and written anew
+            with suppress(OSError):
+                os.ftruncate(self._descriptor, start)
+            raise
+
+    def _follow(self) -> None:
+        """Begin the file anew when somebody has moved it away, as logrotate does."""
+        now = time.monotonic()
+        if self._descriptor >= 0 and now - self._looked_at < _LOOK_SECONDS:
+            return
+        self._looked_at = now
+        if self._descriptor >= 0:
+            with suppress(FileNotFoundError):
+                if os.path.samestat(self.path.stat(), os.fstat(self._descriptor)):
+                    return
+            os.close(self._descriptor)
+            self._descriptor = -1
+        self._descriptor = self._open()
+
+    def _rotate_if_due(self, size: int) -> None:
+        length = os.fstat(self._descriptor).st_size
+        period = self._period_of(self._clock())
+        is_too_long = self._rotate_bytes is not None and length + size > self._rotate_bytes
+        if length and (is_too_long or period != self._period):
+            self.path.rename(self._name_of_closed())
+            _sync_folder(self.path)
+            os.close(self._descriptor)
+            self._descriptor = -1
+            self._descriptor = self._open()
+            self._pack()
+        self._period = period
+
+    def _period_of(self, moment: float) -> int:
+        return int(moment // self._rotate_seconds) if self._rotate_seconds else 0
+
+    def _name_of_closed(self) -> Path:
+        moment = datetime.fromtimestamp(self._clock(), UTC).strftime("%Y%m%dT%H%M%SZ")
+        number = 0
+        while True:
+            name = self.path.with_name(f"{self.path.name}.{moment}" + (f".{number}" if number else ""))
+            if not name.exists() and not name.with_name(f"{name.name}.gz").exists():
+                return name
+            number += 1
+
+    def _pack(self) -> None:
+        """Compress closed files, in a thread of their own."""
+        if self._rotate_bytes is None and self._rotate_seconds is None:
+            return
+        if self._packing is None or not self._packing.is_alive():
+            self._packing = threading.Thread(target=self._pack_all, name="plantops-gzip", daemon=True)
+            self._packing.start()
+
+    def _pack_all(self) -> None:
+        closed = re.compile(re.escape(self.path.name) + r"\.\d{8}T\d{6}Z(\.\d+)?")
+        for path in sorted(self.path.parent.iterdir()):
+            if closed.fullmatch(path.name):
+                # left as it is, and tried again at the next rotation
+                with suppress(OSError):
+                    _compress(path)
+
+
+def parse_size(text: str) -> int:
+    """Read a number of bytes such as ``4096``, ``10M`` or ``1GiB``.
+
+    Raises:
+        ConfigError: it is none, or fewer than 4096.
+    """
+    found = _SIZE.fullmatch(text)
+    size = int(found[1]) * _UNITS[found[2]] if found else 0
+    if size < _SMALLEST_BYTES:
+        raise ConfigError(f"--rotate-size {text!r}: no size of 4096 bytes or more", hint="for example 100M or 1G")
+    return size
+
+
+def parse_period(text: str) -> float:
+    """Read a time such as ``15m``, ``1h`` or ``1d``, in seconds.
+
+    Raises:
+        ConfigError: it is none, or none at all.
+    """
+    found = _PERIOD.fullmatch(text)
+    seconds = int(found[1]) * _PERIODS[found[2]] if found else 0
+    if not seconds:
+        raise ConfigError(f"--rotate-every {text!r}: no time", hint="for example 15m, 1h or 1d")
+    return float(seconds)
+
+
+def _end_of_last_line(descriptor: int, size: int) -> int:
+    """Find where the last whole line ends; NULs, which a power cut may leave, are no line."""
+    end = size
+    while end:
+        start = max(0, end - _BLOCK_BYTES)
+        block = os.pread(descriptor, end - start, start)
+        position = block.rfind(b"\n")
+        if position >= 0:
+            return start + position + 1
+        end = start
+    return 0
+
+
+def _compress(path: Path) -> None:
+    """Replace a file by its gzip; at each moment one of the two is there and whole."""
+    packed = path.with_name(f"{path.name}.gz")
+    begun = path.with_name(f"{path.name}.gz.part")
+    with path.open("rb") as source, begun.open("wb") as target:
+        with gzip.GzipFile(filename=path.name, mode="wb", fileobj=target) as packer:
+            shutil.copyfileobj(source, packer, _BLOCK_BYTES)
+        target.flush()
+        os.fsync(target.fileno())
+        os.fchmod(target.fileno(), stat.S_IMODE(os.fstat(source.fileno()).st_mode))
+    begun.replace(packed)
+    _sync_folder(path)
+    path.unlink()
+
+
+def _sync_folder(path: Path) -> None:
+    descriptor = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,287 @@
+"""JSON lines in a file, on real files, full disks and killed processes."""
+
+import gzip
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from plantops_cli.errors import ConfigError, NoRoomError
+from plantops_cli.sinks.file import LineFile, parse_period, parse_size
+
+NOON = 1_795_521_600.0  # 2026-11-24 12:00 UTC, where an hour begins
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.seconds = NOON
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "lines.jsonl"
+
+
+def opened(path: Path, **options: object) -> LineFile:
+    file = LineFile(path, **options)  # type: ignore[arg-type]  # as given
+    file.open()
+    return file
+
+
+def lines(*numbers: int) -> bytes:
+    return b"".join(b'{"n":%d}\n' % number for number in numbers)
+
+
+def everything(folder: Path) -> list[int]:
+    """The numbers in all files of a folder, closed ones first."""
+    closed = sorted(path for path in folder.iterdir() if path.suffix == ".gz")
+    contents = [gzip.decompress(path.read_bytes()) for path in closed]
+    contents += [path.read_bytes() for path in sorted(folder.iterdir()) if path.suffix != ".gz"]
+    return [json.loads(line)["n"] for content in contents for line in content.splitlines()]
+
+
+def test_lines_are_appended_to_what_is_there(path: Path) -> None:
+    path.write_bytes(lines(1))
+    file = opened(path)
+    file.append(lines(2, 3))
+    file.append(lines(4))
+    file.close()
+    assert path.read_bytes() == lines(1, 2, 3, 4)
+    assert file.notices == []
+
+
+@pytest.mark.parametrize("cut", [b'{"n":2', b"\0" * 9, b'{"n":2\0\0\0', b"x" * 200_000])
+@pytest.mark.parametrize("whole", [b"", lines(1), lines(*range(20_000))])
+def test_a_cut_last_line_is_taken_off_and_told(path: Path, whole: bytes, cut: bytes) -> None:
+    path.write_bytes(whole + cut)
+    file = opened(path)
+    assert path.read_bytes() == whole
+    assert f"{len(cut)} bytes" in file.notices[0]
+    file.append(lines(2))
+    file.close()
+    assert path.read_bytes() == whole + lines(2)
+
+
+@given(st.binary())
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_is_there_is_kept_up_to_its_last_newline(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    opened(path).close()
+    assert path.read_bytes() == content[: content.rfind(b"\n") + 1]
+
+
+def test_two_at_once_are_refused(path: Path) -> None:
+    file = opened(path)
+    with pytest.raises(ConfigError, match="another plantops"):
+        opened(path)
+    file.close()
+    opened(path).close()
+
+
+def test_what_is_no_regular_file_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    for name, words in {"fifo": "regular file", ".": "directory", "no/such/folder": "No such file"}.items():
+        with pytest.raises(ConfigError, match=words):
+            opened(tmp_path / name)
+
+
+def test_a_link_to_a_file_is_followed(tmp_path: Path, path: Path) -> None:
+    (tmp_path / "link").symlink_to(path)
+    file = opened(tmp_path / "link")
+    file.append(lines(1))
+    file.close()
+    assert path.read_bytes() == lines(1)
+
+
+def test_a_file_moved_away_is_begun_anew(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("plantops_cli.sinks.file._LOOK_SECONDS", 0.0)
+    file = opened(path)
+    file.append(lines(1))
+    path.rename(tmp_path / "lines.jsonl.1")
+    file.append(lines(2))
+    path.unlink()
+    file.append(lines(3))
+    file.close()
+    assert (tmp_path / "lines.jsonl.1").read_bytes() == lines(1)
+    assert path.read_bytes() == lines(3)
+
+
+# A full disk
+
+
+def test_on_a_full_disk_nothing_is_half_written_and_the_same_lines_fit_later(tmp_path: Path) -> None:
+    """The limit of a file's size stands for a full disk; it is a process' own, so that this needs one."""
+    script = textwrap.dedent("""
+        import resource, signal, sys
+        from pathlib import Path
+        from plantops_cli.errors import NoRoomError
+        from plantops_cli.sinks.file import LineFile
+
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, resource.RLIM_INFINITY))
+        file = LineFile(Path(sys.argv[1]))
+        file.open()
+        many = b"".join(b'{"n":%d}\\n' % n for n in range(500))
+        for _ in range(3):
+            try:
+                file.append(many)
+            except NoRoomError as exc:
+                print(exc)
+            print(Path(sys.argv[1]).stat().st_size)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        file.append(many)
+        file.close()
+    """)
+    path = tmp_path / "lines.jsonl"
+    done = subprocess.run(
+        [sys.executable, "-c", script, path], capture_output=True, text=True, check=True, env=environment()
+    )
+    assert done.stdout.count("File too large") == 3
+    assert done.stdout.splitlines()[1::2] == ["0", "0", "0"]
+    assert everything(tmp_path) == list(range(500))
+
+
+def test_a_disk_that_is_full_is_no_room(path: Path) -> None:
+    file = LineFile(path)
+    file._descriptor = os.open("/dev/full", os.O_WRONLY)
+    file._looked_at = time.monotonic() + 60
+    with pytest.raises(NoRoomError, match="No space left"):
+        file.append(lines(1))
+    file.close()
+
+
+def environment() -> dict[str, str]:
+    return dict(os.environ) | {"PYTHONPATH": str(Path(__file__).parents[2])}
+
+
+def test_whoever_is_killed_leaves_every_line_that_was_appended_once(tmp_path: Path) -> None:
+    script = textwrap.dedent("""
+        import sys
+        from pathlib import Path
+        from plantops_cli.sinks.file import LineFile
+
+        file = LineFile(Path(sys.argv[1]), rotate_bytes=4096)
+        file.open()
+        for number in range(int(sys.argv[2]), 1_000_000, 10):
+            file.append(b"".join(b'{"n":%d,"x":"%s"}\\n' % (n, b"x" * 50) for n in range(number, number + 10)))
+            print(number + 10, flush=True)
+    """)
+    folder = tmp_path / "log"
+    folder.mkdir()
+    done = 0
+    for _ in range(12):
+        command = [sys.executable, "-c", script, str(folder / "lines.jsonl"), str(done)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment()) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            time.sleep(random.uniform(0, 0.05))
+            process.send_signal(signal.SIGKILL)
+            said = process.stdout.read().split()
+        done = int(said[-1]) if said else done + 10
+        file = opened(folder / "lines.jsonl", rotate_bytes=4096)
+        file.close()
+        # what was written, but not told, is written again by the next run
+        found = everything(folder)
+        assert set(found) >= set(range(done))
+        assert all(found.count(number) <= 2 for number in set(found))
+    assert [path.name for path in folder.iterdir() if path.suffix not in (".gz", ".jsonl")] == []
+
+
+# Rotation
+
+
+def test_a_file_that_would_become_too_long_is_closed_and_compressed(tmp_path: Path, path: Path) -> None:
+    file = opened(path, rotate_bytes=4_096, clock=Clock())
+    for start in range(0, 2_000, 50):
+        file.append(lines(*range(start, start + 50)))
+        assert path.stat().st_size <= 4_096
+    file.close()
+    names = sorted(entry.name for entry in tmp_path.iterdir())
+    assert names[:3] == [
+        "lines.jsonl",
+        "lines.jsonl.20261124T120000Z.1.gz",
+        "lines.jsonl.20261124T120000Z.2.gz",
+    ]
+    assert sorted(everything(tmp_path)) == list(range(2_000))
+    assert not [name for name in names if name.endswith(".part")]
+
+
+def test_a_batch_longer_than_the_limit_has_a_file_of_its_own(tmp_path: Path, path: Path) -> None:
+    file = opened(path, rotate_bytes=4_096)
+    file.append(lines(1))
+    file.append(lines(*range(2, 2_000)))
+    file.append(lines(2_000))
+    file.close()
+    assert path.read_bytes() == lines(2_000)
+    assert sorted(everything(tmp_path)) == list(range(1, 2_001))
+
+
+def test_a_new_period_begins_a_new_file(tmp_path: Path, path: Path) -> None:
+    clock = Clock()
+    file = opened(path, rotate_seconds=3_600.0, clock=clock)
+    file.append(lines(1))
+    clock.seconds += 3_599
+    file.append(lines(2))
+    clock.seconds += 1
+    file.append(lines(3))
+    file.close()
+    assert path.read_bytes() == lines(3)
+    [closed] = tmp_path.glob("*.gz")
+    assert closed.name == "lines.jsonl.20261124T130000Z.gz"
+    assert gzip.decompress(closed.read_bytes()) == lines(1, 2)
+
+
+def test_a_file_of_an_earlier_period_is_closed_by_the_first_line_of_a_new_run(tmp_path: Path, path: Path) -> None:
+    path.write_bytes(lines(1))
+    os.utime(path, (NOON - 7_200, NOON - 7_200))
+    file = opened(path, rotate_seconds=3_600.0, clock=Clock())
+    file.append(lines(2))
+    file.close()
+    assert path.read_bytes() == lines(2)
+    assert len(list(tmp_path.glob("*.gz"))) == 1
+
+
+def test_a_compression_that_was_cut_off_is_ended_by_the_next_run(tmp_path: Path, path: Path) -> None:
+    closed = tmp_path / "lines.jsonl.20261124T120000Z"
+    closed.write_bytes(lines(1, 2))
+    closed.with_name(f"{closed.name}.gz.part").write_bytes(b"\x1f\x8b half")
+    opened(path, rotate_bytes=4_096).close()
+    assert [entry.name for entry in sorted(tmp_path.iterdir())] == ["lines.jsonl", f"{closed.name}.gz"]
+    assert everything(tmp_path) == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("4096", 4096), ("10M", 10 * 1024**2), ("10MiB", 10 * 1024**2), ("1G", 1024**3), ("8K", 8192)],
+)
+def test_sizes_are_read(text: str, size: int) -> None:
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "0", "100", "-1M", "1.5M", "M", "10X", "1 M"])
+def test_what_is_no_size_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="--rotate-size"):
+        parse_size(text)
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("30s", 30), ("15m", 900), ("1h", 3_600), ("1d", 86_400)])
+def test_periods_are_read(text: str, seconds: float) -> None:
+    assert parse_period(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "0s", "5", "-1h", "1w", "h"])
+def test_what_is_no_period_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="--rotate-every"):
+        parse_period(text)
