@@ -15,13 +15,15 @@ from pathlib import Path
 
 import pytest
 
-from plantops_cli.errors import BrokerFileError, ConfigError
+from plantops_cli.errors import BrokerFileError, ConfigError, ProofError
 from plantops_cli.mosquitto.conf_file import read_config
 from plantops_cli.mosquitto.control import Broker, find_broker
 from plantops_cli.mosquitto.findings import Weight
 from plantops_cli.mosquitto.password_file import provision_user
 from plantops_cli.mosquitto.preflight import check_psk_file, check_reload, may
 from plantops_cli.mosquitto.process import BrokerProcess, BrokerUser
+from plantops_cli.mosquitto.provisioning import Request, provision
+from plantops_cli.stream.options import ConnectOptions
 from tests.brokers import free_port
 from tests.mosquitto.conftest import Mosquitto
 
@@ -218,6 +220,28 @@ def test_a_file_mounted_by_itself_and_replaced_is_seen_to_be_the_old_one(folder:
     assert mosquitto.connack("bob", b"rose") == REFUSED
     assert broker.pinned_files() == (str(passwords),)
     broker.close()
+
+
+@needs_root
+def test_a_login_refused_because_of_such_a_file_is_explained(folder: Path, start: Start) -> None:
+    passwords, ours = folder / "passwords", folder / "ours"
+    account = pwd.getpwnam("mosquitto")
+    provision_user(ours, USER, PASSWORD, iterations=1000)
+    os.chown(ours, account.pw_uid, account.pw_gid)
+    mosquitto = start(*mounting(ours, passwords))
+    address = ConnectOptions(host="127.0.0.1", port=mosquitto.port)
+    outcome = provision(
+        Request(
+            username="bob",
+            password=b"rose",
+            password_file=ours,
+            config=folder / "mosquitto.conf",
+            address=address,
+            iterations=1000,
+        )
+    )
+    assert isinstance(outcome.failure, ProofError)
+    assert f"still sees the old {str(passwords)!r}, mounted by itself" in str(outcome.failure)
 
 
 @needs_root
