@@ -23,13 +23,11 @@ class Mosquitto:
         folder: an empty folder for its files.
         extra: more lines for its configuration.
         listener: replaces the plain listener; may use ``{port}``.
-        is_persistence_given: whether ``extra`` says what becomes of sessions; otherwise they are not saved.
     """
 
     folder: Path
     extra: str = ""
     listener: str = "listener {port} 127.0.0.1"
-    is_persistence_given: bool = False
     port: int = field(default_factory=lambda: free_port())
     process: subprocess.Popen[bytes] | None = None
 
@@ -45,13 +43,12 @@ class Mosquitto:
         config = self.folder / "mosquitto.conf"
         # started by root it would become the user mosquitto, who may not read a file of mode 0600
         user = "user root\n" if os.geteuid() == 0 else ""
-        persistence = "" if self.is_persistence_given else "persistence false\n"
         config.write_text(
             f"{self.listener.format(port=self.port)}\nallow_anonymous false\npassword_file {password_file}\n"
-            f"{user}{persistence}{self.extra}\n"
+            f"{user}persistence false\n{self.extra}\n"
         )
         with (self.folder / "log").open("ab") as log:
-            self.process = subprocess.Popen([_executable(), "-c", config], stdout=log, stderr=log)
+            self.process = subprocess.Popen([executable(), "-c", config], stdout=log, stderr=log)
         self._wait_until_it_answers()
 
     def stop(self) -> None:
@@ -82,7 +79,7 @@ def free_port() -> int:
     return port
 
 
-def _executable() -> str:
+def executable() -> str:
     path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin", "/opt/homebrew/sbin"])
     executable = shutil.which("mosquitto", path=path)
     assert executable, "mosquitto is not installed: make test installs it"

@@ -1,0 +1,184 @@
+"""``listen --durable``: what is published at QoS 1 arrives, whoever crashes meanwhile.
+
+The broker runs ``examples/mosquitto.conf``: with Mosquitto's own defaults it is the broker that loses.
+"""
+
+import os
+import random
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.example_conf import DEVICES, FarmMosquitto, farm_mosquitto
+from tests.plantops import Running, start
+from tests.recording import Recording, until
+from tests.reliable_publisher import Account, ReliablePublisher
+
+MANY = 20_000
+KILLS = 10
+RATE = 1_500  # messages/s while a listener is killed again and again: enough to queue while it starts
+CATCH_UP_SECONDS = 150.0  # the longest delays between attempts to connect, and a backlog saved anew at each step
+NAME = "shed"
+DURABLE = ("listen", "--durable", NAME, "-o", "jsonl")
+CONNECTED = "connected to"
+SESSION_LOST = "has forgotten the session"
+
+
+@pytest.fixture
+def farm() -> Iterator[FarmMosquitto]:
+    with farm_mosquitto() as broker:
+        yield broker
+
+
+def devices(
+    broker: FarmMosquitto, count: int | None = None, *, first: int = 0, rate: float = 0
+) -> ReliablePublisher:
+    return ReliablePublisher(broker.port, login=DEVICES, count=count, first=first, rate=rate)
+
+
+# The broker crashes
+
+
+@pytest.mark.timeout(300)
+def test_only_what_the_broker_lost_is_missing_after_ten_crashes_of_the_broker(
+    farm: FarmMosquitto, tmp_path: Path
+) -> None:
+    recording = Recording(tmp_path / "lines")
+    with start(*DURABLE, env=farm.environment, redirect=">lines") as listening:
+        listening.stderr.wait_for(CONNECTED)
+        account = publish_over_crashes(farm)
+        until(lambda: not lost(recording, account), seconds=CATCH_UP_SECONDS, poll_seconds=0.5)
+        done = listening.finish(signal.SIGTERM)
+    assert (done.code, lost(recording, account)) == (0, set()), done.stderr[-2_000:]
+    assert not account.unheard, "the broker had forgotten the session"
+
+
+def publish_over_crashes(broker: FarmMosquitto) -> Account:
+    """Publish ``MANY`` messages until each is acknowledged, and kill the broker ``KILLS`` times meanwhile."""
+    with devices(broker, MANY).running() as publisher:
+        for kill in range(1, KILLS + 1):
+            publisher.wait_for(kill * MANY // (KILLS + 1))
+            broker.kill()
+            broker.start()
+        account = publisher.finish()
+    assert len(account.last_of_connection) <= KILLS, "a connection ended without a kill"
+    return account
+
+
+def lost(recording: Recording, account: Account) -> set[int]:
+    """What is missing and not forgiven.
+
+    Forgiven is the message acknowledged last on each connection that a kill ended: Mosquitto sends PUBACK before
+    it saves, and saves before it reads the next packet of the same client.
+    """
+    return recording.missing(account.acknowledged) - set(account.last_of_connection)
+
+
+# The listener crashes
+
+
+@contextmanager
+def plantops_to_file(broker: FarmMosquitto, path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    with start("listen", "--durable", NAME, "--to", str(path), env=broker.environment) as listening:
+        yield listening.process
+
+
+@pytest.mark.timeout(300)
+def test_nothing_is_missing_in_the_file_after_ten_crashes_of_the_listener(
+    farm: FarmMosquitto, tmp_path: Path
+) -> None:
+    recording = Recording(tmp_path / "lines.jsonl")
+    account = publish_to_a_crashing_listener(farm, recording)
+    assert recording.missing(kept_by(account)) == set()
+    assert recording.unmarked_repetitions == []
+
+
+def kept_by(account: Account) -> set[int]:
+    """What the broker has acknowledged, but for what came before there was a session to keep it for."""
+    kept = account.acknowledged.keys() - account.unheard
+    assert max(account.unheard, default=-1) < min(kept)
+    return kept
+
+
+def publish_to_a_crashing_listener(broker: FarmMosquitto, recording: Recording) -> Account:
+    """Publish while a listener is killed at ``KILLS`` random moments, and let the last one catch up."""
+    moments = random.Random(7)
+    with devices(broker, rate=RATE).running() as publisher:
+        for _ in range(KILLS):
+            with plantops_to_file(broker, recording.path) as process:
+                size = recording.size
+                assert until(lambda size=size: recording.size > size, seconds=30)  # type: ignore[misc]  # bound early
+                until(lambda: False, seconds=moments.uniform(0, 0.3))
+                process.kill()
+                process.wait()
+        account = publisher.finish()
+    assert not account.last_of_connection
+    with plantops_to_file(broker, recording.path):
+        until(lambda: not recording.missing(kept_by(account)), seconds=CATCH_UP_SECONDS, poll_seconds=0.3)
+    return account
+
+
+# The listener is away
+
+
+def test_what_is_published_while_the_listener_is_away_arrives_in_order(farm: FarmMosquitto) -> None:
+    devices(farm, 10).run()
+    with start(*DURABLE, env=farm.environment) as listening:
+        listening.stderr.wait_for(CONNECTED)
+        before = listening.finish(signal.SIGTERM)
+    devices(farm, 3_000, first=10).run()
+    with start(*DURABLE, "-C", "3000", env=farm.environment) as listening:
+        after = listening.finish()
+    assert (before.stdout, before.code, after.code) == (b"", 0, 0)
+    assert numbers_of(after.stdout) == list(range(10, 3_010))
+
+
+def test_a_session_that_the_broker_has_lost_is_said(farm: FarmMosquitto) -> None:
+    with start(*DURABLE, env=farm.environment) as listening:
+        listening.stderr.wait_for(CONNECTED)
+        devices(farm, 1).run()
+        listening.stdout.wait_for('"n":0')
+        farm.kill()
+        (farm.folder / "mosquitto.db").unlink()
+        farm.start()
+        listening.stderr.wait_for(SESSION_LOST)
+        wait_until_it_is_subscribed(farm, listening)
+        done = listening.finish(signal.SIGTERM)
+    assert done.code == 0
+
+
+def test_a_session_that_the_broker_has_kept_is_no_cause_for_a_warning(farm: FarmMosquitto) -> None:
+    with start(*DURABLE, env=farm.environment) as listening:
+        listening.stderr.wait_for(CONNECTED)
+        devices(farm, 1).run()  # it is the first change after the subscription that makes Mosquitto save
+        farm.kill()
+        farm.start()
+        listening.stderr.wait_for("resumed after")
+        done = listening.finish(signal.SIGTERM)
+    assert "warning" not in done.stderr
+
+
+def test_a_session_ends_by_session_expiry(farm: FarmMosquitto) -> None:
+    with start(*DURABLE, "--session-expiry", "1", env=farm.environment) as listening:
+        listening.stderr.wait_for(CONNECTED)
+        listening.finish(signal.SIGTERM)
+    log = farm.folder / "log"
+    assert until(lambda: f"plantops-{NAME}" in log.read_text().partition("Expiring")[2], seconds=20)
+    assert devices(farm, 1).run().unheard == {0}
+
+
+def wait_until_it_is_subscribed(broker: FarmMosquitto, listening: Running) -> None:
+    first = 1
+    while devices(broker, 1, first=first).run().unheard:
+        first += 1
+    listening.stdout.wait_for(f'"n":{first}')
+
+
+def numbers_of(lines: bytes) -> list[int]:
+    path = Path(f"lines-{os.getpid()}")
+    path.write_bytes(lines)
+    return Recording(path).numbers
