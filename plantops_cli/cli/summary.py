@@ -76,7 +76,7 @@ class Summary:
             windows = ", ".join(map(_window, health.outages))
             lines.append(f"{_counted(health.outage_count, 'outage')}, {fate}: {windows}")
         if health.paused_seconds >= _WORTH_SAYING_SECONDS:
-            lines.append(f"reading paused for {health.paused_seconds:.0f} s in all, the reader being slower")
+            lines.append(f"reader slow: paused {health.paused_seconds:.0f} s in all")
         return lines
 
 

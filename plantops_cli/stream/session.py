@@ -71,12 +71,14 @@ AiomqttClient = aiomqtt.Client
 TCP_CONNECT_SECONDS = 4.0
 # With the 6.5 s of an attempt to connect this stays below the 10 s that connect() promises
 SUBACK_SECONDS = 2.5
+SLOW_SECONDS = 2.0
+"""A batch that is handled for longer holds the stream up."""
+
 MAX_PENDING_MESSAGES = 1_000
 MAX_PENDING_BYTES = 16 * 1024 * 1024
 _TOPICS_KEPT = 100_000
 _QOS_2 = 0x04
 _MALFORMED, _TOO_LARGE = 0x81, 0x95
-_PAUSE_NOTICE_SECONDS = 2.0
 _FORBIDDEN_IN_TOPICS = "+#\0"
 
 _PROTOCOLS = {MQTTVersion.V5: aiomqtt.ProtocolVersion.V5, MQTTVersion.V311: aiomqtt.ProtocolVersion.V311}
@@ -112,7 +114,7 @@ class Session:
 
     Args:
         options: where and how to connect; ``mqtt_version`` must name a version.
-        on_status: told when the reading pauses for long.
+        on_status: told when a batch holds the stream up.
 
     Attributes:
         options: as given.
@@ -120,7 +122,7 @@ class Session:
         filters: the topic filters asked for so far, and the QoS of each.
         is_finishing: True once nothing more is to be read.
         invalid: PUBLISH packets that carried no valid topic name.
-        paused_seconds: how long the socket was left unread, all pauses together.
+        paused_seconds: how long batches held the stream up that took longer than ``SLOW_SECONDS``.
         is_resumed: True when the broker had kept the session of an earlier connection (MQTT 5, 3.2.2.1.1).
     """
 
@@ -139,6 +141,7 @@ class Session:
         self._pending_bytes = 0
         self._topics: set[bytes] = set()
         self._news = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
         self._ended: BrokerError | None = None
         self.is_finishing = False
 
@@ -268,7 +271,15 @@ class Session:
                 await self._news.wait()
                 continue
             batch = self._take()
-            yield batch
+            began = self._loop.time()
+            self._notice = self._loop.call_later(SLOW_SECONDS, self._say_paused, began)
+            try:
+                yield batch
+            finally:
+                self._notice.cancel()
+                seconds = self._loop.time() - began
+                if seconds >= SLOW_SECONDS:
+                    self.paused_seconds += seconds
             self.acknowledge(batch.packets)
 
     def finish(self) -> None:
@@ -293,7 +304,7 @@ class Session:
         try:
             if client.is_open:
                 async with asyncio.timeout(timeout_seconds):
-                    await client.__aexit__(None, None, None)
+                    await client.leave()
         except (TimeoutError, aiomqtt.MqttError, OSError) as exc:
             logger.debug("no clean end of the connection: %s", exc)
         finally:
@@ -393,6 +404,13 @@ class Session:
         if self._client:
             self._client.ended.set()
 
+    def _say_paused(self, began: float) -> None:
+        """Say that a batch is still being handled, ever more seldom."""
+        seconds = self._loop.time() - began
+        if not self.is_finishing and not self._ended:
+            self.on_status(Paused(seconds))
+        self._notice = self._loop.call_later(seconds, self._say_paused, began)
+
     def _take(self) -> Batch:
         batch, self._pending = Batch(self._pending), []
         self._pending_messages = self._pending_bytes = 0
@@ -484,8 +502,6 @@ class _Client(aiomqtt.Client):
         self._is_aborted = False
         self._tap: Tap | None = None
         self._is_paused = False
-        self._paused_at = 0.0
-        self._pause_notice: asyncio.TimerHandle | None = None
         self._owner = threading.current_thread()
         self._reason_codes: dict[int, asyncio.Future[int]] = {}
         self._client.connect_timeout = TCP_CONNECT_SECONDS
@@ -513,6 +529,8 @@ class _Client(aiomqtt.Client):
         """Close the socket and stop everything that belongs to it, without a word to the broker."""
         self._is_aborted = True
         self._client._sock_close()
+        if self._tap:
+            self._tap.abort()
         if self._misc_task:
             self._misc_task.cancel()
         for future in (self._connected, self._disconnected):
@@ -520,6 +538,25 @@ class _Client(aiomqtt.Client):
             if future.done() and not future.cancelled():
                 future.exception()
         self.ended.set()
+
+    async def leave(self) -> None:
+        """Send DISCONNECT, and wait until the broker has hung up.
+
+        To close a socket that holds unread messages would reset the connection, and a broker that is slow would
+        lose our last acknowledgements by it.
+        """
+        tap = self._tap
+        if tap is not None:
+            tap.linger()
+        await self.__aexit__(None, None, None)
+        while tap is not None and not tap.discard():
+            readable = asyncio.Event()
+            descriptor = tap.fileno()
+            self._loop.add_reader(descriptor, readable.set)
+            try:
+                await readable.wait()
+            finally:
+                self._loop.remove_reader(descriptor)
 
     async def publish_for_code(self, topic: str, payload: bytes, *, qos: int, retain: bool) -> int:
         """Publish, and return the reason code of PUBACK or PUBCOMP; 0 at QoS 0.
@@ -563,28 +600,17 @@ class _Client(aiomqtt.Client):
         """Leave the socket unread until ``resume_reading``."""
         if self._tap is not None and self._client.socket() is not None and not self._is_paused:
             self._is_paused = True
-            self._paused_at = self._loop.time()
             self._loop.remove_reader(self._tap.fileno())
-            self._pause_notice = self._loop.call_later(_PAUSE_NOTICE_SECONDS, self._say_paused)
 
     def resume_reading(self) -> None:
         """Read the socket again."""
         if not self._is_paused:
             return
         self._is_paused = False
-        self._session.paused_seconds += self._loop.time() - self._paused_at
-        if self._pause_notice:
-            self._pause_notice.cancel()
         if self._tap is not None and self._client.socket() is not None:
             self._loop.add_reader(self._tap.fileno(), self._read)
             # TLS may hold decrypted bytes of which the selector knows nothing
             self._loop.call_soon(self._read)
-
-    def _say_paused(self) -> None:
-        if self.is_open and not self._session.is_finishing:
-            seconds = self._loop.time() - self._paused_at
-            self._session.on_status(Paused(seconds))
-            self._pause_notice = self._loop.call_later(seconds, self._say_paused)  # ever more seldom
 
     def _read(self) -> None:
         tap = self._tap

@@ -52,7 +52,7 @@ class Health:
         outage_count: connections lost so far.
         outages: the latest outages, oldest first, at most 100.
         lost_sessions: durable sessions that the broker had forgotten when they were to be resumed.
-        paused_seconds: how long the socket was left unread because handlers or output were too slow.
+        paused_seconds: how long the stream was held up by handlers or output that took more than 2 s for a batch.
         last_message_at: when the newest message was read, in UTC, or None before the first.
     """
 
@@ -127,7 +127,7 @@ class SessionLost:
 
 @dataclass(frozen=True, slots=True)
 class Paused:
-    """The socket has been left unread for a while, for handlers or output are slower than the broker."""
+    """Handlers or output have taken a while for what was read last, and hold up the stream."""
 
     seconds: float
 

@@ -568,7 +568,8 @@ class MQTTSubscriber:
         try:
             await self._subscribe_missing(session, timeout_seconds=_PATIENCE_SECONDS)
         except BrokerError as exc:
-            session.fail(exc)
+            if not session.is_finishing:
+                session.fail(exc)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work, name="plantops-subscribe")

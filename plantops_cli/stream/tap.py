@@ -6,6 +6,7 @@ brings up to 128 KiB, and the splitter takes the messages out of it all at once.
 
 import socket
 import ssl
+from contextlib import suppress
 from typing import Protocol
 
 from plantops_cli.stream.packets import MalformedPacketError, Packet, Splitter
@@ -42,6 +43,7 @@ class Tap:
         self._is_amid_packet = False
         self._end: OSError | None = None
         self._has_ended = False
+        self._is_lingering = False
 
     @property
     def wire(self) -> Wire:
@@ -145,8 +147,25 @@ class Tap:
         pending = getattr(self._wire, "pending", None)
         return pending() if pending else 0
 
+    def linger(self) -> None:
+        """Let ``close`` say only that nothing more will be sent; ``discard`` and ``abort`` do the rest."""
+        self._is_lingering = isinstance(self._wire, socket.socket)
+
     def close(self) -> None:
-        """Close the socket."""
+        """Close the socket, or our half of the connection."""
+        if not self._is_lingering:
+            self._wire.close()
+        elif isinstance(self._wire, socket.socket):
+            with suppress(OSError):
+                self._wire.shutdown(socket.SHUT_WR)
+
+    def discard(self) -> bool:
+        """Read and forget what has come; True when nothing more can come."""
+        self._read()
+        return self._has_ended or self._wire.fileno() < 0
+
+    def abort(self) -> None:
+        """Close the socket at once."""
         self._wire.close()
 
     def fileno(self) -> int:

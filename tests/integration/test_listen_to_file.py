@@ -52,6 +52,16 @@ def test_what_is_counted_off_is_acknowledged_and_what_comes_behind_is_not(patien
     assert seen == list(range(30))
 
 
+def test_the_last_acknowledgements_reach_a_broker_that_is_still_sending(patient: Mosquitto) -> None:
+    run("listen", *DURABLE, "-W", "0.5", env=patient.environment)
+    publish_in_flight(patient, TOPIC, numbered(5_000))
+    seen: list[int] = []
+    for _ in range(5):
+        done = run("listen", *DURABLE, "-C", "10", "-o", "jsonl", env=patient.environment)
+        seen += [json.loads(line)["payload"]["n"] for line in done.lines]
+    assert seen == list(range(50))
+
+
 def test_what_a_blocked_reader_did_not_get_comes_again(patient: Mosquitto) -> None:
     run("listen", *DURABLE, "-W", "0.5", env=patient.environment)
     publish_in_flight(patient, TOPIC, numbered(3_000))

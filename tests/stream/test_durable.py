@@ -219,18 +219,32 @@ async def test_a_message_whose_handler_fails_counts_as_handled_by_default(keepin
 # What may slow or break a connection
 
 
-async def test_a_slow_reader_is_told_of_and_counted() -> None:
+async def test_a_slow_reader_is_told_of_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("plantops_cli.stream.session.SLOW_SECONDS", 0.05)
     said: list[Status] = []
-    script = publish(b"a", b"1") * 3_000
     async with (
-        serving(ScriptedBroker(after_suback=script)) as broker,
+        serving(ScriptedBroker(after_suback=publish(b"a", b"1", qos=1))) as broker,
         subscribing(broker, on_status=said.append) as subscriber,
     ):
-        await subscriber.subscribe("a")
+        subscriber.register_handler("a", lambda message: asyncio.sleep(0.5))
         await subscriber.connect()
-        await eventually(lambda: any(isinstance(status, Paused) for status in said))
-        assert len(await take(subscriber, 3_000)) == 3_000
-        assert subscriber.health.paused_seconds >= 2.0
+        await subscriber.start()
+        await eventually(lambda: broker.acknowledged)
+        assert subscriber.health.paused_seconds >= 0.5
+    told = [status.seconds for status in said if isinstance(status, Paused)]
+    assert 2 <= len(told) <= 5  # ever more seldom
+    assert told == sorted(told)
+
+
+async def test_a_reader_that_keeps_up_is_not_called_slow(keeping: Mosquitto) -> None:
+    said: list[Status] = []
+    async with subscribing(keeping, on_status=said.append) as subscriber:
+        await subscriber.subscribe(WANTED)
+        await subscriber.connect()
+        await publish_all(keeping, "devices/a/telemetry", [str(number) for number in range(2_000)])
+        await take(subscriber, 2_000)
+        assert subscriber.health.paused_seconds == 0
+    assert not any(isinstance(status, Paused) for status in said)
 
 
 @pytest.mark.parametrize("delivery", [b"\x30", b"\x34"], ids=["QoS 0", "QoS 2"])

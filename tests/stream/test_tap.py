@@ -152,3 +152,19 @@ def test_what_was_pushed_goes_out_before_the_next_packet(pair: tuple[socket.sock
     assert drain(theirs) == b"x" * stuffed
     assert tap.send(b"next") == 4
     assert drain(theirs) == b"ACKnext"
+
+
+def test_who_lingers_still_hears_the_other_side_out(pair: tuple[socket.socket, socket.socket]) -> None:
+    ours, theirs = pair
+    tap = tap_on(ours)
+    tap.send(b"last words")
+    theirs.sendall(b"x" * 10_000)
+    tap.linger()
+    tap.close()
+    assert theirs.recv(100) == b"last words"
+    assert theirs.recv(100) == b""
+    assert not tap.discard()
+    theirs.close()
+    assert tap.discard()
+    tap.abort()
+    assert tap.fileno() < 0
