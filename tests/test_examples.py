@@ -2,11 +2,13 @@
 
 import asyncio
 
+from plantops_cli.cli.exits import Exit
 from plantops_cli.mosquitto.conf_file import read_config
 from plantops_cli.mosquitto.proof import Verdict, log_in
 from plantops_cli.stream.options import ConnectOptions
 from tests.brokers import PASSWORD, USERNAME
 from tests.example_conf import DEVICES, EXAMPLES, farm_mosquitto
+from tests.plantops import run
 from tests.reliable_publisher import ReliablePublisher
 from tests.stream.support import subscribing, take
 
@@ -43,3 +45,15 @@ def test_the_configuration_is_one_that_provision_user_finds_its_way_in() -> None
     assert config.acl_files == ("/etc/mosquitto/acl",)
     assert config.pid_file == "/run/mosquitto/mosquitto.pid"
     assert [listener.port for listener in config.login_listeners] == [1883]
+
+
+def test_the_unit_runs_a_command_line_that_there_is() -> None:
+    text = (EXAMPLES / "plantops-listen@.service").read_text().replace("\\\n", " ")
+    options = dict(line.split("=", 1) for line in text.splitlines() if "=" in line and line[0].isalpha())
+    program, *arguments = options["ExecStart"].split()
+    assert program.endswith("/plantops")
+    refused = run(*arguments, "--kind", "none of them", env={"MQTT_BACKEND_PASSWORD": "x"})
+    assert "'--kind'" in refused.errors[0]  # the only thing that is wrong with it
+    healed_by_no_restart = {Exit.USAGE, Exit.CREDENTIALS, Exit.SUBSCRIPTION}
+    assert set(map(int, options["RestartPreventExitStatus"].split())) == healed_by_no_restart
+    assert "MQTT_BACKEND_PASSWORD_FILE" in text
