@@ -123,8 +123,8 @@ class Listening:
             return
         async with aclosing(self._subscriber.batches()) as batches:
             async for batch in batches:
-                self._summary.count(batch)
                 is_done = await self._show(batch, output)
+                self._summary.count(batch)
                 if self._summary.shown == self._limits.count:
                     self.stop(Stop.COUNT)
                 if not is_done:

@@ -7,11 +7,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import aiomqtt
 import pytest
+from paho.mqtt import client as paho
 
 from plantops_cli.errors import (
     BrokerError,
     BrokerUnreachableError,
+    ConfigError,
     ConnectionLostError,
     CredentialsRefusedError,
     StateError,
@@ -82,6 +85,15 @@ def test_each_private_name_of_aiomqtt_and_paho_is_still_there() -> None:
         if not callable(getattr(owner, name, None))
     ]
     assert missing == []
+
+
+@pytest.mark.parametrize("kind", [aiomqtt.Client, paho.Client])
+async def test_a_release_that_has_moved_a_private_name_is_refused_at_once(
+    kind: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(PRIVATE_NAMES, kind, ("_moved_away",))
+    with pytest.raises(ConfigError, match=r"Client of the installed release has no _moved_away"):
+        await open_session(ConnectOptions(host="127.0.0.1"), lambda status: None)
 
 
 @pytest.mark.parametrize("version", ["5", "3.1.1"])
