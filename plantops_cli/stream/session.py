@@ -407,7 +407,7 @@ class Session:
     def _say_paused(self, began: float) -> None:
         """Say that a batch is still being handled, ever more seldom."""
         seconds = self._loop.time() - began
-        if not self.is_finishing and not self._ended:
+        if not self.is_finishing:
             self.on_status(Paused(seconds))
         self._notice = self._loop.call_later(seconds, self._say_paused, began)
 
