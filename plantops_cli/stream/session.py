@@ -37,7 +37,7 @@ from plantops_cli.stream.packets import (
 )
 from plantops_cli.stream.racing import unless
 from plantops_cli.stream.status import Connecting, FellBack, Paused, Status
-from plantops_cli.stream.tap import Tap
+from plantops_cli.stream.tap import READ_BYTES, Tap
 
 logger = logging.getLogger("plantops.stream")
 
@@ -79,6 +79,11 @@ MAX_PENDING_BYTES = 16 * 1024 * 1024
 _TOPICS_KEPT = 100_000
 _QOS_2 = 0x04
 _MALFORMED, _TOO_LARGE = 0x81, 0x95
+
+# Sixteen reads in a row, of less than 16 KiB each and less than 0.3 ms apart, are a flood in small pieces; a rest
+# was worth it when it brought 2 KiB
+_CLOSE_READS, _SMALL_BYTES, _CLOSE_SECONDS = 16, 16 * 1024, 0.000_3
+_REST_SECONDS, _WORTH_A_REST_BYTES = 0.001, 2 * 1024
 _FORBIDDEN_IN_TOPICS = "+#\0"
 
 _PROTOCOLS = {MQTTVersion.V5: aiomqtt.ProtocolVersion.V5, MQTTVersion.V311: aiomqtt.ProtocolVersion.V311}
@@ -502,6 +507,9 @@ class _Client(aiomqtt.Client):
         self._is_aborted = False
         self._tap: Tap | None = None
         self._is_paused = False
+        self._read_at = 0.0
+        self._close_reads = 0
+        self._is_rested = False
         self._owner = threading.current_thread()
         self._reason_codes: dict[int, asyncio.Future[int]] = {}
         self._client.connect_timeout = TCP_CONNECT_SECONDS
@@ -631,6 +639,32 @@ class _Client(aiomqtt.Client):
             self.pause_reading()
         elif tap.has_more or tap.pending():
             self._loop.call_soon(self._read)
+        elif self._is_hurried(size):
+            self._rest()
+
+    def _is_hurried(self, size: int) -> bool:
+        """Tell whether a flood comes in small pieces, each of which costs a turn of the event loop."""
+        moment = self._loop.time()
+        if self._is_rested:
+            self._is_rested = False
+            is_close = _WORTH_A_REST_BYTES <= size < READ_BYTES
+        else:
+            is_close = 0 < size < _SMALL_BYTES and moment - self._read_at < _CLOSE_SECONDS
+        self._read_at = moment
+        self._close_reads = self._close_reads + 1 if is_close else 0
+        return self._close_reads >= _CLOSE_READS
+
+    def _rest(self) -> None:
+        """Leave the socket alone for a moment, so that the next read finds more."""
+        if self._tap is not None and self._client.socket() is not None:
+            self._loop.remove_reader(self._tap.fileno())
+            self._loop.call_later(_REST_SECONDS, self._go_on)
+
+    def _go_on(self) -> None:
+        if self._tap is not None and self._client.socket() is not None and not self._is_paused:
+            self._is_rested = True
+            self._loop.add_reader(self._tap.fileno(), self._read)
+            self._read()
 
     def _write(self) -> None:
         tap = self._tap

@@ -307,6 +307,27 @@ async def test_a_malformed_packet_ends_the_connection_after_what_came_before_it(
     assert "Traceback" not in caplog.text
 
 
+async def test_a_flood_in_small_pieces_is_read_in_larger_ones_and_whole(tmp_path: Path) -> None:
+    count = 20_000
+    broker = Mosquitto(tmp_path, extra="max_queued_messages 0")
+    broker.start()
+    options = ConnectOptions(host="127.0.0.1", port=broker.port, username=USERNAME, password=PASSWORD)
+    session = await open_session(options, lambda status: None)
+    try:
+        await session.subscribe({"a": 0})
+        publishing = asyncio.create_task(publish_all(broker, "a", map(str, range(count)), qos=0))
+        seen: list[int] = []
+        async for batch in session.batches():
+            seen += [int(message.payload) for message in batch]
+            if len(seen) == count:
+                session.finish()
+        await publishing
+    finally:
+        await session.close()
+        broker.stop()
+    assert seen == list(range(count))
+
+
 async def test_a_packet_cut_off_by_the_end_of_the_connection_is_dropped() -> None:
     script = publish(b"good") + publish(b"half")[:-2]
     async with serving(ScriptedBroker(after_suback=script)) as broker, session_on(broker) as session:
