@@ -708,6 +708,8 @@ class _Client(aiomqtt.Client):
     def _on_socket_close(self, client: paho.Client, userdata: Any, sock: Any) -> None:
         if threading.current_thread() is self._owner:
             super()._on_socket_close(client, userdata, sock)
+            if sock.fileno() >= 0:
+                self._loop.remove_writer(sock.fileno())
 
     def _on_socket_register_write(self, client: paho.Client, userdata: Any, sock: Any) -> None:
         # Called in either thread

@@ -348,6 +348,20 @@ async def test_a_puback_due_when_the_connection_ends_leaves_no_writer_behind() -
         await asyncio.sleep(0.02)  # asyncio's complaint would come now
 
 
+async def test_acknowledgements_that_cannot_be_sent_any_more_leave_no_writer_behind() -> None:
+    async with serving(ScriptedBroker()) as broker, session_on(broker) as session:
+        assert session.client is not None
+        broker.stop_reading()
+        client = session.client
+        while client._tap is not None and not client._tap.has_unsent:
+            session.acknowledge([(0x32, b"a", 1, b"", b"")] * 10_000)
+        descriptor = client._tap.fileno() if client._tap else -1
+        assert asyncio.get_running_loop().remove_writer(descriptor)  # there was one
+        session.acknowledge([(0x32, b"a", 1, b"", b"")])
+        client.abort()
+        assert not asyncio.get_running_loop().remove_writer(descriptor)
+
+
 async def test_a_batch_is_acknowledged_in_order_when_the_next_one_is_asked_for() -> None:
     first = b"".join(publish(b"a", qos=1, mid=mid) for mid in (3, 1, 2))
     async with serving(ScriptedBroker(after_suback=first)) as broker, session_on(broker) as session:
