@@ -147,6 +147,8 @@ class Session:
         self._topics: set[bytes] = set()
         self._news = asyncio.Event()
         self._loop = asyncio.get_running_loop()
+        self._held_since: float | None = None
+        self._next_notice = SLOW_SECONDS
         self._ended: BrokerError | None = None
         self.is_finishing = False
 
@@ -266,26 +268,30 @@ class Session:
         Raises:
             BrokerError: the connection ended; everything that had arrived was yielded before.
         """
-        while True:
-            if not self._pending:
-                if self.is_finishing:
-                    return
-                if self._ended:
-                    raise self._ended
-                self._news.clear()
-                await self._news.wait()
-                continue
-            batch = self._take()
-            began = self._loop.time()
-            self._notice = self._loop.call_later(SLOW_SECONDS, self._say_paused, began)
-            try:
-                yield batch
-            finally:
-                self._notice.cancel()
-                seconds = self._loop.time() - began
-                if seconds >= SLOW_SECONDS:
-                    self.paused_seconds += seconds
-            self.acknowledge(batch.packets)
+        self._watch()
+        try:
+            while True:
+                if not self._pending:
+                    if self.is_finishing:
+                        return
+                    if self._ended:
+                        raise self._ended
+                    self._news.clear()
+                    await self._news.wait()
+                    continue
+                batch = self._take()
+                began = self._held_since = self._loop.time()
+                self._next_notice = SLOW_SECONDS
+                try:
+                    yield batch
+                finally:
+                    self._held_since = None
+                    seconds = self._loop.time() - began
+                    if seconds >= SLOW_SECONDS:
+                        self.paused_seconds += seconds
+                self.acknowledge(batch.packets)
+        finally:
+            self._watcher.cancel()
 
     def finish(self) -> None:
         """Let ``batches`` end after what has arrived; nothing more is read."""
@@ -409,12 +415,13 @@ class Session:
         if self._client:
             self._client.ended.set()
 
-    def _say_paused(self, began: float) -> None:
-        """Say that a batch is still being handled, ever more seldom."""
-        seconds = self._loop.time() - began
-        if not self.is_finishing:
+    def _watch(self) -> None:
+        """Say that a batch is still being handled, ever more seldom; one timer for all, for each would cost."""
+        seconds = 0.0 if self._held_since is None else self._loop.time() - self._held_since
+        if seconds >= self._next_notice and not self.is_finishing:
+            self._next_notice = 2 * seconds
             self.on_status(Paused(seconds))
-        self._notice = self._loop.call_later(seconds, self._say_paused, began)
+        self._watcher = self._loop.call_later(SLOW_SECONDS / 4, self._watch)
 
     def _take(self) -> Batch:
         batch, self._pending = Batch(self._pending), []
