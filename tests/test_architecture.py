@@ -49,6 +49,12 @@ PURE = {
     "mosquitto.findings",
     "mosquitto.passwords",
     "demo.plants",
+    "fleet.look",
+    "fleet.order",
+    "fleet.presence",
+    "fleet.roster",
+    "fleet.signal",
+    "fleet.verdict",
 }
 IO_MODULES = {
     "asyncio",

@@ -7,8 +7,10 @@ from typing import Annotated
 
 import typer
 
+from plantops_cli.cli.check import check
 from plantops_cli.cli.demo import demo
 from plantops_cli.cli.exits import DEBUG_FLAG, Exit, guard
+from plantops_cli.cli.fleet import fleet
 from plantops_cli.cli.listen import listen
 from plantops_cli.cli.parse_topic import parse_topic
 from plantops_cli.cli.provision_user import provision_user
@@ -19,7 +21,7 @@ app = typer.Typer(
     help="Hear every MQTT device, know who has gone quiet, and provision the Mosquitto login safely.",
     rich_markup_mode="rich",
 )
-for command in (listen, provision_user, parse_topic, demo):
+for command in (listen, fleet, check, provision_user, parse_topic, demo):
     app.command()(command)
 
 
@@ -49,7 +51,9 @@ def run(arguments: Sequence[str]) -> int:
     # looked for here, so that it works before the command line is understood
     is_debug = DEBUG_FLAG in arguments
     arguments = arguments or ["--help"]
-    return guard(lambda: _run(arguments, is_debug=is_debug), is_debug=is_debug)
+    # to a monitor, 2 is critical, and what cannot be checked is unknown
+    usage = 3 if arguments[0] == "check" else Exit.USAGE
+    return guard(lambda: _run(arguments, is_debug=is_debug), is_debug=is_debug, usage=usage)
 
 
 def _run(arguments: Sequence[str], *, is_debug: bool) -> int:

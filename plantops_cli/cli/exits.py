@@ -67,12 +67,13 @@ _CODES: tuple[tuple[type[PlantopsError], Exit], ...] = (
 )
 
 
-def guard(work: Callable[[], int], *, is_debug: bool) -> int:
+def guard(work: Callable[[], int], *, is_debug: bool, usage: int = Exit.USAGE) -> int:
     """Do the work and return its exit code, or that of its error, which is said in one line on stderr.
 
     Args:
         work: runs a command line.
         is_debug: whether to show a traceback too.
+        usage: the exit code of a command line that makes no sense.
     """
     import typer
 
@@ -82,7 +83,8 @@ def guard(work: Callable[[], int], *, is_debug: bool) -> int:
         _check_streams()
         return work()
     except typer.TyperException as exc:
-        return _usage(exc)
+        _say_usage(exc)
+        return usage
     except PlantopsError as exc:
         _trace(is_debug)
         complain(explain(exc))
@@ -127,12 +129,11 @@ def complain(message: str) -> None:
     say(f"error: {message}")
 
 
-def _usage(exc: Exception) -> int:
+def _say_usage(exc: Exception) -> None:
     context = getattr(exc, "ctx", None)
     message = getattr(exc, "format_message", exc.__str__)()
     where = f" ({context.command_path} --help shows the usage)" if context else ""
     complain(" ".join(message.split()) + where)
-    return Exit.USAGE
 
 
 def _trace(is_debug: bool) -> None:

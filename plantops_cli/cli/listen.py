@@ -7,29 +7,14 @@ import typer
 from plantops_cli.cli import options as o
 
 
+@o.with_connection()
 def listen(
     filters: Annotated[
         list[str] | None,
         typer.Argument(metavar="FILTER", help="Topic filters. (devices/+/telemetry and devices/+/heartbeat)"),
     ] = None,
     *,
-    url: o.Url = None,
-    host: o.Host = None,
-    port: o.Port = None,
-    username: o.Username = None,
-    secret_file: o.SecretFile = None,
-    ask_password: o.AskPassword = False,
-    anonymous: o.Anonymous = False,
-    client_id: o.ClientId = None,
-    keepalive: o.Keepalive = 15,
-    mqtt_version: o.MqttVersion = o.MQTTVersionChoice.AUTO,
-    tls: o.Tls = None,
-    cafile: o.Cafile = None,
-    cert: o.Cert = None,
-    key: o.Key = None,
-    insecure: o.Insecure = False,
-    websockets: o.Websockets = None,
-    unix: o.Unix = None,
+    connection: o.Connection,
     ensure_user: o.EnsureUser = False,
     qos: o.Qos = 1,
     count: o.Count = None,
@@ -73,23 +58,7 @@ def listen(
     )
     limits = Limits(count=count, timeout_seconds=timeout, wait_for_broker=wait_for_broker, is_quiet=quiet)
     flags = ConnectionFlags(
-        url=url,
-        host=host,
-        port=port,
-        username=username,
-        secret_file=secret_file,
-        ask_password=ask_password,
-        anonymous=anonymous,
-        client_id=client_id,
-        keepalive=keepalive,
-        mqtt_version=mqtt_version,
-        tls=tls,
-        cafile=cafile,
-        cert=cert,
-        key=key,
-        insecure=insecure,
-        websockets=websockets,
-        unix=unix,
+        **connection,
         durable=durable,
         session_expiry=session_expiry,
         group=group,

@@ -3,9 +3,12 @@
 Letters are mosquitto_sub's; ``-h`` is the host, help is ``--help`` only.
 """
 
+import inspect
+from collections.abc import Callable
 from enum import StrEnum
+from functools import wraps
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -19,6 +22,8 @@ _MODE = "What to do"
 _LOGIN = "Password"
 _FILES = "Files"
 _BROKER = "Broker"
+_FLEET = "Fleet"
+_THRESHOLDS = "Thresholds"
 
 
 class MQTTVersionChoice(StrEnum):
@@ -41,6 +46,26 @@ class DocumentChoice(StrEnum):
 
     TEXT = "text"
     JSON = "json"
+
+
+class FleetChoice(StrEnum):
+    """The values of ``-o`` where a fleet is shown."""
+
+    TABLE = "table"
+    JSON = "json"
+    CSV = "csv"
+    MD = "md"
+    TEXT = "text"
+    JSONL = "jsonl"
+
+
+class CheckChoice(StrEnum):
+    """The values of ``-o`` of a check."""
+
+    NAGIOS = "nagios"
+    TEXT = "text"
+    JSON = "json"
+    PROMETHEUS = "prometheus"
 
 
 class BackendChoice(StrEnum):
@@ -154,6 +179,64 @@ Unix = Annotated[
     str | None,
     typer.Option("--unix", metavar="PATH", help="Connect to a Unix socket instead.", rich_help_panel=_CONNECTION),
 ]
+
+Connection = dict[str, Any]
+"""The connection flags of a command by name, as ``ConnectionFlags`` takes them."""
+
+_CONNECTION_FLAGS: dict[str, tuple[object, object]] = {
+    "url": (Url, None),
+    "host": (Host, None),
+    "port": (Port, None),
+    "username": (Username, None),
+    "secret_file": (SecretFile, None),
+    "ask_password": (AskPassword, False),
+    "anonymous": (Anonymous, False),
+    "client_id": (ClientId, None),
+    "keepalive": (Keepalive, 15),
+    "mqtt_version": (MqttVersion, MQTTVersionChoice.AUTO),
+    "tls": (Tls, None),
+    "cafile": (Cafile, None),
+    "cert": (Cert, None),
+    "key": (Key, None),
+    "insecure": (Insecure, False),
+    "websockets": (Websockets, None),
+    "unix": (Unix, None),
+}
+
+
+def with_connection(**defaults: object) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the flags that are the same everywhere; its function gets them as ``connection``.
+
+    Args:
+        defaults: values other than the usual ones, by flag.
+    """
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        usual = inspect.signature(function).parameters.values()
+        # where a flag stands decides where its panel stands in the help
+        before = [
+            one for one in usual if one.name != "connection" and one.kind is not inspect.Parameter.KEYWORD_ONLY
+        ]
+        after = [one for one in usual if one.name != "connection" and one.kind is inspect.Parameter.KEYWORD_ONLY]
+        added = [
+            inspect.Parameter(
+                name, inspect.Parameter.KEYWORD_ONLY, default=defaults.get(name, default), annotation=hint
+            )
+            for name, (hint, default) in _CONNECTION_FLAGS.items()
+        ]
+
+        @wraps(function)
+        def command(**given: Any) -> None:
+            connection = {name: given.pop(name) for name in _CONNECTION_FLAGS}
+            function(connection=connection, **given)
+
+        parameters = [*before, *added, *after]
+        command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # what Typer reads
+        command.__annotations__ = {one.name: one.annotation for one in parameters}
+        return command
+
+    return decorate
+
 
 IfMissing = Annotated[
     bool,
@@ -398,3 +481,124 @@ Quiet = Annotated[
     bool, typer.Option("--quiet", help="No status and no summary on stderr.", rich_help_panel=_OUTPUT)
 ]
 Debug = Annotated[bool, typer.Option(DEBUG_FLAG, help="Show log and tracebacks.", rich_help_panel=_OUTPUT)]
+
+Once = Annotated[
+    bool,
+    typer.Option("--once", help="Listen for --wait seconds, show the fleet once, and end.", rich_help_panel=_MODE),
+]
+Wait = Annotated[
+    str | None,
+    typer.Option("--wait", metavar="TIME", help="With --once: how long to listen. (30s)", rich_help_panel=_MODE),
+]
+Events = Annotated[
+    bool,
+    typer.Option("--events", help="Show a line for each change of state, until stopped.", rich_help_panel=_MODE),
+]
+Expect = Annotated[
+    Path | None,
+    typer.Option(
+        "--expect",
+        metavar="FILE",
+        help="Roster of the devices that should be there: an id a line, CSV with a column device_id, or JSON.",
+        rich_help_panel=_FLEET,
+    ),
+]
+ExpectIds = Annotated[
+    str | None,
+    typer.Option("--expect-ids", metavar="ID,ID", help="The same, given here.", rich_help_panel=_FLEET),
+]
+SaveRoster = Annotated[
+    Path | None,
+    typer.Option(
+        "--save-roster",
+        metavar="FILE",
+        help="With --once: write the ids that were seen to a new file, for --expect.",
+        rich_help_panel=_FLEET,
+    ),
+]
+OfflineAfter = Annotated[
+    str | None,
+    typer.Option(
+        "--offline-after",
+        metavar="TIME",
+        help="Silence that makes a device offline, 90s or 15m. (four of its intervals)",
+        rich_help_panel=_FLEET,
+    ),
+]
+SeqField = Annotated[
+    str | None,
+    typer.Option(
+        "--seq",
+        metavar="FIELD",
+        help="Field with a sequence number, soil.seq for one in an object: count what is missing.",
+        rich_help_panel=_FLEET,
+    ),
+]
+ClockField = Annotated[
+    str | None,
+    typer.Option(
+        "--clock",
+        metavar="FIELD",
+        help="Field with the device's timestamp, Unix or ISO 8601: measure lag, jitter and skew.",
+        rich_help_panel=_FLEET,
+    ),
+]
+Fleet = Annotated[
+    FleetChoice | None,
+    typer.Option(
+        "-o",
+        "--output",
+        help="With --once: table, json, csv or md. (table on a terminal, else json) "
+        "With --events: text or jsonl. (text on a terminal, else jsonl)",
+        metavar="FORM",
+        rich_help_panel=_OUTPUT,
+    ),
+]
+Within = Annotated[
+    str, typer.Option("--within", metavar="TIME", help="How long to look, 90s or 5m.", rich_help_panel=_THRESHOLDS)
+]
+WarnLate = Annotated[
+    int,
+    typer.Option(
+        "--warn-late",
+        metavar="N",
+        help="Warning from N devices that are late, mute or without heartbeat.",
+        rich_help_panel=_THRESHOLDS,
+    ),
+]
+CritOffline = Annotated[
+    int,
+    typer.Option(
+        "--crit-offline",
+        metavar="N",
+        help="Critical from N devices that are offline, or expected and not seen.",
+        rich_help_panel=_THRESHOLDS,
+    ),
+]
+MinRate = Annotated[
+    float | None,
+    typer.Option(
+        "--min-rate", metavar="RATE", help="Critical below so many messages a second.", rich_help_panel=_THRESHOLDS
+    ),
+]
+MaxInvalid = Annotated[
+    int | None,
+    typer.Option(
+        "--max-invalid",
+        metavar="N",
+        help="Critical above N invalid telemetry payloads. (with --contract 0, else not looked at)",
+        rich_help_panel=_THRESHOLDS,
+    ),
+]
+Contract = Annotated[
+    str | None,
+    typer.Option(
+        "--contract",
+        metavar="MODULE:MODEL",
+        help="Pydantic model that each telemetry payload must fit.",
+        rich_help_panel=_THRESHOLDS,
+    ),
+]
+CheckOutput = Annotated[
+    CheckChoice, typer.Option("-o", "--output", help="How to show the result.", rich_help_panel=_OUTPUT)
+]

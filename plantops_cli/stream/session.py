@@ -381,6 +381,11 @@ class Session:
             raise next(iter(malformed.values()))
 
     @property
+    def heard_at(self) -> float:
+        """When something came from the broker last, be it the answer to a ping, by the clock of the event loop."""
+        return self._client.read_at if self._client else 0.0
+
+    @property
     def held(self) -> int:
         """How many messages were read and not yet taken."""
         return self._pending_messages
@@ -514,7 +519,7 @@ class _Client(aiomqtt.Client):
         self._is_aborted = False
         self._tap: Tap | None = None
         self._is_paused = False
-        self._read_at = 0.0
+        self.read_at = 0.0
         self._close_reads = 0
         self._is_rested = False
         self._owner = threading.current_thread()
@@ -656,8 +661,9 @@ class _Client(aiomqtt.Client):
             self._is_rested = False
             is_close = _WORTH_A_REST_BYTES <= size < READ_BYTES
         else:
-            is_close = 0 < size < _SMALL_BYTES and moment - self._read_at < _CLOSE_SECONDS
-        self._read_at = moment
+            is_close = 0 < size < _SMALL_BYTES and moment - self.read_at < _CLOSE_SECONDS
+        if size:
+            self.read_at = moment
         self._close_reads = self._close_reads + 1 if is_close else 0
         return self._close_reads >= _CLOSE_READS
 

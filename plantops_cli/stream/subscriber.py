@@ -230,6 +230,14 @@ class MQTTSubscriber:
             last_message_at=self._last_message_at,
         )
 
+    @property
+    def heard_at(self) -> float | None:
+        """When something came from the broker last, be it the answer to a ping, by the clock of the event loop.
+
+        Until then it is certain that a message would have arrived; None while there is no connection.
+        """
+        return self._session.heard_at if self._session else None
+
     def register_handler(self, topic_filter: str, handler: Handler) -> None:
         """Call ``handler`` with each message that matches, and subscribe to the filter.
 

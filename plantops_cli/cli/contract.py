@@ -1,0 +1,43 @@
+"""``--contract MODULE:MODEL``: a pydantic model that telemetry payloads must fit."""
+
+import importlib
+import sys
+from collections.abc import Callable
+
+from pydantic import BaseModel, ValidationError
+
+from plantops_cli.errors import ConfigError
+
+
+def load_contract(name: str) -> Callable[[bytes], str | None]:
+    """Return a function that tells what is wrong with a payload, or None when nothing is.
+
+    Args:
+        name: a module, which may lie in the working directory, and a model in it, as ``plants:Telemetry``.
+
+    Raises:
+        ConfigError: there is no such module, or no such model in it.
+    """
+    module_name, _, model_name = name.partition(":")
+    if not module_name or not model_name:
+        raise ConfigError(f"--contract {name!r}: not MODULE:MODEL", hint="for example plants:Telemetry")
+    sys.path.insert(0, "")
+    try:
+        model = getattr(importlib.import_module(module_name), model_name, None)
+    except Exception as exc:  # whatever the module does while it is imported
+        raise ConfigError(f"--contract {name!r}: {module_name} does not import: {exc}") from exc
+    finally:
+        sys.path.remove("")
+    if not (isinstance(model, type) and issubclass(model, BaseModel)):
+        raise ConfigError(f"--contract {name!r}: {module_name} has no pydantic model {model_name}")
+
+    def find_fault(payload: bytes) -> str | None:
+        try:
+            model.model_validate_json(payload)
+        except ValidationError as exc:
+            fault = exc.errors(include_url=False, include_input=False, include_context=False)[0]
+            place = ".".join(map(str, fault["loc"]))
+            return f"{place}: {fault['msg']}" if place else fault["msg"]
+        return None
+
+    return find_fault

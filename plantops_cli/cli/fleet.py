@@ -1,0 +1,56 @@
+"""``plantops fleet``: which device is alive, late or gone."""
+
+import typer
+
+from plantops_cli.cli import options as o
+
+
+@o.with_connection(keepalive=5)
+def fleet(
+    *,
+    connection: o.Connection,
+    once: o.Once = False,
+    wait: o.Wait = None,
+    events: o.Events = False,
+    expect: o.Expect = None,
+    expect_ids: o.ExpectIds = None,
+    save_roster: o.SaveRoster = None,
+    offline_after: o.OfflineAfter = None,
+    seq: o.SeqField = None,
+    clock: o.ClockField = None,
+    qos: o.Qos = 1,
+    device: o.Device = None,
+    timeout: o.Timeout = None,
+    wait_for_broker: o.WaitForBroker = False,
+    output: o.Fleet = None,
+    quiet: o.Quiet = False,
+    debug: o.Debug = False,
+) -> None:
+    """Show which device is online, late, offline, mute or without heartbeat.
+
+    A topic is late after two of its observed intervals and silent after four.
+    Times without a connection of our own are held against no device.
+    """
+    import asyncio
+
+    from plantops_cli.cli.connection import ConnectionFlags
+    from plantops_cli.cli.fleet_run import FleetFlags, run_fleet
+
+    flags = FleetFlags(
+        is_once=once,
+        wait=wait,
+        is_events=events,
+        expect=expect,
+        expect_ids=expect_ids,
+        save_roster=save_roster,
+        offline_after=offline_after,
+        seq=seq,
+        clock=clock,
+        qos=qos,
+        devices=tuple(device or ()),
+        timeout_seconds=timeout,
+        wait_for_broker=wait_for_broker,
+        output=output,
+        is_quiet=quiet,
+    )
+    raise typer.Exit(asyncio.run(run_fleet(flags, ConnectionFlags(**connection))))

@@ -1,0 +1,126 @@
+"""One look at a fleet: what the reports of its devices come to. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from plantops_cli.fleet.presence import DeviceReport, DeviceState
+
+_RANK = {state: rank for rank, state in enumerate(DeviceState)}
+AILING = (DeviceState.LATE, DeviceState.MUTE, DeviceState.NO_HEARTBEAT)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """What was seen of a fleet.
+
+    Args:
+        reports: one for each device, in any order.
+        listened_seconds: for how long there was a connection.
+        messages: how many came.
+        passed_over: how many of these were of no device, or of one too many.
+        outages: how often the connection was lost.
+        clock_offset_seconds: what to add to the times of the reports to get seconds since 1970.
+    """
+
+    reports: tuple[DeviceReport, ...]
+    listened_seconds: float
+    messages: int
+    passed_over: int
+    outages: int
+    clock_offset_seconds: float
+
+    @property
+    def worst_first(self) -> list[DeviceReport]:
+        """The reports, the worst states first, and by id among equals."""
+        return sorted(self.reports, key=lambda report: (_RANK[report.state], report.device_id))
+
+    @property
+    def counts(self) -> dict[DeviceState, int]:
+        """How many devices are in each state, every state named."""
+        counts = dict.fromkeys(DeviceState, 0)
+        for report in self.reports:
+            counts[report.state] += 1
+        return counts
+
+    @property
+    def missing(self) -> list[str]:
+        """Expected devices of which nothing was heard."""
+        return sorted(report.device_id for report in self.reports if report.is_expected and not report.messages)
+
+    @property
+    def unknown(self) -> list[str]:
+        """Devices that were heard and not expected, if there is a roster."""
+        return sorted(
+            report.device_id for report in self.reports if report.is_expected is False and report.messages
+        )
+
+    @property
+    def invalid(self) -> int:
+        """Invalid telemetry payloads."""
+        return sum(report.invalid for report in self.reports)
+
+    @property
+    def rate(self) -> float:
+        """Messages a second."""
+        return self.messages / self.listened_seconds if self.listened_seconds > 0 else 0.0
+
+    @property
+    def summary(self) -> dict[str, object]:
+        """The whole in a few numbers, as the JSON document has them."""
+        return {
+            "devices": len(self.reports),
+            **{state.value: number for state, number in reversed(self.counts.items())},
+            "missing": len(self.missing),
+            "unknown": len(self.unknown),
+            "messages": self.messages,
+            "rate": round(self.rate, 3),
+            "invalid": self.invalid,
+            "passed_over": self.passed_over,
+            "listened_seconds": round(self.listened_seconds, 1),
+            "outages": self.outages,
+        }
+
+    @property
+    def document(self) -> dict[str, object]:
+        """The JSON document: the summary, and the devices, worst first."""
+        return {"summary": self.summary, "devices": [self.row(report) for report in self.worst_first]}
+
+    def row(self, report: DeviceReport) -> Mapping[str, object]:
+        """One device as the JSON document and the CSV table have it.
+
+        Args:
+            report: one of the reports.
+        """
+        return {
+            "device_id": report.device_id,
+            "state": report.state.value,
+            "last_telemetry": self._moment(report.last_telemetry),
+            "last_heartbeat": self._moment(report.last_heartbeat),
+            "interval_seconds": _rounded(report.interval_seconds),
+            "heartbeat_interval_seconds": _rounded(report.heartbeat_interval_seconds),
+            "rate": _rounded(report.rate),
+            "messages": report.messages,
+            "bytes": report.size_bytes,
+            "invalid": report.invalid,
+            "error": report.error,
+            "retained_only": report.is_retained_only,
+            "expected": report.is_expected,
+            "missing": report.missing,
+            "missed": report.missed,
+            "out_of_order": report.out_of_order,
+            "duplicates": report.duplicates,
+            "restarts": report.restarts,
+            "lag_seconds": _rounded(report.lag_seconds),
+            "jitter_seconds": _rounded(report.jitter_seconds),
+            "skew_seconds": _rounded(report.skew_seconds),
+        }
+
+    def _moment(self, at: float | None) -> str | None:
+        if at is None:
+            return None
+        return datetime.fromtimestamp(at + self.clock_offset_seconds, UTC).isoformat(timespec="milliseconds")
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)
