@@ -16,7 +16,7 @@ from plantops_cli.cli.exits import MEANINGS
 from plantops_cli.config import Settings
 
 README = Path(__file__).parent.parent / "README.md"
-COMMANDS = ("listen", "fleet", "check", "provision-user", "parse-topic", "demo")
+COMMANDS = ("listen", "fleet", "check", "doctor", "provision-user", "parse-topic", "demo")
 
 _PART = re.compile(r"(<!-- generated: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 

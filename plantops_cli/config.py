@@ -3,6 +3,7 @@
 The only importer of pydantic_settings.
 """
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -159,6 +160,25 @@ def load_settings(**flags: object) -> Settings:
         raise _explain(exc.errors()[0], given) from None  # the foreign error repeats the value, secret or not
     except UnicodeDecodeError as exc:
         raise ConfigError(".env is not UTF-8 text", hint="save it as UTF-8, or remove it") from exc
+
+
+def origins(settings: Settings, **flags: object) -> dict[str, str]:
+    """Tell where each setting came from: a flag, ``environment``, ``.env`` or ``default``.
+
+    Args:
+        settings: resolved settings.
+        flags: the values that ``load_settings`` got.
+    """
+    environment = {name.lower() for name, value in os.environ.items() if value}
+    found = {}
+    for name in Settings.model_fields:
+        if flags.get(name) is not None:
+            found[name] = _FLAGS.get(name, "a flag")
+        elif name not in settings.model_fields_set:
+            found[name] = "default"
+        else:
+            found[name] = "environment" if name in environment else str(ENV_FILE)
+    return found
 
 
 def parse_url(url: str) -> dict[str, object]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from plantops_cli.config import Settings, load_settings, parse_url
+from plantops_cli.config import Settings, load_settings, origins, parse_url
 from plantops_cli.errors import ConfigError
 
 SECRET = "not to be seen"
@@ -193,3 +193,15 @@ def test_a_refused_url_is_never_repeated_for_it_may_hold_a_password(url: str) ->
 def test_a_pipe_called_dotenv_is_not_waited_for(dotenv: Path) -> None:
     os.mkfifo(dotenv)
     assert load_settings().mqtt_host == "localhost"
+
+
+def test_every_setting_knows_where_it_came_from(dotenv: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dotenv.write_text("MQTT_HOST=a.example\nMQTT_CLIENT_ID=me\n")
+    monkeypatch.setenv("MQTT_HOST", "b.example")
+    monkeypatch.setenv("MQTT_CAFILE", "")
+    flags = {"mqtt_port": 1884, "mqtt_tls": None}
+    found = origins(load_settings(**flags), **flags)
+    assert found["mqtt_port"] == "--port"
+    assert found["mqtt_host"] == "environment"
+    assert found["mqtt_client_id"] == ".env"
+    assert {found["mqtt_tls"], found["mqtt_cafile"], found["mqtt_backend_username"]} == {"default"}

@@ -9,6 +9,7 @@ import typer
 
 from plantops_cli.cli.check import check
 from plantops_cli.cli.demo import demo
+from plantops_cli.cli.doctor import doctor
 from plantops_cli.cli.exits import DEBUG_FLAG, Exit, guard
 from plantops_cli.cli.fleet import fleet
 from plantops_cli.cli.listen import listen
@@ -21,7 +22,7 @@ app = typer.Typer(
     help="Hear every MQTT device, know who has gone quiet, and provision the Mosquitto login safely.",
     rich_markup_mode="rich",
 )
-for command in (listen, fleet, check, provision_user, parse_topic, demo):
+for command in (listen, fleet, check, doctor, provision_user, parse_topic, demo):
     app.command()(command)
 
 

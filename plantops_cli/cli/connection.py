@@ -39,6 +39,29 @@ class ConnectionFlags:
     max_packet_size: int = MAX_PACKET_BYTES
 
 
+def options(flags: ConnectionFlags, settings: Settings) -> ConnectOptions:
+    """Say where the broker is, how to speak to it, and as whom.
+
+    Args:
+        flags: the connection flags.
+        settings: what ``resolve`` made of them.
+
+    Raises:
+        ConfigError: flags or settings contradict each other, or leave the password out.
+    """
+    made = MQTTSubscriber.from_settings(
+        settings,
+        login=_login(flags, settings),
+        insecure=flags.insecure,
+        keepalive_seconds=flags.keepalive,
+        mqtt_version=flags.mqtt_version,
+        max_packet_bytes=flags.max_packet_size,
+        websocket_path=flags.websockets,
+        unix_socket=flags.unix,
+    )
+    return made.options
+
+
 def subscriber(
     flags: ConnectionFlags, *, qos: int, on_status: Callable[[Status], None], is_login_ensured: bool = False
 ) -> MQTTSubscriber:
@@ -87,7 +110,21 @@ def resolve(flags: ConnectionFlags, **others: object) -> Settings:
     Raises:
         ConfigError: flags or settings are malformed or contradict each other.
     """
-    given: dict[str, object] = others | {
+    settings = load_settings(**others, **given_by(flags))
+    _check_tls(flags, settings)
+    return settings
+
+
+def given_by(flags: ConnectionFlags) -> dict[str, object]:
+    """Return the settings that the connection flags give, by field; None: not given.
+
+    Args:
+        flags: the connection flags.
+
+    Raises:
+        ConfigError: they say the same thing twice, or the URL is malformed.
+    """
+    given: dict[str, object] = {
         "mqtt_host": flags.host,
         "mqtt_port": flags.port,
         "mqtt_backend_username": flags.username,
@@ -107,9 +144,7 @@ def resolve(flags: ConnectionFlags, **others: object) -> Settings:
         given |= located
     if flags.insecure and given["mqtt_tls"] is None:
         given["mqtt_tls"] = True
-    settings = load_settings(**given)
-    _check_tls(flags, settings)
-    return settings
+    return given
 
 
 def address(flags: ConnectionFlags, settings: Settings) -> ConnectOptions:

@@ -1,7 +1,5 @@
 """``plantops listen``: subscribe and show what the devices say."""
 
-from typing import Annotated
-
 import typer
 
 from plantops_cli.cli import options as o
@@ -9,10 +7,7 @@ from plantops_cli.cli import options as o
 
 @o.with_connection()
 def listen(
-    filters: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="FILTER", help="Topic filters. (devices/+/telemetry and devices/+/heartbeat)"),
-    ] = None,
+    filters: o.Filters = None,
     *,
     connection: o.Connection,
     ensure_user: o.EnsureUser = False,

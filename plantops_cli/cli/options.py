@@ -602,3 +602,19 @@ Contract = Annotated[
 CheckOutput = Annotated[
     CheckChoice, typer.Option("-o", "--output", help="How to show the result.", rich_help_panel=_OUTPUT)
 ]
+
+Filters = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="FILTER", help="Topic filters. (devices/+/telemetry and devices/+/heartbeat)"),
+]
+WaitForMessage = Annotated[
+    str, typer.Option("--wait", metavar="TIME", help="How long to wait for a message.", rich_help_panel=_STREAM)
+]
+CanaryMessage = Annotated[
+    bool,
+    typer.Option(
+        "--canary",
+        help="Publish a heartbeat of a device plantops-canary-... and wait for it: proves the right to read.",
+        rich_help_panel=_STREAM,
+    ),
+]

@@ -35,7 +35,7 @@ from plantops_cli.stream.packets import (
     parse_properties,
     puback,
 )
-from plantops_cli.stream.racing import unless
+from plantops_cli.stream.racing import in_daemon_thread, unless
 from plantops_cli.stream.status import Connecting, FellBack, Paused, Status
 from plantops_cli.stream.tap import READ_BYTES, Tap
 
@@ -129,6 +129,7 @@ class Session:
         invalid: PUBLISH packets that carried no valid topic name.
         paused_seconds: how long batches held the stream up that took longer than ``SLOW_SECONDS``.
         is_resumed: True when the broker had kept the session of an earlier connection (MQTT 5, 3.2.2.1.1).
+        granted: the properties of the CONNACK by paho's names, such as ``ReceiveMaximum`` (MQTT 5, 3.2.2.3).
     """
 
     def __init__(self, options: ConnectOptions, on_status: Callable[[Status], None]) -> None:
@@ -140,6 +141,7 @@ class Session:
         self.invalid = 0
         self.paused_seconds = 0.0
         self.is_resumed = False
+        self.granted: Mapping[str, object] = {}
         self._client: _Client | None = None
         self._pending: list[Read] = []
         self._pending_messages = 0
@@ -542,7 +544,7 @@ class _Client(aiomqtt.Client):
 
     async def open(self) -> None:
         """Connect and wait for the CONNACK; the caller bounds the time and calls ``abort`` on failure."""
-        await _in_daemon_thread(self._client_connect)
+        await in_daemon_thread(self._client_connect)
         await self._connected
 
     def abort(self) -> None:
@@ -746,6 +748,8 @@ class _Client(aiomqtt.Client):
         properties: Properties | None = None,
     ) -> None:
         self._session.is_resumed = flags.session_present
+        if properties is not None:
+            self._session.granted = properties.json()  # type: ignore[no-untyped-call]  # paho is silent about it
         super()._on_connect(client, userdata, flags, reason_code, properties)
 
     def _on_disconnect(
@@ -788,34 +792,6 @@ class _Client(aiomqtt.Client):
         payload = bytes(message.payload)
         packet = (first, bytes(message._topic), message.mid, _block(message), payload)
         self._session.take([packet], len(payload))
-
-
-async def _in_daemon_thread(function: Callable[[], None]) -> None:
-    """Run a blocking function in a thread that an exit of the program does not wait for."""
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[None] = loop.create_future()
-
-    def settle(exc: Exception | None) -> None:
-        if done.done():
-            return
-        if exc is None:
-            done.set_result(None)
-        else:
-            done.set_exception(exc)
-
-    def work() -> None:
-        failure: Exception | None = None
-        try:
-            function()
-        except Exception as exc:  # handed to whoever awaits
-            failure = exc
-        try:
-            loop.call_soon_threadsafe(settle, failure)
-        except RuntimeError:
-            logger.debug("the event loop ended before an attempt to connect did")
-
-    threading.Thread(target=work, name="plantops-connect", daemon=True).start()
-    await done
 
 
 def _code_and_name(code: Any) -> tuple[int, str]:

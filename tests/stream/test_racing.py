@@ -1,8 +1,9 @@
 import asyncio
+import threading
 
 import pytest
 
-from plantops_cli.stream.racing import unless
+from plantops_cli.stream.racing import in_daemon_thread, unless
 
 
 async def seven() -> int:
@@ -57,3 +58,18 @@ async def test_a_cancelled_caller_leaves_no_work_behind() -> None:
     with pytest.raises(asyncio.CancelledError):
         await caller
     assert asyncio.all_tasks() == before
+
+
+async def test_a_blocking_function_hands_back_its_result_or_its_error() -> None:
+    assert await in_daemon_thread(lambda: threading.current_thread().daemon) is True
+    with pytest.raises(ZeroDivisionError):
+        await in_daemon_thread(lambda: 1 // 0)
+
+
+async def test_nobody_has_to_wait_for_a_blocking_function() -> None:
+    ended = threading.Event()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await in_daemon_thread(ended.wait)
+    ended.set()
+    await asyncio.sleep(0.05)
