@@ -36,8 +36,9 @@ def test_it_names_the_two_commands(command: str) -> None:
     assert command in README.read_text()
 
 
-def test_the_picture_is_there_and_fetches_nothing() -> None:
-    picture = (ROOT / "docs" / "listen.svg").read_text()
-    assert "docs/listen.svg" in README.read_text()
+@pytest.mark.parametrize(("name", "shown"), [("listen", "telemetry"), ("fleet", "mute")])
+def test_the_pictures_are_there_and_fetch_nothing(name: str, shown: str) -> None:
+    picture = (ROOT / "docs" / f"{name}.svg").read_text()
+    assert f"docs/{name}.svg" in README.read_text()
     assert "url(http" not in picture
-    assert "telemetry" in picture
+    assert shown in picture

@@ -16,6 +16,7 @@ def fleet(
     expect_ids: o.ExpectIds = None,
     save_roster: o.SaveRoster = None,
     offline_after: o.OfflineAfter = None,
+    field: o.ValueField = None,
     seq: o.SeqField = None,
     clock: o.ClockField = None,
     qos: o.Qos = 1,
@@ -28,8 +29,9 @@ def fleet(
 ) -> None:
     """Show which device is online, late, offline, mute or without heartbeat.
 
-    A topic is late after two of its observed intervals and silent after four.
-    Times without a connection of our own are held against no device.
+    Without --once or --events this is a live board on the terminal. A topic is
+    late after two of its observed intervals and silent after four; times without
+    a connection of our own are held against no device.
     """
     import asyncio
 
@@ -44,6 +46,7 @@ def fleet(
         expect_ids=expect_ids,
         save_roster=save_roster,
         offline_after=offline_after,
+        field=field,
         seq=seq,
         clock=clock,
         qos=qos,

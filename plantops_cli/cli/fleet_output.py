@@ -113,9 +113,9 @@ def table(look: Look) -> Table:
 def headline(look: Look) -> Text:
     """Say in one line how many devices are in which state."""
     counts = [(state, number) for state, number in reversed(look.counts.items()) if number]
-    line = Text(f"{len(look.reports):,} devices", "bold").append(": ")
+    line = Text().append(f"{len(look.reports):,} devices", "bold")
     for position, (state, number) in enumerate(counts):
-        line.append(", " if position else "").append(f"{number:,} {state.words}", STYLES[state])
+        line.append(", " if position else ": ").append(f"{number:,} {state.words}", STYLES[state])
     if look.unknown:
         line.append(f", {len(look.unknown):,} unknown")
     line.append(f"; {look.messages:,} messages in {look.listened_seconds:.0f} s ({look.rate:.1f}/s)")

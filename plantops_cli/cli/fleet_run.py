@@ -1,4 +1,4 @@
-"""The run of ``fleet``: one look, or a line for each change."""
+"""The run of ``fleet``: a live board, one look, or a line for each change."""
 
 import os
 import sys
@@ -7,10 +7,11 @@ from pathlib import Path
 
 from plantops_cli.cli.connection import ConnectionFlags
 from plantops_cli.cli.exits import Exit
-from plantops_cli.cli.fleet_output import event_line, render_look
+from plantops_cli.cli.fleet_output import event_line, headline, render_look
 from plantops_cli.cli.listening import Limits, announce
 from plantops_cli.cli.options import FleetChoice
 from plantops_cli.cli.output import Output
+from plantops_cli.cli.screen import Screen
 from plantops_cli.cli.stopping import Stop, exit_for
 from plantops_cli.cli.talk import say
 from plantops_cli.cli.watching import Watching, clock_offset_seconds, parse_duration, read_roster
@@ -35,6 +36,7 @@ class FleetFlags:
     expect_ids: str | None = None
     save_roster: Path | None = None
     offline_after: str | None = None
+    field: str | None = None
     seq: str | None = None
     clock: str | None = None
     qos: int = 1
@@ -51,6 +53,8 @@ class FleetFlags:
             raise ConfigError("--wait and --save-roster are for --once", hint="give --once")
         if self.is_once and self.timeout_seconds is not None:
             raise ConfigError("--timeout is not for --once", hint="--wait says how long to listen")
+        if self.field is not None and (self.is_once or self.is_events):
+            raise ConfigError("--field is for the live board", hint="leave it out, or --once and --events")
         wanted = _DOCUMENTS if self.is_once else _LINES if self.is_events else ()
         if self.output is not None and self.output not in wanted:
             raise ConfigError(
@@ -70,24 +74,35 @@ async def run_fleet(flags: FleetFlags, connection: ConnectionFlags) -> Exit:
         ConfigError: flags are malformed or contradict each other, or the roster is unusable.
         BrokerError: the first connection failed, or the stream ended for good.
     """
-    if not flags.is_once and not flags.is_events:
-        raise ConfigError("neither --once nor --events was given", hint="give one of them")
+    is_board = not flags.is_once and not flags.is_events
+    if is_board and not sys.stdout.isatty():
+        raise ConfigError("standard output is no terminal for a live board", hint="give --once or --events")
     if flags.save_roster is not None and flags.save_roster.exists():
         raise ConfigError(
             f"--save-roster {str(flags.save_roster)!r}: there is such a file", hint="remove it, or name another"
         )
     limits = Limits(timeout_seconds=flags.timeout_seconds, is_quiet=flags.is_quiet)
     wait = parse_duration(flags.wait, flag="--wait") if flags.wait else _ONCE_SECONDS
+    screen = Screen(flags.field) if is_board else None
     watching = Watching(
         connection,
-        _presence(flags),
+        _presence(flags, is_payload_kept=is_board),
         devices=flags.devices,
         qos=flags.qos,
-        on_status=announce(limits),
+        on_status=screen.tell if screen else announce(limits),
         wait_for_broker=flags.wait_for_broker,
         stop_after_seconds=wait if flags.is_once else flags.timeout_seconds,
     )
+    if screen:
+        return await _board(watching, screen, is_quiet=flags.is_quiet)
     return await (_once(watching, flags) if flags.is_once else _events(watching, flags))
+
+
+async def _board(watching: Watching, screen: Screen, *, is_quiet: bool) -> Exit:
+    look = await screen.show(watching)
+    if look.listened_seconds and not is_quiet:
+        say(headline(look).plain)
+    return exit_for(watching.reason, count=None, shown=look.messages)
 
 
 async def _once(watching: Watching, flags: FleetFlags) -> Exit:
@@ -129,13 +144,15 @@ async def _events(watching: Watching, flags: FleetFlags) -> Exit:
     return exit_for(watching.reason, count=None, shown=1)
 
 
-def _presence(flags: FleetFlags) -> Presence:
+def _presence(flags: FleetFlags, *, is_payload_kept: bool) -> Presence:
     after = flags.offline_after
     return Presence(
         roster=read_roster(flags.expect, flags.expect_ids),
         offline_after_seconds=parse_duration(after, flag="--offline-after") if after else None,
         seq=flags.seq,
         clock=flags.clock,
+        field=flags.field,
+        is_payload_kept=is_payload_kept,
         clock_offset_seconds=clock_offset_seconds(),
     )
 

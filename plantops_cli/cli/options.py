@@ -525,6 +525,15 @@ OfflineAfter = Annotated[
         rich_help_panel=_FLEET,
     ),
 ]
+ValueField = Annotated[
+    str | None,
+    typer.Option(
+        "--field",
+        metavar="FIELD",
+        help="On the board: field whose latest values are drawn, such as soil_moisture.",
+        rich_help_panel=_FLEET,
+    ),
+]
 SeqField = Annotated[
     str | None,
     typer.Option(

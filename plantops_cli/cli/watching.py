@@ -36,6 +36,10 @@ class Watching:
         on_status: told about each step.
         wait_for_broker: whether the first connection may take several attempts.
         stop_after_seconds: when to stop, counted from the first connection; None: never.
+
+    Attributes:
+        reason: why the run ended.
+        on_stop: called as soon as it is to end.
     """
 
     def __init__(
@@ -51,6 +55,7 @@ class Watching:
     ) -> None:
         self.presence = presence
         self.reason: Stop | None = None
+        self.on_stop: Callable[[], None] = lambda: None
         self._selection = Selection(devices=devices)
         self._subscriber = subscriber(flags, qos=qos, on_status=self._take_note)
         self._on_status = on_status
@@ -61,6 +66,11 @@ class Watching:
         self._now = time.monotonic()
         self._connected_at: float | None = None
         self._listened_seconds = 0.0
+
+    @property
+    def endpoint(self) -> str:
+        """The broker's address."""
+        return self._subscriber.options.endpoint
 
     @property
     def stopped(self) -> asyncio.Event:
@@ -101,6 +111,7 @@ class Watching:
         self.reason = self.reason or reason
         self._stopped.set()
         self._subscriber.stop()
+        self.on_stop()
 
     async def run(self, tick: Callable[[], Awaitable[None]] | None = None) -> None:
         """Listen until stopped, by a signal too.

@@ -476,6 +476,9 @@ class Presence:
         """Tell the state of a device, and until when it holds if nothing is heard."""
         telemetry = device.telemetry.grade(now, self._offline_after_seconds) if device.telemetry else None
         heartbeat = device.heartbeat.grade(now, self._offline_after_seconds) if device.heartbeat else None
+        if device.telemetry and device.heartbeat and telemetry and heartbeat:
+            telemetry = self._estimated(telemetry, device.telemetry, heartbeat, now, is_telemetry=True)
+            heartbeat = self._estimated(heartbeat, device.heartbeat, telemetry, now, is_telemetry=False)
         grades = [grade for grade in (telemetry, heartbeat) if grade]
         until = [moment for grade in grades for moment in (grade.overdue_at, grade.silent_at)]
         if all(grade.now == SILENT for grade in grades):
@@ -489,6 +492,15 @@ class Presence:
         else:
             state = DeviceState.ONLINE
         return state, min((moment for moment in until if moment > now), default=math.inf)
+
+    def _estimated(self, grade: Grade, signal: Signal, other: Grade, now: float, *, is_telemetry: bool) -> Grade:
+        """Grade a topic of unknown interval, on a device whose other topic is silent, by the whole fleet."""
+        longest = self._longest[is_telemetry]
+        if signal.interval or not longest or other.now != SILENT:
+            return grade
+        silent_at = min(grade.silent_at, signal.since + silent_after(longest, self._offline_after_seconds))
+        found = SILENT if now >= silent_at else grade.now
+        return Grade(found, max(found, grade.worst), grade.heard_at, silent_at, silent_at)
 
     def _lacking(self, device: _Device, now: float, until: list[float]) -> Grade:
         """Grade the topic that a device was never heard to use by what the rest of the fleet does."""

@@ -187,6 +187,20 @@ def test_offline_after_less_than_two_intervals_leaves_no_time_to_be_late() -> No
     assert [(change.at - START, change.state) for change in story.changes] == [(15, DeviceState.OFFLINE)]
 
 
+def test_a_device_that_died_before_all_was_known_of_it_is_offline_by_what_the_others_do() -> None:
+    story = Story()
+    for n in range(20):
+        story.hear(b"devices/b/heartbeat", START + 5 * n)
+    # two heartbeats only
+    story.play(regular(TELEMETRY, 2.0, [0.0] * 6) + regular(HEARTBEAT, 5.0, [0.0] * 2))
+    story.changes.clear()
+    story.look(START + 1_000)
+    assert [(change.at - START, change.state) for change in story.changes if change.device_id == "a"] == [
+        (10 + 4, DeviceState.LATE),
+        (5 + 20, DeviceState.OFFLINE),
+    ]
+
+
 # Back again: hysteresis
 
 
