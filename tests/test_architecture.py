@@ -25,6 +25,7 @@ FLOORS = {
     "sinks": 7,
     "demo": 8,
     "fastapi": 8,
+    "metrics": 8,
     "cli": 9,
     "__main__": 10,
 }
@@ -33,6 +34,7 @@ ONLY_IMPORTER = {
     "amqtt": "demo",
     "fastapi": "fastapi",
     "paho": "stream",
+    "prometheus_client": "metrics",
     "pydantic_settings": "config",
 }
 # The canary writes too, but only into a folder of its own

@@ -10,9 +10,11 @@ from plantops_cli.cli.connection import ConnectionFlags
 from plantops_cli.cli.contract import load_contract
 from plantops_cli.cli.exits import Exit, exit_code, explain
 from plantops_cli.cli.options import CheckChoice
+from plantops_cli.cli.service import Service
 from plantops_cli.cli.stopping import Stop
-from plantops_cli.cli.watching import Watching, clock_offset_seconds, parse_duration, read_roster
+from plantops_cli.cli.watching import Watching, parse_duration, read_roster
 from plantops_cli.errors import PlantopsError
+from plantops_cli.fleet.following import clock_offset_seconds
 from plantops_cli.fleet.look import Look
 from plantops_cli.fleet.presence import Presence
 from plantops_cli.fleet.verdict import Figure, Status, Thresholds, Verdict, judge
@@ -82,10 +84,9 @@ async def _look(flags: CheckFlags, connection: ConnectionFlags) -> Look:
     )
     watching = Watching(
         connection,
-        presence,
+        Service(presence, lambda _: None),
         devices=flags.devices,
         qos=flags.qos,
-        on_status=lambda _: None,
         stop_after_seconds=parse_duration(flags.within, flag="--within"),
     )
     await watching.run()

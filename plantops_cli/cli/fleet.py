@@ -23,6 +23,8 @@ def fleet(
     device: o.Device = None,
     timeout: o.Timeout = None,
     wait_for_broker: o.WaitForBroker = False,
+    metrics_port: o.MetricsPort = None,
+    metrics_per_device: o.MetricsPerDevice = False,
     output: o.Fleet = None,
     quiet: o.Quiet = False,
     debug: o.Debug = False,
@@ -53,6 +55,8 @@ def fleet(
         devices=tuple(device or ()),
         timeout_seconds=timeout,
         wait_for_broker=wait_for_broker,
+        metrics_port=metrics_port,
+        is_per_device=metrics_per_device,
         output=output,
         is_quiet=quiet,
     )

@@ -12,10 +12,12 @@ from plantops_cli.cli.listening import Limits, announce
 from plantops_cli.cli.options import FleetChoice
 from plantops_cli.cli.output import Output
 from plantops_cli.cli.screen import Screen
+from plantops_cli.cli.service import Service
 from plantops_cli.cli.stopping import Stop, exit_for
 from plantops_cli.cli.talk import say
-from plantops_cli.cli.watching import Watching, clock_offset_seconds, parse_duration, read_roster
+from plantops_cli.cli.watching import Watching, parse_duration, read_roster
 from plantops_cli.errors import ConfigError
+from plantops_cli.fleet.following import clock_offset_seconds
 from plantops_cli.fleet.look import Look
 from plantops_cli.fleet.presence import Presence
 from plantops_cli.fleet.roster import write_roster
@@ -43,6 +45,8 @@ class FleetFlags:
     devices: tuple[str, ...] = ()
     timeout_seconds: float | None = None
     wait_for_broker: bool = False
+    metrics_port: str | None = None
+    is_per_device: bool = False
     output: FleetChoice | None = None
     is_quiet: bool = False
 
@@ -55,6 +59,8 @@ class FleetFlags:
             raise ConfigError("--timeout is not for --once", hint="--wait says how long to listen")
         if self.field is not None and (self.is_once or self.is_events):
             raise ConfigError("--field is for the live board", hint="leave it out, or --once and --events")
+        if self.metrics_port is not None and not self.is_events:
+            raise ConfigError("--metrics-port is for --events", hint="give --events")
         wanted = _DOCUMENTS if self.is_once else _LINES if self.is_events else ()
         if self.output is not None and self.output not in wanted:
             raise ConfigError(
@@ -86,10 +92,14 @@ async def run_fleet(flags: FleetFlags, connection: ConnectionFlags) -> Exit:
     screen = Screen(flags.field) if is_board else None
     watching = Watching(
         connection,
-        _presence(flags, is_payload_kept=is_board),
+        Service(
+            _presence(flags, is_payload_kept=is_board),
+            screen.tell if screen else announce(limits),
+            metrics_port=flags.metrics_port,
+            is_per_device=flags.is_per_device,
+        ),
         devices=flags.devices,
         qos=flags.qos,
-        on_status=screen.tell if screen else announce(limits),
         wait_for_broker=flags.wait_for_broker,
         stop_after_seconds=wait if flags.is_once else flags.timeout_seconds,
     )
@@ -129,7 +139,7 @@ async def _events(watching: Watching, flags: FleetFlags) -> Exit:
     output.on_reader_gone(lambda: watching.stop(Stop.READER_GONE))
 
     async def show() -> None:
-        changes = watching.presence.changes(watching.now)
+        changes = watching.following.presence.changes(watching.following.now)
         offset = clock_offset_seconds()
         lines = [event_line(change, offset, is_text=is_text, is_terminal=is_terminal) for change in changes]
         try:

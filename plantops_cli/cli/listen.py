@@ -28,6 +28,8 @@ def listen(
     to: o.To = None,
     rotate_size: o.RotateSize = None,
     rotate_every: o.RotateEvery = None,
+    metrics_port: o.MetricsPort = None,
+    metrics_per_device: o.MetricsPerDevice = False,
     quiet: o.Quiet = False,
     debug: o.Debug = False,
 ) -> None:
@@ -42,6 +44,7 @@ def listen(
     from plantops_cli.cli.listening import Limits, Listening, announce, listen_until_stopped, renderer
     from plantops_cli.cli.output import file_output
     from plantops_cli.cli.selection import Selection
+    from plantops_cli.cli.service import Service
 
     selection = Selection(
         filters=filters or (),
@@ -60,7 +63,8 @@ def listen(
         max_packet_size=max_packet_size,
     )
     destination = file_output(to, output, rotate_size=rotate_size, rotate_every=rotate_every)
-    heard = subscriber(flags, qos=qos, on_status=announce(limits), is_login_ensured=ensure_user)
+    service = Service(None, announce(limits), metrics_port=metrics_port, is_per_device=metrics_per_device)
+    heard = subscriber(flags, qos=qos, on_status=service.on_status, is_login_ensured=ensure_user)
     render = renderer(output, selection, is_for_file=destination is not None)
-    listening = Listening(heard, selection, render, limits, destination)
+    listening = Listening(heard, selection, render, limits, destination, service)
     raise typer.Exit(asyncio.run(listen_until_stopped(listening)))

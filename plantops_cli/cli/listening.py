@@ -5,7 +5,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import islice
 
@@ -13,6 +13,7 @@ from plantops_cli.cli.exits import Exit
 from plantops_cli.cli.options import OutputChoice
 from plantops_cli.cli.output import Destination, Output
 from plantops_cli.cli.selection import Selection
+from plantops_cli.cli.service import Service
 from plantops_cli.cli.stopping import Stop, die_next_time, exit_for, on_signals
 from plantops_cli.cli.summary import Summary
 from plantops_cli.cli.talk import say
@@ -65,6 +66,7 @@ class Listening:
         render: turns messages into the bytes to write; leaves out those that are not wanted.
         limits: when to stop.
         destination: where to write; default: standard output.
+        service: tells of the run; None: nobody does.
     """
 
     def __init__(
@@ -74,8 +76,11 @@ class Listening:
         render: Render,
         limits: Limits,
         destination: Destination | None = None,
+        service: Service | None = None,
     ) -> None:
         self._destination = destination
+        self._service = service
+        self._following = service.following if service else None
         self._subscriber = subscriber
         self._selection = selection
         self._render = render
@@ -105,7 +110,8 @@ class Listening:
         began = time.monotonic()
         with self._stops(output):
             try:
-                await self._stream(output)
+                async with self._service.attending(self._subscriber) if self._service else nullcontext():
+                    await self._stream(output)
             except BrokenPipeError:
                 self.stop(Stop.READER_GONE)
             finally:
@@ -125,6 +131,8 @@ class Listening:
             async for batch in batches:
                 is_done = await self._show(batch, output)
                 self._summary.count(batch)
+                if self._following:
+                    self._following.take(batch)
                 if self._summary.shown == self._limits.count:
                     self.stop(Stop.COUNT)
                 if not is_done:

@@ -627,3 +627,19 @@ CanaryMessage = Annotated[
         rich_help_panel=_STREAM,
     ),
 ]
+
+MetricsPort = Annotated[
+    str | None,
+    typer.Option(
+        "--metrics-port",
+        metavar="[ADDRESS:]PORT",
+        help="Serve metrics for Prometheus there. (address 127.0.0.1)",
+        rich_help_panel=_OUTPUT,
+    ),
+]
+MetricsPerDevice = Annotated[
+    bool,
+    typer.Option(
+        "--metrics-per-device", help="With --metrics-port: series for each device too.", rich_help_panel=_OUTPUT
+    ),
+]

@@ -110,7 +110,7 @@ class Screen:
             return
         self._drawn_at = time.monotonic()
         if self._look is None or not self._view.is_paused:
-            self._look, self._seen_at = self._watching.look(), self._watching.now
+            self._look, self._seen_at = self._watching.look(), self._watching.following.now
         columns, height = self._console.size
         self._view = fit(self._view, self._look, height)
         board = draw(

@@ -1,0 +1,167 @@
+"""Health and presence for Prometheus (extra ``metrics``).
+
+The one importer of prometheus_client. Labels are bounded: no series for single devices, unless asked for.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+
+from plantops_cli.errors import ConfigError
+from plantops_cli.fleet.following import Following, clock_offset_seconds
+from plantops_cli.fleet.presence import DeviceReport, DeviceState
+from plantops_cli.stream.status import State
+from plantops_cli.stream.subscriber import MQTTSubscriber
+
+try:
+    from prometheus_client import CollectorRegistry, start_http_server
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+    from prometheus_client.registry import Collector
+except ImportError as exc:
+    raise ConfigError(f"metrics cannot be served: {exc}", hint="pip install 'plantops-cli[metrics]'") from exc
+
+DEFAULT_ADDRESS = "127.0.0.1"
+_SCRAPE_SECONDS = 5.0
+
+
+class Metrics(Collector):
+    """A collector of what a subscriber and its fleet are at the moment of a scrape.
+
+    Made in the event loop of the subscriber; scraped in any thread.
+
+    Args:
+        subscriber: whose health is shown.
+        following: what follows it; None: no devices are counted.
+        is_per_device: whether each device has series of its own.
+    """
+
+    def __init__(
+        self, subscriber: MQTTSubscriber, following: Following | None = None, *, is_per_device: bool = False
+    ) -> None:
+        self._subscriber = subscriber
+        self._following = following
+        self._is_per_device = is_per_device
+        self._loop = asyncio.get_running_loop()
+
+    def describe(self) -> list[Metric]:
+        """Return nothing, so that nothing is collected just to be registered."""
+        return []
+
+    def collect(self) -> list[Metric]:
+        """Collect, in the event loop, where nothing changes meanwhile."""
+        return asyncio.run_coroutine_threadsafe(self._snapshot(), self._loop).result(_SCRAPE_SECONDS)
+
+    async def _snapshot(self) -> list[Metric]:
+        return [*self._health(), *(self._fleet(self._following) if self._following else ())]
+
+    def _health(self) -> Iterator[Metric]:
+        health = self._subscriber.health
+        yield _gauge("connected", "Whether there is a connection to the broker.", health.state is State.CONNECTED)
+        yield _counter("received_messages", "Messages received.", health.received)
+        yield _counter("invalid_topics", "Messages passed over because their topic is no topic.", health.invalid)
+        yield _counter("handler_errors", "Handlers that failed.", health.handler_errors)
+        yield _counter(
+            "reconnections", "Connections made after the first one.", max(0, health.connection_count - 1)
+        )
+        yield _counter("outages", "Connections lost.", health.outage_count)
+        yield _counter("lost_sessions", "Durable sessions that the broker had forgotten.", health.lost_sessions)
+        yield _counter(
+            "paused_seconds", "Time for which slow handlers or output held the stream up.", health.paused_seconds
+        )
+        if health.last_message_at:
+            at = health.last_message_at.timestamp()
+            yield _gauge("last_message_timestamp_seconds", "When the newest message was read.", at)
+
+    def _fleet(self, following: Following) -> Iterator[Metric]:
+        reports = following.presence.reports(following.now)
+        counts = dict.fromkeys(DeviceState, 0)
+        for report in reports:
+            counts[report.state] += 1
+        devices = GaugeMetricFamily("plantops_devices", "Devices by state.", labels=["state"])
+        for state, number in counts.items():
+            devices.add_metric([state.value], number)
+        yield devices
+        yield _counter(
+            "invalid_payloads", "Invalid telemetry payloads.", sum(report.invalid for report in reports)
+        )
+        yield _gauge(
+            "unknown_devices", "Devices heard that are not on the roster.", sum(map(_is_unknown, reports))
+        )
+        if self._is_per_device:
+            yield from self._devices(reports)
+
+    def _devices(self, reports: list[DeviceReport]) -> Iterator[Metric]:
+        offset = clock_offset_seconds()
+        state = GaugeMetricFamily(
+            "plantops_device_state", "1 for the state of a device.", labels=["device_id", "state"]
+        )
+        messages = CounterMetricFamily("plantops_device_messages", "Messages of a device.", labels=["device_id"])
+        invalid = CounterMetricFamily(
+            "plantops_device_invalid_payloads", "Its invalid ones.", labels=["device_id"]
+        )
+        last = GaugeMetricFamily(
+            "plantops_device_last_timestamp_seconds", "When a topic was heard last.", labels=["device_id", "kind"]
+        )
+        for report in reports:
+            state.add_metric([report.device_id, report.state.value], 1)
+            messages.add_metric([report.device_id], report.messages)
+            invalid.add_metric([report.device_id], report.invalid)
+            for kind, at in (("telemetry", report.last_telemetry), ("heartbeat", report.last_heartbeat)):
+                if at is not None:
+                    last.add_metric([report.device_id, kind], at + offset)
+        yield from (state, messages, invalid, last)
+
+
+@asynccontextmanager
+async def serving_metrics(address: str, metrics: Metrics) -> AsyncIterator[None]:
+    """Serve metrics over HTTP while the context lasts.
+
+    Args:
+        address: a port, on 127.0.0.1, or ``ADDRESS:PORT``.
+        metrics: what to serve.
+
+    Raises:
+        ConfigError: the address is none, or cannot be listened on.
+    """
+    host, port = parse_address(address)
+    registry = CollectorRegistry()
+    registry.register(metrics)
+    try:
+        server, thread = start_http_server(port, addr=host, registry=registry)
+    except OSError as exc:
+        raise ConfigError(
+            f"--metrics-port {address}: {exc.strerror or exc}", hint="choose a free port of this machine"
+        ) from exc
+    try:
+        yield
+    finally:
+        # a scrape under way needs the event loop to end
+        await asyncio.to_thread(server.shutdown)
+        server.server_close()
+        await asyncio.to_thread(thread.join)
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """Take ``PORT``, ``ADDRESS:PORT`` or ``[IPV6]:PORT`` apart.
+
+    Raises:
+        ConfigError: it is none of them.
+    """
+    host, _, port = text.rpartition(":")
+    if not port.isdecimal() or not 0 < int(port) < 65_536:
+        raise ConfigError(
+            f"--metrics-port {text!r}: no port", hint="for example 9464, or 0.0.0.0:9464 for all to see"
+        )
+    return host.strip("[]") or DEFAULT_ADDRESS, int(port)
+
+
+def _is_unknown(report: DeviceReport) -> bool:
+    return report.is_expected is False and report.messages > 0
+
+
+def _gauge(name: str, what: str, value: float) -> Metric:
+    return GaugeMetricFamily(f"plantops_{name}", what, value=float(value))
+
+
+def _counter(name: str, what: str, value: float) -> Metric:
+    return CounterMetricFamily(f"plantops_{name}", what, value=float(value))

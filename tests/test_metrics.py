@@ -1,0 +1,160 @@
+"""What Prometheus is told, by the command line and by a program of one's own."""
+
+import asyncio
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from plantops_cli import MQTTSubscriber, Presence
+from plantops_cli.errors import ConfigError
+from plantops_cli.fleet.following import Following
+from plantops_cli.metrics import Metrics, parse_address, serving_metrics
+from tests.brokers import PASSWORD, USERNAME, Mosquitto, free_port
+from tests.plantops import run, start
+from tests.publishing import publish
+
+Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+
+def samples_of(text: str) -> Samples:
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def scrape(port: int) -> Samples:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        return samples_of(answer.read().decode())
+
+
+def value(samples: Samples, name: str, **labels: str) -> float:
+    return samples[f"plantops_{name}", frozenset(labels.items())]
+
+
+@pytest.mark.parametrize("command", [("listen", "-o", "jsonl"), ("fleet", "--events")])
+def test_a_command_serves_health_and_presence(own_mosquitto: Mosquitto, command: tuple[str, ...]) -> None:
+    port = free_port()
+    arguments = (*command, "--metrics-port", str(port))
+    with start(*arguments, env=own_mosquitto.environment) as running:
+        running.stderr.wait_for("connected to")
+        publish(own_mosquitto, "devices/a/telemetry", b"{}", b"nonsense")
+        publish(own_mosquitto, "devices/b/heartbeat", b"1")
+        running.stdout.wait_for('"b"')
+        samples = scrape(port)
+        own_mosquitto.stop()
+        running.stderr.wait_for("retry in")
+        lost = scrape(port)
+        own_mosquitto.start()
+        running.stderr.wait_for("resumed after")
+        resumed = scrape(port)
+        done = running.finish(2)
+    assert (done.code, done.errors) == (0, [])
+    assert value(samples, "received_messages_total") == 3
+    assert value(samples, "devices", state="online") == 2
+    assert value(samples, "devices", state="offline") == 0
+    assert value(samples, "invalid_payloads_total") == 1
+    assert (value(samples, "connected"), value(lost, "connected"), value(resumed, "connected")) == (1, 0, 1)
+    assert (value(lost, "outages_total"), value(lost, "reconnections_total")) == (1, 0)
+    assert value(resumed, "reconnections_total") == 1
+    assert value(resumed, "paused_seconds_total") == 0
+    assert {"handler_errors_total", "lost_sessions_total", "invalid_topics_total"} <= {
+        name.removeprefix("plantops_") for name, _ in samples
+    }
+    assert not any(label == "device_id" for _, labels in samples for label, _ in labels)
+
+
+def test_series_for_each_device_come_on_request(own_mosquitto: Mosquitto) -> None:
+    port = free_port()
+    arguments = ("fleet", "--events", "--expect-ids", "b", "--metrics-port", str(port), "--metrics-per-device")
+    with start(*arguments, env=own_mosquitto.environment) as running:
+        running.stderr.wait_for("connected to")
+        publish(own_mosquitto, "devices/a/telemetry", b"{}")
+        running.stdout.wait_for('"a"')
+        samples = scrape(port)
+    assert value(samples, "device_state", device_id="a", state="online") == 1
+    assert value(samples, "device_state", device_id="b", state="never_seen") == 1
+    assert value(samples, "device_messages_total", device_id="a") == 1
+    assert value(samples, "device_last_timestamp_seconds", device_id="a", kind="telemetry") > 1.7e9
+    assert value(samples, "unknown_devices") == 1
+
+
+async def test_a_program_of_one_s_own_serves_the_same(mosquitto: Mosquitto) -> None:
+    following = Following(Presence())
+    mqtt = MQTTSubscriber("127.0.0.1", mosquitto.port, USERNAME, PASSWORD, on_status=following.on_status)
+    following.attach(mqtt)
+    heard = asyncio.Event()
+    mqtt.register_handler("devices/own-program/heartbeat", lambda _: heard.set())
+    await mqtt.connect()
+    await mqtt.start()
+    try:
+        await asyncio.to_thread(publish, mosquitto, "devices/own-program/heartbeat", b"1")
+        await asyncio.wait_for(heard.wait(), 10)
+        registry = CollectorRegistry()
+        registry.register(Metrics(mqtt, following))
+        samples = samples_of((await asyncio.to_thread(generate_latest, registry)).decode())
+    finally:
+        await mqtt.disconnect()
+    assert value(samples, "connected") == 1
+    assert value(samples, "devices", state="online") >= 1
+    assert value(samples, "received_messages_total") >= 1
+    assert following.listened_seconds > 0
+
+
+async def test_without_a_presence_there_is_health_alone(mosquitto: Mosquitto) -> None:
+    mqtt = MQTTSubscriber("127.0.0.1", mosquitto.port)
+    metrics = Metrics(mqtt)
+    samples = samples_of((await asyncio.to_thread(generate_latest, metrics)).decode())
+    assert value(samples, "connected") == 0
+    assert not any("devices" in name for name, _ in samples)
+
+
+async def test_a_port_that_is_taken_is_named(mosquitto: Mosquitto) -> None:
+    metrics = Metrics(MQTTSubscriber("127.0.0.1"))
+    with pytest.raises(ConfigError, match=f"--metrics-port {mosquitto.port}: "):
+        async with serving_metrics(str(mosquitto.port), metrics):
+            pass
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [("9464", ("127.0.0.1", 9464)), ("0.0.0.0:9464", ("0.0.0.0", 9464)), ("[::1]:9464", ("::1", 9464))],
+)
+def test_an_address_is_a_port_or_more(text: str, address: tuple[str, int]) -> None:
+    assert parse_address(text) == address
+
+
+@pytest.mark.parametrize("text", ["", "x", "0", "65536", "127.0.0.1", "host:", "-1"])
+def test_what_is_no_port_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="no port"):
+        parse_address(text)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("listen", "--metrics-port", "x"), "--metrics-port 'x': no port"),
+        (("listen", "--metrics-per-device"), "--metrics-per-device is for --metrics-port"),
+        (("fleet", "--once", "--metrics-port", "9464"), "--metrics-port is for --events"),
+    ],
+)
+def test_flags_that_make_no_sense_are_refused(mosquitto: Mosquitto, arguments: tuple[str, ...], said: str) -> None:
+    done = run(*arguments, env=mosquitto.environment)
+    assert done.code == 2
+    assert said in done.errors[0]
+
+
+def test_without_the_extra_it_is_said_what_to_install(tmp_path: Path) -> None:
+    program = (
+        "import sys; sys.modules['prometheus_client'] = None\n"
+        "from plantops_cli.errors import ConfigError\n"
+        "try:\n    import plantops_cli.metrics\nexcept ConfigError as exc:\n    print(exc.hint)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "pip install 'plantops-cli[metrics]'\n"
