@@ -144,7 +144,10 @@ def spark(values: tuple[float, ...], cells: int) -> str:
     """
     latest = values[-cells:]
     low, high = min(latest, default=0.0), max(latest, default=0.0)
-    scale = (len(_BARS) - 1) / (high - low) if high > low else 0.0
+    span = high - low
+    if not 0 < span < math.inf:
+        return _BARS[0] * len(latest)
+    scale = (len(_BARS) - 1) / span
     return "".join(_BARS[round((value - low) * scale)] for value in latest)
 
 

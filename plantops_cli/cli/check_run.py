@@ -5,13 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
+import typer
 
 from plantops_cli.cli.connection import ConnectionFlags
 from plantops_cli.cli.contract import load_contract
 from plantops_cli.cli.exits import Exit, exit_code, explain
 from plantops_cli.cli.options import CheckChoice
 from plantops_cli.cli.service import Service
-from plantops_cli.cli.stopping import Stop
+from plantops_cli.cli.stopping import Stop, exit_for
+from plantops_cli.cli.summary import counted
 from plantops_cli.cli.watching import Watching, parse_duration, read_roster
 from plantops_cli.errors import PlantopsError
 from plantops_cli.fleet.following import clock_offset_seconds
@@ -91,7 +93,7 @@ async def _look(flags: CheckFlags, connection: ConnectionFlags) -> Look:
     )
     await watching.run()
     if watching.reason is not Stop.TIMEOUT:
-        raise KeyboardInterrupt
+        raise typer.Exit(exit_for(watching.reason, count=1, shown=0))
     return watching.look()
 
 
@@ -121,7 +123,7 @@ def _well(look: Look | None) -> str:
     if look is None:
         return ""
     counts = [f"{number} {state.words}" for state, number in reversed(look.counts.items()) if number]
-    return f"{len(look.reports)} devices ({', '.join(counts) or 'none'}), {look.rate:.3g} messages/s"
+    return f"{counted(len(look.reports), 'device')} ({', '.join(counts) or 'none'}), {look.rate:.3g} messages/s"
 
 
 def _performance(figure: Figure) -> str:

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from plantops_cli.cli.options import FleetChoice
+from plantops_cli.cli.summary import counted
 from plantops_cli.fleet.look import Look
 from plantops_cli.fleet.presence import Change, DeviceReport, DeviceState
 from plantops_cli.sinks.terminal import escape, json_escape
@@ -113,16 +114,16 @@ def table(look: Look) -> Table:
 def headline(look: Look) -> Text:
     """Say in one line how many devices are in which state."""
     counts = [(state, number) for state, number in reversed(look.counts.items()) if number]
-    line = Text().append(f"{len(look.reports):,} devices", "bold")
+    line = Text().append(counted(len(look.reports), "device"), "bold")
     for position, (state, number) in enumerate(counts):
         line.append(", " if position else ": ").append(f"{number:,} {state.words}", STYLES[state])
     if look.unknown:
         line.append(f", {len(look.unknown):,} unknown")
-    line.append(f"; {look.messages:,} messages in {look.listened_seconds:.0f} s ({look.rate:.1f}/s)")
+    line.append(f"; {counted(look.messages, 'message')} in {look.listened_seconds:.0f} s ({look.rate:.1f}/s)")
     if look.invalid:
         line.append(f", {look.invalid:,} invalid")
     if look.outages:
-        line.append(f"; {look.outages} outages of our own")
+        line.append(f"; {counted(look.outages, 'outage')} of our own")
     return line
 
 

@@ -14,6 +14,7 @@ from plantops_cli.cli.output import Output
 from plantops_cli.cli.screen import Screen
 from plantops_cli.cli.service import Service
 from plantops_cli.cli.stopping import Stop, exit_for
+from plantops_cli.cli.summary import counted
 from plantops_cli.cli.talk import say
 from plantops_cli.cli.watching import Watching, parse_duration, read_roster
 from plantops_cli.errors import ConfigError
@@ -179,4 +180,4 @@ def _save_roster(path: Path, look: Look) -> None:
             draft.unlink()
     except OSError as exc:
         raise ConfigError(f"--save-roster {str(path)!r}: {exc.strerror}") from exc
-    say(f"roster of {len(seen)} devices written to {str(path)!r}")
+    say(f"roster of {counted(len(seen), 'device')} written to {str(path)!r}")

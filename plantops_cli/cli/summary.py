@@ -63,24 +63,25 @@ class Summary:
         kinds = ", ".join(f"{self._kinds[kind]:,} {kind}" for kind in ("telemetry", "heartbeat", "other"))
         marks = ", ".join(f"{marked.get(mark, 0):,} {mark}" for mark in ("invalid", "retained", "duplicates"))
         shown = f", {self.shown:,} shown" if self.shown != self.received else ""
-        lines = [f"{_counted(self.received, 'message')} in {elapsed_seconds:.1f} s ({kinds}; {marks}){shown}"]
+        lines = [f"{counted(self.received, 'message')} in {elapsed_seconds:.1f} s ({kinds}; {marks}){shown}"]
         if health.invalid:
-            lines.append(f"{_counted(health.invalid, 'packet')} without a valid topic passed over")
+            lines.append(f"{counted(health.invalid, 'packet')} without a valid topic passed over")
         if health.lost_sessions:
             lines.append(
-                f"{_counted(health.lost_sessions, 'session')} forgotten by the broker, messages are missing"
+                f"{counted(health.lost_sessions, 'session')} forgotten by the broker, messages are missing"
             )
         if health.outage_count:
             is_bridged = all(outage.is_bridged for outage in health.outages)
             fate = "for which the broker kept the session" if is_bridged else "messages may be missing"
             windows = ", ".join(map(_window, health.outages))
-            lines.append(f"{_counted(health.outage_count, 'outage')}, {fate}: {windows}")
+            lines.append(f"{counted(health.outage_count, 'outage')}, {fate}: {windows}")
         if health.paused_seconds >= _WORTH_SAYING_SECONDS:
             lines.append(f"reader slow: paused {health.paused_seconds:.0f} s in all")
         return lines
 
 
-def _counted(number: int, noun: str) -> str:
+def counted(number: int, noun: str) -> str:
+    """Say how many there are of something: ``1 outage``, ``1,000 messages``."""
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 

@@ -142,13 +142,14 @@ def test_a_key_pauses_and_another_quits() -> None:
 def test_bars_span_lowest_to_highest() -> None:
     assert spark((0.0, 7.0), 8) == "▁█"
     assert spark((3.0, 3.0), 8) == "▁▁"
+    assert spark((-1.7e308, 1.7e308, 0), 8) == "▁▁▁"
     assert spark(tuple(map(float, range(100))), 8) == "▁▂▃▄▅▆▇█"
     assert spark((), 8) == ""
 
 
 def test_an_empty_fleet_is_a_board_too() -> None:
     lines = drawn(look=replace(LOOK, reports=()))
-    assert lines[1].startswith("0 devices")
+    assert lines[1].startswith("0 devices;")
 
 
 def test_a_device_with_a_long_name_leaves_room_for_the_rest() -> None:

@@ -1,6 +1,7 @@
 """``plantops check``: exit codes that monitors understand, and what they read."""
 
 import json
+import signal
 from pathlib import Path
 
 import pytest
@@ -107,8 +108,9 @@ def test_an_unknown_flag_is_unknown_too() -> None:
     assert "--no-such-flag" in done.errors[0]
 
 
-def test_ctrl_c_ends_it(own_mosquitto: Mosquitto) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_it(own_mosquitto: Mosquitto, number: int, code: int) -> None:
     with start("check", env=own_mosquitto.environment) as running, publishing(own_mosquitto, beat, interval=0.5):
         wait_for_clients(own_mosquitto, 2)
-        done = running.finish(2)
-    assert done.code == 130
+        done = running.finish(number)
+    assert (done.code, done.stdout) == (code, b"")

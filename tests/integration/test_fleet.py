@@ -195,7 +195,7 @@ def test_what_people_read_holds_no_character_that_reorders_it(retained: Mosquitt
     assert "\u202e" not in text
     assert "\\u202e" in text
     assert "never seen" in text
-    assert "1 devices: 1 never seen" in text
+    assert "1 device: 1 never seen" in text
     assert form == "table" or "a\\|b" in text
 
 

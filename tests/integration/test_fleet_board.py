@@ -113,7 +113,7 @@ def test_an_outage_is_on_the_board_and_changes_nobody(own_mosquitto: Mosquitto) 
         done = running.finish()
     assert done.code == 0
     assert b"offline" not in done.stdout
-    assert b"1 outages of our own" in done.stdout
+    assert b"1 outage of our own" in done.stdout
 
 
 def test_it_follows_the_size_of_the_terminal(own_mosquitto: Mosquitto) -> None:
