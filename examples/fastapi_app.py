@@ -7,14 +7,16 @@ from dataclasses import asdict
 
 from fastapi import FastAPI
 
-from plantops_cli import Message, MQTTSubscriber
+from plantops_cli import Message, MQTTSubscriber, Presence
 from plantops_cli.config import load_settings
 from plantops_cli.fastapi import mqtt_lifespan
+from plantops_cli.fleet.following import Following
 
 settings = load_settings()
-subscriber = MQTTSubscriber.from_settings(settings)
+following = Following(Presence())
+subscriber = MQTTSubscriber.from_settings(settings, on_status=following.on_status)
+following.attach(subscriber)
 last_reading: dict[str, object] = {}
-last_heartbeat: dict[str, str] = {}
 
 
 async def handle_telemetry(message: Message) -> None:
@@ -24,21 +26,15 @@ async def handle_telemetry(message: Message) -> None:
         last_reading[device_id] = reading.value
 
 
-async def handle_heartbeat(message: Message) -> None:
-    """Keep the moment of the latest sign of life."""
-    if message.device_id:
-        last_heartbeat[message.device_id] = message.received_at.isoformat()
-
-
 subscriber.register_handler("devices/+/telemetry", handle_telemetry)
-subscriber.register_handler("devices/+/heartbeat", handle_heartbeat)
 app = FastAPI(title="Plants", lifespan=mqtt_lifespan(subscriber, settings=settings))
 
 
 @app.get("/devices")
 async def devices() -> dict[str, object]:
-    """Show what each device said last."""
-    return {name: {"reading": last_reading.get(name), "heartbeat": at} for name, at in last_heartbeat.items()}
+    """Show how each device fares, and what it said last."""
+    reports = following.presence.reports(following.now)
+    return {one.device_id: {"state": one.state, "reading": last_reading.get(one.device_id)} for one in reports}
 
 
 @app.get("/health")

@@ -185,7 +185,7 @@ def start_on_terminal(*arguments: str, env: Mapping[str, str] | None = None) -> 
         stdin=terminal,
         stdout=terminal,
         stderr=terminal,
-        env=_environment(env) | {"TERM": "xterm-256color"},
+        env=_environment({"TERM": "xterm-256color", **(env or {})}),
         start_new_session=True,
     )
     os.close(terminal)

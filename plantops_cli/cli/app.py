@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import typer
@@ -52,9 +52,9 @@ def run(arguments: Sequence[str]) -> int:
     # looked for here, so that it works before the command line is understood
     is_debug = DEBUG_FLAG in arguments
     arguments = arguments or ["--help"]
-    # to a monitor, 2 is critical, and what cannot be checked is unknown
-    usage = 3 if arguments[0] == "check" else Exit.USAGE
-    return guard(lambda: _run(arguments, is_debug=is_debug), is_debug=is_debug, usage=usage)
+    # to a monitor 1 is a warning and 2 is critical; what cannot be checked is unknown
+    on_error: Callable[[Exit], int] = (lambda _: 3) if arguments[0] == "check" else int
+    return guard(lambda: _run(arguments, is_debug=is_debug), is_debug=is_debug, on_error=on_error)
 
 
 def _run(arguments: Sequence[str], *, is_debug: bool) -> int:

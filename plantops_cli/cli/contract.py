@@ -38,6 +38,8 @@ def load_contract(name: str) -> Callable[[bytes], str | None]:
             fault = exc.errors(include_url=False, include_input=False, include_context=False)[0]
             place = ".".join(map(str, fault["loc"]))
             return f"{place}: {fault['msg']}" if place else fault["msg"]
+        except Exception as exc:  # a validator of the model's own may raise anything
+            return f"{model_name} failed: {type(exc).__name__}"
         return None
 
     return find_fault

@@ -67,13 +67,13 @@ _CODES: tuple[tuple[type[PlantopsError], Exit], ...] = (
 )
 
 
-def guard(work: Callable[[], int], *, is_debug: bool, usage: int = Exit.USAGE) -> int:
+def guard(work: Callable[[], int], *, is_debug: bool, on_error: Callable[[Exit], int] = int) -> int:
     """Do the work and return its exit code, or that of its error, which is said in one line on stderr.
 
     Args:
         work: runs a command line.
         is_debug: whether to show a traceback too.
-        usage: the exit code of a command line that makes no sense.
+        on_error: told the exit code of an error, returns the one that the program ends with.
     """
     import typer
 
@@ -84,11 +84,11 @@ def guard(work: Callable[[], int], *, is_debug: bool, usage: int = Exit.USAGE) -
         return work()
     except typer.TyperException as exc:
         _say_usage(exc)
-        return usage
+        return on_error(Exit.USAGE)
     except PlantopsError as exc:
         _trace(is_debug)
         complain(explain(exc))
-        return exit_code(exc)
+        return on_error(exit_code(exc))
     except BrokenPipeError:
         silence(sys.stdout)
         return Exit.OK
@@ -104,12 +104,12 @@ def guard(work: Callable[[], int], *, is_debug: bool, usage: int = Exit.USAGE) -
         _trace(is_debug)
         complain(f"cannot write to standard output: {exc.strerror or exc}")
         silence(sys.stdout)
-        return Exit.UNEXPECTED
+        return on_error(Exit.UNEXPECTED)
     except Exception as exc:
         _trace(is_debug)
         hint = "" if is_debug else "; --debug shows where"
         complain(f"unexpected {type(exc).__name__}{hint}")
-        return Exit.UNEXPECTED
+        return on_error(Exit.UNEXPECTED)
 
 
 def exit_code(error: PlantopsError) -> Exit:

@@ -24,6 +24,7 @@ from plantops_cli.fleet.presence import Presence
 from plantops_cli.fleet.roster import write_roster
 
 _ONCE_SECONDS = 30.0
+_TOO_SIMPLE = ("dumb", "unknown")
 _DOCUMENTS = (FleetChoice.TABLE, FleetChoice.JSON, FleetChoice.CSV, FleetChoice.MD)
 _LINES = (FleetChoice.TEXT, FleetChoice.JSONL)
 
@@ -82,7 +83,7 @@ async def run_fleet(flags: FleetFlags, connection: ConnectionFlags) -> Exit:
         BrokerError: the first connection failed, or the stream ended for good.
     """
     is_board = not flags.is_once and not flags.is_events
-    if is_board and not sys.stdout.isatty():
+    if is_board and (not sys.stdout.isatty() or os.environ.get("TERM") in _TOO_SIMPLE):
         raise ConfigError("standard output is no terminal for a live board", hint="give --once or --events")
     if flags.save_roster is not None and flags.save_roster.exists():
         raise ConfigError(

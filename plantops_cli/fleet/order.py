@@ -3,7 +3,6 @@
 Pure: arrival times come in as seconds.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -128,7 +127,7 @@ def find(document: object, path: tuple[str, ...]) -> object:
         path: the names on the way, for example ``("soil", "moisture")``.
     """
     for name in path:
-        if not isinstance(document, Mapping):
+        if not isinstance(document, dict):
             return None
         document = document.get(name)
     return document

@@ -8,10 +8,15 @@ from plantops_cli.cli.contract import load_contract
 from plantops_cli.errors import ConfigError
 
 MODULE = """
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 class Telemetry(BaseModel):
     soil_moisture: float = Field(ge=0, le=100)
+
+class Picky(BaseModel):
+    @model_validator(mode="after")
+    def divide(self):
+        return 1 // 0
 
 NUMBER = 1
 """
@@ -32,6 +37,7 @@ def test_a_payload_fits_or_the_fault_is_said_with_its_place(module: str) -> None
     assert find_fault(b'{"soil_moisture": 101}') == "soil_moisture: Input should be less than or equal to 100"
     assert find_fault(b"{}") == "soil_moisture: Field required"
     assert "Invalid JSON" in str(find_fault(b"nonsense"))
+    assert load_contract(f"{module}:Picky")(b"{}") == "Picky failed: ZeroDivisionError"
 
 
 @pytest.mark.parametrize(

@@ -108,6 +108,12 @@ def test_an_unknown_flag_is_unknown_too() -> None:
     assert "--no-such-flag" in done.errors[0]
 
 
+def test_an_output_that_fails_is_unknown_too(own_mosquitto: Mosquitto) -> None:
+    done = run("check", "--within", "0.3", env=own_mosquitto.environment, redirect=">/dev/full")
+    assert done.code == 3
+    assert "cannot write to standard output" in done.errors[0]
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_it(own_mosquitto: Mosquitto, number: int, code: int) -> None:
     with start("check", env=own_mosquitto.environment) as running, publishing(own_mosquitto, beat, interval=0.5):

@@ -150,6 +150,13 @@ def wait_until_stopped(pid: int) -> None:
         time.sleep(0.02)
 
 
+def test_a_terminal_that_is_too_simple_for_it_is_told(mosquitto: Mosquitto) -> None:
+    with board(mosquitto, TERM="dumb") as (running, _):
+        done = running.finish()
+    assert done.code == 2
+    assert b"give --once or --events" in done.stdout
+
+
 def test_off_a_terminal_it_says_what_to_do_instead(mosquitto: Mosquitto) -> None:
     done = run("fleet", env=mosquitto.environment)
     assert done.code == 2
