@@ -270,7 +270,7 @@ class Presence:
             self._look_for_order(signal, _parsed(payload), at)
         if signal.hear(now, at):
             if signal.interval > self._longest[is_telemetry]:
-                self._lengthen(signal.interval, is_telemetry)
+                self._lengthen(signal.interval, now, is_telemetry=is_telemetry)
             device.due_at = min(device.due_at, signal.overdue_at(self._offline_after_seconds))
         if device.state is not DeviceState.ONLINE:
             if device.count == 1:
@@ -391,14 +391,14 @@ class Presence:
             device.state = DeviceState.NEVER_SEEN
             self._changes.append(Change(at, _text(device), None, DeviceState.NEVER_SEEN, 0.0))
 
-    def _lengthen(self, interval: float, is_telemetry: bool) -> None:
+    def _lengthen(self, interval: float, now: float, *, is_telemetry: bool) -> None:
         is_first = not self._longest[is_telemetry]
         self._longest[is_telemetry] = interval
         if is_first:
             # now it is known what those lack that were never heard to send it
             for device in self._devices.values():
                 if device.count and not (device.telemetry and device.heartbeat):
-                    device.due_at = -math.inf
+                    device.due_at = min(device.due_at, now)
 
     def _look_into(self, device: _Device, signal: Signal, payload: bytes, at: float) -> None:
         """Check a telemetry payload, and keep of it what is asked for."""

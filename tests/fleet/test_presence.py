@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from plantops_cli.fleet.presence import Change, DeviceReport, DeviceState, Presence
@@ -405,6 +405,63 @@ def test_the_gap_over_an_outage_is_no_interval() -> None:
         story.presence.lost(START + 1_000 * turn + 916)
         story.presence.resumed(START + 1_000 * turn + 1_000)
     assert story.report(START + 10_000).interval_seconds == pytest.approx(10.0)
+
+
+# Whatever happens
+
+steps = st.one_of(
+    st.tuples(st.just("hear"), st.sampled_from([TELEMETRY, HEARTBEAT, b"devices/b/heartbeat", b"elsewhere"])),
+    st.tuples(st.just("retained"), st.sampled_from([TELEMETRY, b"devices/c/heartbeat"])),
+    st.tuples(st.sampled_from(["lost", "resumed", "look"]), st.just(b"")),
+)
+payloads = st.sampled_from(
+    [b"{}", b"", b"x", b'{"n":1,"at":1e300}', b'{"n":-5,"at":"2026-11-23"}', b'{"n":1.5,"at":true}']
+)
+
+
+@example(
+    # b's interval becomes known after a went offline
+    story=[
+        (0.0, ("hear", b"devices/b/heartbeat"), b"{}"),
+        (1.0, ("hear", TELEMETRY), b"{}"),
+        (0.0, ("hear", b"devices/b/heartbeat"), b"{}"),
+        (1.0, ("hear", b"devices/b/heartbeat"), b"{}"),
+        (1.0, ("lost", b""), b"{}"),
+        (0.0, ("hear", b"devices/b/heartbeat"), b"{}"),
+    ],
+    offline_after=1.0,
+)
+@given(
+    story=st.lists(st.tuples(st.floats(0, 50), steps, payloads), max_size=60),
+    offline_after=st.one_of(st.none(), st.floats(0.5, 100)),
+)
+def test_the_changes_tell_the_whole_story_in_its_order(
+    story: list[tuple[float, tuple[str, bytes], bytes]], offline_after: float | None
+) -> None:
+    presence = Presence(roster=["a"], offline_after_seconds=offline_after, seq="n", clock="at", field="n")
+    changes, at = list[Change](), START
+    for pause, (what, topic), payload in story:
+        at += pause
+        if what == "lost":
+            presence.lost(at)
+        elif what == "resumed":
+            presence.resumed(at)
+        elif what == "look":
+            changes += presence.changes(at)
+        else:
+            presence.heard(topic, payload, at, is_live=what == "hear")
+    changes += presence.changes(at)
+    told = {"a": DeviceState.NEVER_SEEN}
+    for change in changes:
+        assert change.before == told.get(change.device_id)
+        assert change.state is not change.before
+        assert START <= change.at <= at
+        assert change.silent_seconds >= 0
+        told[change.device_id] = change.state
+    reports = presence.reports(at)
+    assert told == {report.device_id: report.state for report in reports}
+    assert sum(presence.count(at).values()) == len(reports)
+    assert all(report.rate >= 0 for report in reports)
 
 
 # What proves nothing
