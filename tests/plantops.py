@@ -208,5 +208,5 @@ def _killed(process: subprocess.Popen[bytes]) -> Iterator[None]:
 
 def _environment(env: Mapping[str, str] | None) -> dict[str, str]:
     # a width of its own would make the lines of a terminal depend on whoever runs the tests
-    inherited = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "NO_COLOR")}
+    inherited = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")}
     return inherited | dict(env or {})

@@ -1,6 +1,7 @@
 """The run of ``doctor``: settings first, then one finding after the other."""
 
 import sys
+import textwrap
 import time
 from collections.abc import AsyncIterator
 
@@ -26,6 +27,7 @@ _MARKS = {
     Status.SKIPPED: ("-", "skip", Style(dim=True)),
 }
 _NAME_CELLS = 9
+_LEAST_CELLS = 20
 _PASSWORDS = ("mqtt_backend_password", "mqtt_backend_password_file")
 _SHOWN = (
     "mqtt_host",
@@ -136,15 +138,24 @@ def _lines(finding: Finding) -> str:
         "  ",
     )
     margin = " " * head.cell_len
-    text = Text()
-    for position, detail in enumerate(finding.details or ("",)):
-        text.append_text(head if not position else Text(f"\n{margin}")).append(escape(detail))
+    room = max(_LEAST_CELLS, console.width - len(margin)) if console.is_terminal else None
+    said = [line for detail in finding.details for line in _wrapped(escape(detail), room)] or [""]
+    text = head.append(f"\n{margin}".join(said))
     if finding.cure:
-        arrow = "→" if is_drawn else "->"
-        text.append(f"\n{margin}").append(f"{arrow} {escape(finding.cure)}", style)
+        arrow = "→ " if is_drawn else "-> "
+        indent = f"\n{margin}{' ' * len(arrow)}"
+        cure = _wrapped(escape(finding.cure), room and room - len(arrow))
+        text.append(f"\n{margin}").append(arrow + indent.join(cure), style)
     with console.capture() as capture:
         console.print(text)
     return capture.get()
+
+
+def _wrapped(text: str, room: int | None) -> list[str]:
+    """Break a text into lines that fit, at spaces; without a limit it is one line."""
+    if room is None:
+        return [text]
+    return textwrap.wrap(text, room, break_long_words=False, break_on_hyphens=False) or [""]
 
 
 def _can_say(text: str, encoding: str) -> bool:

@@ -118,7 +118,7 @@ def headline(look: Look) -> Text:
     for position, (state, number) in enumerate(counts):
         line.append(", " if position else ": ").append(f"{number:,} {state.words}", STYLES[state])
     if look.unknown:
-        line.append(f", {len(look.unknown):,} unknown")
+        line.append(f", {len(look.unknown):,} not expected")
     line.append(f"; {counted(look.messages, 'message')} in {look.listened_seconds:.0f} s ({look.rate:.1f}/s)")
     if look.invalid:
         line.append(f", {look.invalid:,} invalid")

@@ -1,6 +1,7 @@
 """``plantops doctor``: each broken set-up is named by its cause, with its cure and its exit code."""
 
 import json
+import re
 import socket
 import stat
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from tests import dynsec_broker
 from tests.brokers import PASSWORD, Mosquitto, free_port
 from tests.certificates import Certificates
 from tests.integration.test_listen_tls import tls_mosquitto
-from tests.plantops import Done, run, start
+from tests.plantops import Done, run, start, start_on_terminal
 from tests.publishing import publish
 
 Steps = list[dict[str, Any]]
@@ -102,6 +103,20 @@ def test_on_a_terminal_and_in_a_pipe_it_reads_well(mosquitto: Mosquitto) -> None
     done = run("doctor", "-p", "1", env={**mosquitto.environment, "PYTHONIOENCODING": "ascii"})
     assert b"FAIL TCP" in done.stdout
     assert b"-> is the broker running" in done.stdout
+
+
+def test_on_a_terminal_long_lines_are_broken_at_spaces_and_keep_their_margin(mosquitto: Mosquitto) -> None:
+    with start_on_terminal("doctor", "--wait", "0.1", env={**mosquitto.environment, "COLUMNS": "70"}) as (
+        running,
+        _,
+    ):
+        done = running.finish()
+    assert done.code == 27
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout.decode()).splitlines()
+    assert max(map(len, lines)) <= 70
+    margin = lines[0].index("127.0.0.1")
+    assert all(line[:margin].strip() == "" for line in lines if line[0] == " ")
+    assert len([line for line in lines if line.strip().startswith("→")]) == 1
 
 
 # What is broken
