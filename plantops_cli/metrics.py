@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 from plantops_cli.errors import ConfigError
 from plantops_cli.fleet.following import Following, clock_offset_seconds
-from plantops_cli.fleet.presence import DeviceReport, DeviceState
+from plantops_cli.fleet.presence import DeviceReport
 from plantops_cli.stream.status import State
 from plantops_cli.stream.subscriber import MQTTSubscriber
 
@@ -73,22 +73,15 @@ class Metrics(Collector):
             yield _gauge("last_message_timestamp_seconds", "When the newest message was read.", at)
 
     def _fleet(self, following: Following) -> Iterator[Metric]:
-        reports = following.presence.reports(following.now)
-        counts = dict.fromkeys(DeviceState, 0)
-        for report in reports:
-            counts[report.state] += 1
+        presence = following.presence
         devices = GaugeMetricFamily("plantops_devices", "Devices by state.", labels=["state"])
-        for state, number in counts.items():
+        for state, number in presence.count(following.now).items():
             devices.add_metric([state.value], number)
         yield devices
-        yield _counter(
-            "invalid_payloads", "Invalid telemetry payloads.", sum(report.invalid for report in reports)
-        )
-        yield _gauge(
-            "unknown_devices", "Devices heard that are not on the roster.", sum(map(_is_unknown, reports))
-        )
+        yield _counter("invalid_payloads", "Invalid telemetry payloads.", presence.invalid_count)
+        yield _gauge("unknown_devices", "Devices heard that are not on the roster.", presence.unknown_count)
         if self._is_per_device:
-            yield from self._devices(reports)
+            yield from self._devices(presence.reports(following.now))
 
     def _devices(self, reports: list[DeviceReport]) -> Iterator[Metric]:
         offset = clock_offset_seconds()
@@ -153,10 +146,6 @@ def parse_address(text: str) -> tuple[str, int]:
             f"--metrics-port {text!r}: no port", hint="for example 9464, or 0.0.0.0:9464 for all to see"
         )
     return host.strip("[]") or DEFAULT_ADDRESS, int(port)
-
-
-def _is_unknown(report: DeviceReport) -> bool:
-    return report.is_expected is False and report.messages > 0
 
 
 def _gauge(name: str, what: str, value: float) -> Metric:

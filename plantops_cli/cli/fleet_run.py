@@ -20,7 +20,7 @@ from plantops_cli.cli.watching import Watching, parse_duration, read_roster
 from plantops_cli.errors import ConfigError
 from plantops_cli.fleet.following import clock_offset_seconds
 from plantops_cli.fleet.look import Look
-from plantops_cli.fleet.presence import Presence
+from plantops_cli.fleet.presence import MAX_CHANGES, MAX_DEVICES, Presence
 from plantops_cli.fleet.roster import write_roster
 
 _ONCE_SECONDS = 30.0
@@ -165,6 +165,8 @@ def _presence(flags: FleetFlags, *, is_payload_kept: bool) -> Presence:
         clock=flags.clock,
         field=flags.field,
         is_payload_kept=is_payload_kept,
+        # all devices at once may go from online over late to offline between two looks
+        max_changes=4 * MAX_DEVICES if flags.is_events else MAX_CHANGES,
         clock_offset_seconds=clock_offset_seconds(),
     )
 

@@ -21,6 +21,7 @@ from plantops_cli.fleet.look import Look
 from plantops_cli.stream.status import State, Status, describe
 
 _FRAME_SECONDS = 0.5
+_REST_SHARE = 9
 # they too would leave the terminal as they found it: without a cursor, and with the board on it
 _ENDINGS = (signal.SIGHUP, signal.SIGQUIT)
 
@@ -37,7 +38,7 @@ class Screen:
         self._note = ""
         self._view = View()
         self._look: Look | None = None
-        self._drawn_at = 0.0
+        self._next_at = 0.0
         self._seen_at = 0.0
         self._watching: Watching | None = None
         self._live: Live | None = None
@@ -81,7 +82,7 @@ class Screen:
         self._keyboard.open()
         self._live = Live(console=self._console, screen=True, auto_refresh=False)
         self._live.start()
-        self._drawn_at = 0.0
+        self._next_at = 0.0
 
     def close(self) -> None:
         """Give the terminal back as it was; again, and nothing happens."""
@@ -92,7 +93,7 @@ class Screen:
             self._log.give_back()
 
     async def _tick(self) -> None:
-        if time.monotonic() - self._drawn_at >= _FRAME_SECONDS:
+        if time.monotonic() >= self._next_at:
             self._draw()
 
     def _press(self, key: str) -> None:
@@ -108,7 +109,7 @@ class Screen:
         # a terminal that was stopped with Ctrl-S must not stop the connection too
         if not self._live or not self._watching or not select.select([], [sys.stdout], [], 0)[1]:
             return
-        self._drawn_at = time.monotonic()
+        began = time.monotonic()
         if self._look is None or not self._view.is_paused:
             self._look, self._seen_at = self._watching.look(), self._watching.following.now
         columns, height = self._console.size
@@ -123,6 +124,9 @@ class Screen:
             size=(columns, height),
         )
         self._live.update(board, refresh=True)
+        ended = time.monotonic()
+        # a fleet so large that drawing takes long is drawn the more seldom
+        self._next_at = ended + max(_FRAME_SECONDS, _REST_SHARE * (ended - began))
 
     def _broker(self) -> str:
         assert self._watching is not None
@@ -136,7 +140,7 @@ class Screen:
 
     def _tell(self, note: str) -> None:
         self._note = f"{time.strftime('%H:%M:%S')} {note}"
-        self._drawn_at = 0.0
+        self._next_at = 0.0
 
     def _suspend(self) -> None:
         """Leave the terminal to the shell until the program is continued (Ctrl-Z, fg)."""

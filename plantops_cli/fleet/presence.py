@@ -31,6 +31,9 @@ from plantops_cli.messages import Message
 MAX_DEVICES = 100_000
 """How many devices are kept; ids are the choice of whoever publishes."""
 
+MAX_CHANGES = 10_000
+"""How many changes are kept that nobody has asked for yet."""
+
 # whether it is telemetry
 _KINDS = {b"heartbeat": False, b"telemetry": True}
 _WINDOW_SECONDS = 60.0
@@ -195,10 +198,12 @@ class Presence:
         is_payload_kept: whether the latest telemetry of each device is kept.
         clock_offset_seconds: what to add to the clock of the caller to get seconds since 1970, for ``clock``.
         max_devices: how many devices to keep; messages of others are passed over, and counted.
+        max_changes: how many changes to keep for ``changes``; the oldest ones go first.
 
     Attributes:
         message_count: messages taken note of.
         passed_over: how many of them were of no device, or of one too many.
+        invalid_count: telemetry payloads that were no JSON, or broke the contract.
     """
 
     def __init__(
@@ -213,6 +218,7 @@ class Presence:
         is_payload_kept: bool = False,
         clock_offset_seconds: float = 0.0,
         max_devices: int = MAX_DEVICES,
+        max_changes: int = MAX_CHANGES,
     ) -> None:
         self._offline_after_seconds = offline_after_seconds
         self._seq, self._clock, self._field = _path(seq), _path(clock), _path(field)
@@ -225,13 +231,14 @@ class Presence:
         expected = [device_id.encode() for device_id in roster]
         self._devices = {device_id: _Device(device_id, is_expected=True) for device_id in expected}
         self._has_roster = bool(self._devices)
-        self._changes: list[Change] = []
+        self._changes = deque[Change](maxlen=max_changes)
         # of the whole fleet, heartbeat and telemetry: what to expect of a topic that was not heard yet
         self._longest = [0.0, 0.0]
         self._lost_at: float | None = None
         self._window_end = -math.inf
         self.message_count = 0
         self.passed_over = 0
+        self.invalid_count = 0
 
     def heard(self, topic: bytes, payload: bytes, at: float, *, is_live: bool = True) -> None:
         """Take note of a message.
@@ -321,8 +328,8 @@ class Presence:
             at: now.
         """
         self._sweep(self._now(at))
-        changes, self._changes = self._changes, []
-        changes.sort(key=lambda change: change.at)
+        changes = sorted(self._changes, key=lambda change: change.at)
+        self._changes.clear()
         return changes
 
     def count(self, at: float) -> dict[DeviceState, int]:
@@ -337,6 +344,13 @@ class Presence:
             if device.state:
                 counts[device.state] += 1
         return counts
+
+    @property
+    def unknown_count(self) -> int:
+        """How many devices were heard that are not on the roster, if there is one."""
+        if not self._has_roster:
+            return 0
+        return sum(bool(device.count) and not device.is_expected for device in self._devices.values())
 
     def reports(self, at: float) -> list[DeviceReport]:
         """Report on every device, in the order in which they were met.
@@ -411,6 +425,7 @@ class Presence:
             error = self._contract(payload)
         if error is not None:
             device.invalid += 1
+            self.invalid_count += 1
             device.error = device.error or error
         if self._is_payload_kept:
             device.payload = payload if len(payload) <= _LONGEST_PAYLOAD_KEPT else None

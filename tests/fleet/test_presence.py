@@ -497,6 +497,7 @@ def test_who_is_expected_is_known_only_with_a_roster() -> None:
         presence.heard(b"devices/b/telemetry", b"{}", START)
     assert [report.is_expected for report in with_roster.reports(START)] == [True, False]
     assert [report.is_expected for report in without.reports(START)] == [None, None]
+    assert (with_roster.unknown_count, without.unknown_count) == (1, 0)
 
 
 @pytest.mark.parametrize(
@@ -517,6 +518,14 @@ def test_no_more_devices_are_kept_than_allowed() -> None:
     assert presence.passed_over == 1
 
 
+def test_changes_that_nobody_asks_for_do_not_pile_up() -> None:
+    presence = Presence(max_changes=3)
+    for n in range(10):
+        presence.heard(f"devices/{n}/telemetry".encode(), b"{}", START + n)
+    assert [change.device_id for change in presence.changes(START + 10)] == ["7", "8", "9"]
+    assert presence.changes(START + 10) == []
+
+
 def test_an_id_need_not_be_ascii() -> None:
     presence = Presence(roster=["fügen-1"])
     presence.heard("devices/fügen-1/telemetry".encode(), b"{}", START)
@@ -532,7 +541,7 @@ def test_invalid_telemetry_is_counted_and_the_first_error_kept() -> None:
     story.hear(TELEMETRY, START + 1, payload=b"")
     story.hear(HEARTBEAT, START + 2, payload=b"I am alive")
     report = story.report(START + 2)
-    assert report.invalid == 2
+    assert report.invalid == story.presence.invalid_count == 2
     assert report.error is not None
     assert report.error.startswith("not JSON: ")
 
