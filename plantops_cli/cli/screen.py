@@ -67,8 +67,8 @@ class Screen:
         for number in _ENDINGS:
             loop.add_signal_handler(number, watching.stop, Stop.TERMINATED)
         loop.add_signal_handler(signal.SIGTSTP, self._suspend)
-        self.open()
         try:
+            self.open()
             await watching.run(self._tick)
         finally:
             self.close()
@@ -89,8 +89,8 @@ class Screen:
         live, self._live = self._live, None
         if live:
             live.stop()
-            self._keyboard.close()
-            self._log.give_back()
+        self._keyboard.close()
+        self._log.give_back()
 
     async def _tick(self) -> None:
         if time.monotonic() >= self._next_at:
