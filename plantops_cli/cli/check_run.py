@@ -15,7 +15,7 @@ from plantops_cli.cli.service import Service
 from plantops_cli.cli.stopping import Stop, exit_for
 from plantops_cli.cli.summary import counted
 from plantops_cli.cli.watching import Watching, parse_duration, read_roster
-from plantops_cli.errors import PlantopsError
+from plantops_cli.errors import ConnectionLostError, PlantopsError
 from plantops_cli.fleet.following import clock_offset_seconds
 from plantops_cli.fleet.look import Look
 from plantops_cli.fleet.presence import Presence
@@ -94,6 +94,10 @@ async def _look(flags: CheckFlags, connection: ConnectionFlags) -> Look:
     await watching.run()
     if watching.reason is not Stop.TIMEOUT:
         raise typer.Exit(exit_for(watching.reason, count=1, shown=0))
+    outages = watching.health.outages
+    if outages and outages[-1].ended_at is None:
+        # whoever has stopped hearing cannot say who is silent
+        raise ConnectionLostError(outages[-1].reason, endpoint=watching.endpoint)
     return watching.look()
 
 

@@ -79,6 +79,18 @@ def test_a_broker_that_cannot_be_reached_is_unknown() -> None:
     assert done.stdout.startswith(b"PLANTOPS UNKNOWN - 127.0.0.1:")
 
 
+def test_a_broker_that_goes_away_meanwhile_is_unknown_and_no_fault_of_the_devices(
+    own_mosquitto: Mosquitto,
+) -> None:
+    with start("check", "--within", "4", "--expect-ids", "a,c", env=own_mosquitto.environment) as running:
+        wait_for_clients(own_mosquitto, 1)
+        own_mosquitto.stop()
+        done = running.finish()
+    assert done.code == 3
+    assert done.stdout.startswith(b"PLANTOPS UNKNOWN - ")
+    assert b"connection lost" in done.stdout
+
+
 def test_refused_credentials_are_critical(own_mosquitto: Mosquitto) -> None:
     done = run("check", *WITHIN, env={**own_mosquitto.environment, "MQTT_BACKEND_PASSWORD": "wrong"})
     assert done.code == 2
