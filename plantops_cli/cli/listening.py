@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 
 from plantops_cli.cli.exits import Exit
@@ -127,16 +128,32 @@ class Listening:
             await unless(self._stopped, self._subscriber.connect())
         if self._stopped.is_set():
             return
-        async with aclosing(self._subscriber.batches()) as batches:
+        async with aclosing(self._subscriber.batches(partial(self._show_at_once, output))) as batches:
             async for batch in batches:
                 is_done = await self._show(batch, output)
-                self._summary.count(batch)
-                if self._following:
-                    self._following.take(batch)
+                self._take_note(batch)
                 if self._summary.shown == self._limits.count:
                     self.stop(Stop.COUNT)
                 if not is_done:
                     return
+
+    def _show_at_once(self, output: Destination, batch: Batch) -> bool:
+        """Write a batch if the reader is ready for it and a limit is not near."""
+        count = self._limits.count
+        if (count is not None and count - self._summary.shown <= len(batch)) or not output.is_ready:
+            return False
+        lines, shown, invalid = self._render(batch, None)
+        if not output.write_at_once(lines):
+            return False
+        self._summary.shown += shown
+        self._summary.invalid += invalid
+        self._take_note(batch)
+        return True
+
+    def _take_note(self, batch: Batch) -> None:
+        self._summary.count(batch)
+        if self._following:
+            self._following.take(batch)
 
     async def _show(self, batch: Batch, output: Destination) -> bool:
         """Write a batch, and tell whether it may be acknowledged as a whole; otherwise what was written is."""

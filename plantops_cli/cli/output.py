@@ -28,6 +28,15 @@ class Destination(Protocol):
         """Write ``data`` and return how many bytes were written: all, unless ``stopped`` is set meanwhile."""
         ...
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether ``write_at_once`` is worth a try."""
+        ...
+
+    def write_at_once(self, data: bytes) -> bool:
+        """Write all of ``data`` in no time, or nothing and return False; only when it ``is_ready``."""
+        ...
+
     def on_reader_gone(self, callback: Callable[[], None]) -> None:
         """Call back as soon as nobody can read any more what is written."""
         ...
@@ -80,6 +89,15 @@ class FileOutput:
             say(f"there is room again for {str(self._file.path)!r}")
         return len(data)
 
+    @property
+    def is_ready(self) -> bool:
+        """Always False: a disk takes its time."""
+        return False
+
+    def write_at_once(self, data: bytes) -> bool:  # noqa: ARG002  # see above
+        """Write nothing, and return False."""
+        return False
+
     def on_reader_gone(self, callback: Callable[[], None]) -> None:
         """Do nothing, for a file needs no reader."""
 
@@ -103,7 +121,8 @@ class Output:
         self._descriptor = descriptor
         self._mode = os.fstat(descriptor).st_mode
         self._may_block = not stat.S_ISREG(self._mode)
-        self._capacity = _capacity(descriptor) if stat.S_ISFIFO(self._mode) else 0
+        self._is_pipe = stat.S_ISFIFO(self._mode)
+        self._capacity = _capacity(descriptor) if self._is_pipe else 0
 
     async def write(self, data: bytes, *, stopped: asyncio.Event) -> int:
         """Write ``data``, waiting for the reader where needed, and return how many bytes were written.
@@ -119,17 +138,35 @@ class Output:
         """
         position = 0
         while position < len(data):
-            if self._may_block and not self._is_ready():
+            if self._may_block and not self._is_writable():
                 await unless(stopped, self._readiness())
                 if stopped.is_set():
                     break
             position += self._write_some(data, position)
         return position
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether it is a pipe that takes ``PIPE_BUF`` bytes now; it takes them whole or not at all (POSIX)."""
+        return self._is_pipe and self._is_writable()
+
+    def write_at_once(self, data: bytes) -> bool:
+        """Write all of ``data`` and return True, or nothing and return False; call only when it ``is_ready``.
+
+        Args:
+            data: whole lines; more than ``PIPE_BUF`` bytes are refused.
+        """
+        if len(data) > select.PIPE_BUF:
+            return False
+        try:
+            return not data or os.write(self._descriptor, data) == len(data)
+        except OSError:
+            return False  # and the next write() will say why
+
     def on_reader_gone(self, callback: Callable[[], None]) -> None:
         """Call back as soon as the reader of a pipe has gone, even when there is nothing to write."""
         # epoll reports the error condition of a pipe's writing end to any watcher; kqueue does not
-        if sys.platform == "linux" and stat.S_ISFIFO(self._mode):
+        if sys.platform == "linux" and self._is_pipe:
             loop = asyncio.get_running_loop()
 
             def gone() -> None:
@@ -140,7 +177,7 @@ class Output:
 
     def close(self) -> None:
         """Stop watching the reader; the descriptor stays open."""
-        if stat.S_ISFIFO(self._mode):
+        if self._is_pipe:
             asyncio.get_running_loop().remove_reader(self._descriptor)
 
     def _write_some(self, data: bytes, start: int) -> int:
@@ -158,7 +195,7 @@ class Output:
         """How many bytes can be written without blocking, now that ``select`` says that some can."""
         return self._capacity if self._capacity and _is_empty(self._descriptor) else select.PIPE_BUF
 
-    def _is_ready(self) -> bool:
+    def _is_writable(self) -> bool:
         return bool(select.select([], [self._descriptor], [], 0)[1])
 
     async def _readiness(self) -> None:

@@ -10,6 +10,7 @@ from plantops_cli.topics import device_topic
 
 _FLAGS, _TOPIC = itemgetter(0), itemgetter(1)
 _TOPICS_KEPT = 10_000
+_WORTH_COUNTING = 100
 _WORTH_SAYING_SECONDS = 1.0
 
 
@@ -26,9 +27,12 @@ class Summary:
         self.received = 0
         self.shown = 0
         self.invalid = 0
-        # by topic and by first byte until they are summed up, for Counter counts those without a loop in Python
+        # by topic and by first byte until they are summed up, for Counter counts those without a loop in Python;
+        # and as they came until there are enough of them for Counter to be worth its call
         self._topics: Counter[bytes] = Counter()
         self._flags: Counter[int] = Counter()
+        self._topics_seen: list[bytes] = []
+        self._flags_seen: list[int] = []
         self._kinds: Counter[str] = Counter()
         self._marks: Counter[str] = Counter()
 
@@ -36,10 +40,18 @@ class Summary:
         """Take note of messages that arrived."""
         for read in batch.reads:
             self.received += len(read.packets)
-            self._flags.update(map(_FLAGS, read.packets))
-            self._topics.update(map(_TOPIC, read.packets))
-        if len(self._topics) > _TOPICS_KEPT:
-            self._sum_up()
+            self._flags_seen.extend(map(_FLAGS, read.packets))
+            self._topics_seen.extend(map(_TOPIC, read.packets))
+        if len(self._flags_seen) > _WORTH_COUNTING:
+            self._count_seen()
+            if len(self._topics) > _TOPICS_KEPT:
+                self._sum_up()
+
+    def _count_seen(self) -> None:
+        self._topics.update(self._topics_seen)
+        self._flags.update(self._flags_seen)
+        self._topics_seen.clear()
+        self._flags_seen.clear()
 
     def _sum_up(self) -> None:
         for topic, number in self._topics.items():
@@ -58,6 +70,7 @@ class Summary:
             health: the subscriber's own account.
             elapsed_seconds: how long it listened.
         """
+        self._count_seen()
         self._sum_up()
         marked = self._marks | {"invalid": self.invalid}
         kinds = ", ".join(f"{self._kinds[kind]:,} {kind}" for kind in ("telemetry", "heartbeat", "other"))

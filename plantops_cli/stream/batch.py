@@ -31,14 +31,17 @@ class Batch(Sequence[Message]):
         reads: what was read, oldest first; none of them empty.
     """
 
-    __slots__ = ("_messages", "reads")
+    __slots__ = ("_count", "_messages", "reads")
 
     def __init__(self, reads: list[Read]) -> None:
         self.reads = reads
         self._messages: list[Message] | None = None
+        self._count = 0
+        for read in reads:
+            self._count += len(read.packets)
 
     def __len__(self) -> int:
-        return sum(len(read.packets) for read in self.reads)
+        return self._count
 
     def __iter__(self) -> Iterator[Message]:
         return iter(self._all())

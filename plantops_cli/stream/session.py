@@ -74,8 +74,12 @@ SUBACK_SECONDS = 2.5
 SLOW_SECONDS = 2.0
 """A batch that is handled for longer holds the stream up."""
 
+AtOnce = Callable[[Batch], bool]
+"""Handles a small batch in no time, or refuses it."""
+
 MAX_PENDING_MESSAGES = 1_000
 MAX_PENDING_BYTES = 16 * 1024 * 1024
+_FEW_MESSAGES, _FEW_BYTES = 8, 2 * 1024
 _TOPICS_KEPT = 100_000
 _QOS_2 = 0x04
 _MALFORMED, _TOO_LARGE = 0x81, 0x95
@@ -147,6 +151,8 @@ class Session:
         self._pending_messages = 0
         self._pending_bytes = 0
         self._topics: set[bytes] = set()
+        self._at_once: AtOnce | None = None
+        self._failure: Exception | None = None
         self._news = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._held_since: float | None = None
@@ -261,18 +267,26 @@ class Session:
             )
         return granted
 
-    async def batches(self) -> AsyncGenerator[Batch, None]:
+    async def batches(self, at_once: AtOnce | None = None) -> AsyncGenerator[Batch, None]:
         """Yield what has arrived, a non-empty batch at a time, until ``finish`` is called.
 
         The QoS 1 and 2 messages of a batch are acknowledged when the next one is asked for, or when ``finish``
         ends the iteration: whoever iterates is then done with them. After ``break`` they stay unacknowledged.
 
+        Args:
+            at_once: is offered a few messages that nothing waits before, in the very turn of the event loop in
+                which they are read; True when it is done with them, so that they are acknowledged, not yielded.
+
         Raises:
             BrokerError: the connection ended; everything that had arrived was yielded before.
+            Exception: whatever ``at_once`` raised; its messages stay unacknowledged.
         """
+        self._at_once = at_once
         self._watch()
         try:
             while True:
+                if self._failure:
+                    raise self._failure
                 if not self._pending:
                     if self.is_finishing:
                         return
@@ -293,6 +307,7 @@ class Session:
                         self.paused_seconds += seconds
                 self.acknowledge(batch.packets)
         finally:
+            self._at_once = None
             self._watcher.cancel()
 
     def finish(self) -> None:
@@ -330,14 +345,14 @@ class Session:
         Args:
             packets: messages of this session; those of QoS 0 are passed over.
         """
-        client = self._client
-        if client is None or not client.is_open:
-            return
         exactly_once: list[int] = []
         at_least_once: list[int] = []
         for packet in packets:
             if packet[2]:
                 (exactly_once if packet[0] & _QOS_2 else at_least_once).append(packet[2])
+        client = self._client
+        if not (at_least_once or exactly_once) or client is None or not client.is_open:
+            return
         if at_least_once:
             client.push(puback(at_least_once))
         for mid in exactly_once:
@@ -368,19 +383,36 @@ class Session:
         Raises:
             MalformedPacketError: their properties are not valid.
         """
-        unknown = {packet[1] for packet in packets} - self._topics
-        if unknown:
-            packets = self._admit(packets, unknown)
-        malformed = _find_malformed({packet[3] for packet in packets})
-        if malformed:
-            packets = list(takewhile(lambda packet: packet[3] not in malformed, packets))
+        topics, malformed = self._topics, None
+        for packet in packets:
+            if packet[3] or packet[1] not in topics:
+                packets, malformed = self._examine(packets)
+                break
         if packets:
             self._pending.append(Read(now(), packets))
             self._pending_messages += len(packets)
             self._pending_bytes += size
-            self._news.set()
         if malformed:
-            raise next(iter(malformed.values()))
+            raise malformed
+
+    def offer(self) -> None:
+        """Hand what was taken to the reader: at once if it is little and the reader is free, else in its turn."""
+        if not self._pending:
+            return
+        is_little = self._pending_messages <= _FEW_MESSAGES and self._pending_bytes <= _FEW_BYTES
+        if self._at_once and is_little and self._held_since is None:
+            batch = Batch(self._pending)
+            try:
+                is_done = self._at_once(batch)
+            except Exception as exc:
+                self._failure, self._at_once = exc, None  # raised where the reader can catch it
+                is_done = False
+            if is_done:
+                self._pending = []
+                self._pending_messages = self._pending_bytes = 0
+                self.acknowledge(batch.packets)
+                return
+        self._news.set()
 
     @property
     def heard_at(self) -> float:
@@ -436,6 +468,17 @@ class Session:
         if self._client and not self.is_finishing:
             self._client.resume_reading()
         return batch
+
+    def _examine(self, packets: list[Packet]) -> tuple[list[Packet], MalformedPacketError | None]:
+        """Return the messages that are valid, up to one that ends the connection, and what is wrong with that."""
+        unknown = {packet[1] for packet in packets} - self._topics
+        if unknown:
+            packets = self._admit(packets, unknown)
+        malformed = _find_malformed({packet[3] for packet in packets})
+        if not malformed:
+            return packets, None
+        packets = list(takewhile(lambda packet: packet[3] not in malformed, packets))
+        return packets, next(iter(malformed.values()))
 
     def _admit(self, packets: list[Packet], unknown: set[bytes]) -> list[Packet]:
         """Leave out the messages without a valid topic name, and remember the names that are valid."""
@@ -635,21 +678,22 @@ class _Client(aiomqtt.Client):
             self._loop.call_soon(self._read)
 
     def _read(self) -> None:
-        tap = self._tap
+        tap, session = self._tap, self._session
         if tap is None or self._is_paused or self._client.socket() is None:
             return
         try:
-            packets, size = tap.fill(self._session.room)
+            packets, size = tap.fill(session.room)
             try:
                 if packets:
-                    self._session.take(packets, size)
+                    session.take(packets, size)
             finally:
                 while tap.has_news and self._client.socket() is not None:
                     self._client.loop_read()
         except Exception as exc:  # paho raises whatever its parser trips over
-            self._session.reading_failed(exc)
+            session.reading_failed(exc)
             return
-        if not self._session.room:
+        session.offer()
+        if not session.room:
             self.pause_reading()
         elif tap.has_more or tap.pending():
             self._loop.call_soon(self._read)

@@ -25,7 +25,7 @@ from plantops_cli.stream.options import (
 )
 from plantops_cli.stream.packets import LONGEST_PACKET_BYTES
 from plantops_cli.stream.racing import unless
-from plantops_cli.stream.session import SUBACK_SECONDS, AiomqttClient, Session, open_session
+from plantops_cli.stream.session import SUBACK_SECONDS, AiomqttClient, AtOnce, Session, open_session
 from plantops_cli.stream.status import (
     Connected,
     Health,
@@ -373,22 +373,33 @@ class MQTTSubscriber:
         if self._state is not State.FAILED:
             self._state = State.DISCONNECTED
 
-    async def batches(self) -> AsyncGenerator[Batch, None]:
+    async def batches(self, at_once: AtOnce | None = None) -> AsyncGenerator[Batch, None]:
         """Yield messages as they come, a non-empty batch at a time, across reconnections, until ``stop``.
 
         The door for readers that want the stream itself instead of handlers; use it or ``start``, not both. A
         batch is acknowledged when the next one is asked for.
 
+        Args:
+            at_once: is offered a few messages that nothing waits before, in the very turn of the event loop in
+                which they are read; True when it is done with them, so that they are acknowledged, not yielded.
+
         Raises:
             BrokerError: an error that no reconnection can heal.
         """
+
+        def counted_at_once(batch: Batch) -> bool:
+            is_done = at_once is not None and at_once(batch)
+            if is_done:
+                self._count(batch)
+            return is_done
+
         self._is_listening = True
         try:
             while session := await self._live_session():
                 try:
                     if not session.is_resumed:
                         await unless(self._stop, self._subscribe_missing(session))
-                    async with aclosing(session.batches()) as batches:
+                    async with aclosing(session.batches(at_once and counted_at_once)) as batches:
                         async for batch in batches:
                             self._count(batch)
                             yield batch

@@ -6,6 +6,7 @@ brings up to 128 KiB, and the splitter takes the messages out of it all at once.
 
 import socket
 import ssl
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Protocol
 
@@ -37,7 +38,8 @@ class Tap:
         self._splitter = splitter
         # of TLS records and WebSocket frames a read returns one, however many have arrived
         self._comes_in_pieces = isinstance(wire, ssl.SSLSocket) or not isinstance(wire, socket.socket)
-        self._buffer = bytearray(READ_BYTES)
+        self._buffer = memoryview(bytearray(READ_BYTES))
+        self._pending: Callable[[], int] | None = getattr(wire, "pending", None)
         self._foreign = bytearray()
         self._unsent = bytearray()
         self._is_amid_packet = False
@@ -77,9 +79,11 @@ class Tap:
             MalformedPacketError: what was read is no MQTT.
         """
         splitter = self._splitter
-        data = b"" if splitter.has_more else self._read()
-        if not data and not splitter.has_more:
-            return [], 0
+        data = b""
+        if not splitter.has_more:
+            data = self._read()
+            if not data:
+                return [], 0
         size = splitter.held + len(data)
         try:
             packets, foreign = splitter.feed(data, limit)
@@ -126,8 +130,13 @@ class Tap:
         Raises:
             OSError: the connection broke.
         """
-        self._unsent += data
-        self.flush()
+        if self._unsent or self._is_amid_packet:
+            self._unsent += data
+            self.flush()
+        else:
+            sent = self._send_some(data)
+            if sent < len(data):
+                self._unsent += data[sent:]
 
     def flush(self) -> bool:
         """Send what waits, and tell whether nothing waits any more.
@@ -136,16 +145,12 @@ class Tap:
             OSError: the connection broke.
         """
         if self._unsent and not self._is_amid_packet:
-            try:
-                del self._unsent[: self._wire.send(bytes(self._unsent))]
-            except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-                return False
+            del self._unsent[: self._send_some(bytes(self._unsent))]
         return not self._unsent
 
     def pending(self) -> int:
         """Return how many bytes the layers below hold, of which the selector knows nothing."""
-        pending = getattr(self._wire, "pending", None)
-        return pending() if pending else 0
+        return self._pending() if self._pending else 0
 
     def linger(self) -> None:
         """Let ``close`` say only that nothing more will be sent; ``discard`` and ``abort`` do the rest."""
@@ -176,30 +181,38 @@ class Tap:
         """Switch the socket below between blocking and non-blocking."""
         self._wire.setblocking(flag)  # type: ignore[attr-defined]  # every socket has it
 
+    def _send_some(self, data: bytes) -> int:
+        try:
+            return self._wire.send(data)
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return 0
+
     def _read(self) -> bytes:
         """Read once, or what comes in pieces until there is nothing more, or enough."""
-        parts: list[bytes] = []
-        size = 0
-        while size < READ_BYTES and not self._has_ended:
-            try:
-                data = self._receive(READ_BYTES - size)
-            except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-                break
-            except OSError as exc:
-                self._end, self._has_ended = exc, True
-                break
-            if not data:
-                self._has_ended = True
-                break
+        data = self._receive(READ_BYTES)
+        if not self._comes_in_pieces:
+            return data
+        parts, size = list[bytes](), 0
+        while data:
             parts.append(data)
             size += len(data)
-            if not self._comes_in_pieces:
-                break
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+            data = self._receive(READ_BYTES - size) if size < READ_BYTES else b""
+        return b"".join(parts)
 
     def _receive(self, size: int) -> bytes:
-        if not isinstance(self._wire, socket.socket):
-            return self._wire.recv(size)
-        # a new object of the full size for each read would cost more than the copy
-        count = self._wire.recv_into(self._buffer, size)
-        return bytes(memoryview(self._buffer)[:count])
+        """Return what is there, up to ``size`` bytes; nothing also at the end of the connection, noted here."""
+        if self._has_ended:
+            return b""
+        try:
+            if isinstance(self._wire, socket.socket):
+                # a new object of the full size for each read would cost more than the copy
+                data = self._buffer[: self._wire.recv_into(self._buffer, size)].tobytes()
+            else:
+                data = self._wire.recv(size)
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return b""
+        except OSError as exc:
+            self._end, self._has_ended = exc, True
+            return b""
+        self._has_ended = not data
+        return data

@@ -112,3 +112,46 @@ async def test_a_file_takes_all_at_once(tmp_path: Path) -> None:
 async def test_a_refused_write_is_an_output_error() -> None:
     with Path("/dev/full").open("wb", buffering=0) as full, pytest.raises(OutputError, match="No space left"):
         await Output(full.fileno()).write(b"1\n", stopped=asyncio.Event())
+
+
+def test_a_pipe_with_room_takes_a_few_lines_at_once(pipe: tuple[int, int]) -> None:
+    output = Output(pipe[1])
+    assert output.is_ready
+    assert output.write_at_once(LINES[:200])
+    assert os.read(pipe[0], 1_000) == LINES[:200]
+
+
+def test_nothing_at_once_is_nothing_to_be_refused(pipe: tuple[int, int]) -> None:
+    assert Output(pipe[1]).write_at_once(b"")
+
+
+def test_more_than_a_pipe_takes_as_a_whole_is_refused_at_once(pipe: tuple[int, int]) -> None:
+    output = Output(pipe[1])
+    assert not output.write_at_once(LINES[: select.PIPE_BUF + 1])
+    assert output.write_at_once(LINES[: select.PIPE_BUF])
+    assert os.read(pipe[0], 1 << 20) == LINES[: select.PIPE_BUF]
+
+
+def test_a_full_pipe_is_not_ready(pipe: tuple[int, int]) -> None:
+    output = Output(pipe[1])
+    while output.is_ready:
+        assert output.write_at_once(LINES[: select.PIPE_BUF])
+    os.read(pipe[0], 1 << 20)
+    assert output.is_ready
+
+
+async def test_a_reader_that_has_gone_is_found_by_the_write_that_waits(pipe: tuple[int, int]) -> None:
+    output = Output(pipe[1])
+    os.close(pipe[0])
+    assert not output.write_at_once(b"{}\n")
+    with pytest.raises(BrokenPipeError):
+        await output.write(b"{}\n", stopped=asyncio.Event())
+
+
+def test_only_a_pipe_is_written_at_once(tmp_path: Path) -> None:
+    with (tmp_path / "lines").open("wb") as file:
+        assert not Output(file.fileno()).is_ready
+    leader, terminal = os.openpty()
+    assert not Output(terminal).is_ready
+    os.close(leader)
+    os.close(terminal)

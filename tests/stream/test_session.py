@@ -21,6 +21,7 @@ from plantops_cli.errors import (
     SubscriptionRefusedError,
 )
 from plantops_cli.messages import Message
+from plantops_cli.stream.batch import Batch
 from plantops_cli.stream.options import ConnectOptions, MQTTVersion, random_client_id
 from plantops_cli.stream.session import MAX_PENDING_MESSAGES, PRIVATE_NAMES, Session, open_session
 from plantops_cli.stream.status import Connecting, FellBack, Status
@@ -599,3 +600,87 @@ def test_a_unix_socket_is_its_own_endpoint_and_no_danger() -> None:
     options = ConnectOptions(host="10.0.0.1", username="u", password=SECRET, unix_socket="/run/mosquitto.sock")
     assert options.endpoint == "/run/mosquitto.sock"
     assert options.dangers == []
+
+
+async def read_all(batches: AsyncIterator[Batch], yielded: list[Batch]) -> None:
+    yielded.extend([batch async for batch in batches])
+
+
+async def test_a_few_messages_are_offered_in_the_turn_in_which_they_are_read() -> None:
+    offered: list[int] = []
+
+    def at_once(batch: Batch) -> bool:
+        offered.extend(message.mid for message in batch)
+        return True
+
+    async with serving(ScriptedBroker()) as broker, session_on(broker) as session:
+        await session.subscribe({"#": 1})
+        yielded: list[Batch] = []
+        reading = asyncio.create_task(read_all(session.batches(at_once), yielded))
+        await asyncio.sleep(0)
+        await broker.send(publish(b"a", qos=1, mid=7))
+        await eventually(lambda: broker.acknowledged == [7])
+        await broker.send(publish(b"a", qos=1, mid=8))
+        await eventually(lambda: broker.acknowledged == [7, 8])
+        assert offered == [7, 8]
+        assert session.held == 0
+        session.finish()
+        await reading
+        assert yielded == []
+
+
+async def test_what_is_refused_at_once_is_yielded_and_nothing_overtakes_it() -> None:
+    offered: list[list[int]] = []
+
+    def at_once(batch: Batch) -> bool:
+        offered.append([message.mid for message in batch])
+        return False
+
+    async with serving(ScriptedBroker()) as broker, session_on(broker) as session:
+        await session.subscribe({"#": 1})
+        batches = session.batches(at_once)
+        reading = asyncio.create_task(anext(batches))
+        await asyncio.sleep(0)
+        await broker.send(publish(b"a", qos=1, mid=1))
+        assert [message.mid for message in await reading] == [1]
+        await broker.send(publish(b"a", qos=1, mid=2))
+        await eventually(lambda: session.held == 1)
+        assert offered == [[1]]  # a batch is being handled: the second one waits
+        assert broker.acknowledged == []
+        assert [message.mid for message in await anext(batches)] == [2]
+        await eventually(lambda: broker.acknowledged == [1])
+        await batches.aclose()
+
+
+@pytest.mark.parametrize(("count", "size"), [(9, 1), (1, 3_000)])
+async def test_many_messages_or_long_ones_are_not_offered_at_once(count: int, size: int) -> None:
+    offered: list[Batch] = []
+
+    def at_once(batch: Batch) -> bool:
+        offered.append(batch)
+        return True
+
+    packets = b"".join(publish(b"a", b"x" * size, qos=1, mid=mid + 1) for mid in range(count))
+    async with serving(ScriptedBroker()) as broker, session_on(broker) as session:
+        await session.subscribe({"#": 1})
+        batches = session.batches(at_once)
+        reading = asyncio.create_task(anext(batches))
+        await asyncio.sleep(0)
+        await broker.send(packets)
+        assert len(await reading) == count
+        assert offered == []
+        await batches.aclose()
+
+
+async def test_what_is_raised_at_once_reaches_the_reader_and_acknowledges_nothing() -> None:
+    def at_once(batch: Batch) -> bool:
+        raise LookupError(f"{len(batch)} too many")
+
+    async with serving(ScriptedBroker()) as broker, session_on(broker) as session:
+        await session.subscribe({"#": 1})
+        reading = asyncio.create_task(anext(session.batches(at_once)))
+        await asyncio.sleep(0)
+        await broker.send(publish(b"a", qos=1, mid=4))
+        with pytest.raises(LookupError, match="1 too many"):
+            await reading
+        assert broker.acknowledged == []
