@@ -128,7 +128,8 @@ class Listening:
             await unless(self._stopped, self._subscriber.connect())
         if self._stopped.is_set():
             return
-        async with aclosing(self._subscriber.batches(partial(self._show_at_once, output))) as batches:
+        at_once = partial(self._show_at_once, output) if output.is_prompt else None
+        async with aclosing(self._subscriber.batches(at_once)) as batches:
             async for batch in batches:
                 is_done = await self._show(batch, output)
                 self._take_note(batch)
@@ -138,9 +139,9 @@ class Listening:
                     return
 
     def _show_at_once(self, output: Destination, batch: Batch) -> bool:
-        """Write a batch if the reader is ready for it and a limit is not near."""
+        """Write a batch if there is room for it, and no limit is near."""
         count = self._limits.count
-        if (count is not None and count - self._summary.shown <= len(batch)) or not output.is_ready:
+        if count is not None and count - self._summary.shown <= len(batch):
             return False
         lines, shown, invalid = self._render(batch, None)
         if not output.write_at_once(lines):

@@ -22,19 +22,20 @@ _ROOM_SECONDS = 1.0
 
 
 class Destination(Protocol):
-    """Takes whole lines."""
+    """Takes whole lines.
+
+    Attributes:
+        is_prompt: whether ``write_at_once`` is worth a try.
+    """
+
+    is_prompt: bool
 
     async def write(self, data: bytes, *, stopped: asyncio.Event) -> int:
         """Write ``data`` and return how many bytes were written: all, unless ``stopped`` is set meanwhile."""
         ...
 
-    @property
-    def is_ready(self) -> bool:
-        """Whether ``write_at_once`` is worth a try."""
-        ...
-
     def write_at_once(self, data: bytes) -> bool:
-        """Write all of ``data`` in no time, or nothing and return False; only when it ``is_ready``."""
+        """Write all of ``data`` in no time, or nothing and return False."""
         ...
 
     def on_reader_gone(self, callback: Callable[[], None]) -> None:
@@ -55,6 +56,8 @@ class FileOutput:
     Raises:
         ConfigError: it cannot be opened.
     """
+
+    is_prompt = False  # a disk takes its time
 
     def __init__(self, file: LineFile) -> None:
         self._file = file
@@ -89,12 +92,7 @@ class FileOutput:
             say(f"there is room again for {str(self._file.path)!r}")
         return len(data)
 
-    @property
-    def is_ready(self) -> bool:
-        """Always False: a disk takes its time."""
-        return False
-
-    def write_at_once(self, data: bytes) -> bool:  # noqa: ARG002  # see above
+    def write_at_once(self, data: bytes) -> bool:  # noqa: ARG002  # as a Destination has it
         """Write nothing, and return False."""
         return False
 
@@ -115,14 +113,19 @@ class Output:
 
     Args:
         descriptor: where to write, usually 1.
+
+    Attributes:
+        is_prompt: whether it is a pipe, which takes ``PIPE_BUF`` bytes whole or not at all (POSIX).
     """
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._mode = os.fstat(descriptor).st_mode
         self._may_block = not stat.S_ISREG(self._mode)
-        self._is_pipe = stat.S_ISFIFO(self._mode)
+        self.is_prompt = self._is_pipe = stat.S_ISFIFO(self._mode)
         self._capacity = _capacity(descriptor) if self._is_pipe else 0
+        # Linux writes with it only what there is room for, though the descriptor is in blocking mode (pwritev2(2))
+        self._nowait: int | None = getattr(os, "RWF_NOWAIT", None)
 
     async def write(self, data: bytes, *, stopped: asyncio.Event) -> int:
         """Write ``data``, waiting for the reader where needed, and return how many bytes were written.
@@ -145,23 +148,25 @@ class Output:
             position += self._write_some(data, position)
         return position
 
-    @property
-    def is_ready(self) -> bool:
-        """Whether it is a pipe that takes ``PIPE_BUF`` bytes now; it takes them whole or not at all (POSIX)."""
-        return self._is_pipe and self._is_writable()
-
     def write_at_once(self, data: bytes) -> bool:
-        """Write all of ``data`` and return True, or nothing and return False; call only when it ``is_ready``.
+        """Write all of ``data`` to a pipe that has room for it and return True, or nothing and return False.
 
         Args:
             data: whole lines; more than ``PIPE_BUF`` bytes are refused.
         """
-        if len(data) > select.PIPE_BUF:
+        if not data:
+            return True
+        if not self.is_prompt or len(data) > select.PIPE_BUF:
             return False
         try:
-            return not data or os.write(self._descriptor, data) == len(data)
+            if self._nowait is not None:
+                return os.pwritev(self._descriptor, (data,), -1, self._nowait) == len(data)
+            return self._is_writable() and os.write(self._descriptor, data) == len(data)
+        except BlockingIOError:
+            return False
         except OSError:
-            return False  # and the next write() will say why
+            self._nowait = None  # not for pipes before Linux 6.4; any other reason the next write() will tell
+            return False
 
     def on_reader_gone(self, callback: Callable[[], None]) -> None:
         """Call back as soon as the reader of a pipe has gone, even when there is nothing to write."""

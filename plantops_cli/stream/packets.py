@@ -11,7 +11,7 @@ header then takes one look-up and one call of ``struct``.
 import struct
 import sys
 from array import array
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from itertools import repeat
 from typing import Any
 
@@ -27,6 +27,8 @@ MAX_LAYOUTS = 8_192
 
 _Layout = tuple[Callable[[bytes, int], tuple[Any, ...]], int, int]
 _HEADER_BYTES = 5
+# Behind the last packet no header is left: a layout that never fits ends the splitting there
+_NO_LAYOUTS: Mapping[bytes, _Layout] = {b"": (struct.Struct("x").unpack_from, 0, 0)}
 
 _PAYLOAD_FORMAT = 1
 _MESSAGE_EXPIRY = 2
@@ -85,28 +87,26 @@ class Splitter:
     Args:
         is_v5: True for MQTT 5, False for MQTT 3.1.1.
         max_packet_size: bytes of the longest packet to take, its fixed header included (MQTT 5, 2.1.4).
+
+    Attributes:
+        has_more: True when ``feed`` has stopped early, and would return more, or raise, without further data.
     """
 
     def __init__(self, *, is_v5: bool, max_packet_size: int) -> None:
+        self.has_more = False
         self._max_packet_size = max_packet_size
-        self._layouts: dict[bytes, _Layout] = {}
+        self._layouts = dict(_NO_LAYOUTS)
         # By the bit of QoS 1: identifier and properties length ("0s" where there is none), and their bytes
         self._between = {0: ("0sB", 1), 2: ("HB", 3)} if is_v5 else {0: ("0s0s", 0), 2: ("H0s", 2)}
         self._held = bytearray()
         self._needed = 0  # bytes to hold before another look is worth it; 0 while that is unknown
         self._others_due = 0  # bytes still to come of a packet that is for somebody else
         self._failure: MalformedPacketError | None = None
-        self._is_limited = False
 
     @property
     def held(self) -> int:
         """Bytes held of a packet that is not whole yet."""
         return len(self._held)
-
-    @property
-    def has_more(self) -> bool:
-        """True when ``feed`` has stopped early, and would return more, or raise, without further data."""
-        return self._is_limited or self._failure is not None
 
     def feed(self, data: bytes, limit: int = sys.maxsize) -> tuple[list[Packet], bytes]:
         """Return the PUBLISH packets of QoS 0 and 1 that are whole now, and all bytes that are for somebody else.
@@ -135,7 +135,7 @@ class Splitter:
             self._split(data, packets, others, limit)
         except MalformedPacketError as exc:
             self._held.clear()
-            self._failure = exc
+            self._failure, self.has_more = exc, True
             exc.packets, exc.others = packets, b"".join(others)
             raise
         return packets, b"".join(others)
@@ -179,7 +179,7 @@ class Splitter:
             position += size
         else:
             is_limited = position < len(data)
-        self._is_limited = is_limited
+        self.has_more = is_limited
         self._others_due = max(position - len(data), 0)
         self._held = bytearray(data[position:])
         self._needed = needed
@@ -215,7 +215,7 @@ class Splitter:
         # With a remaining length of three or four bytes these do not hold the whole length of the topic
         if topic <= _HEADER_BYTES:
             if len(self._layouts) >= MAX_LAYOUTS:
-                self._layouts.clear()
+                self._layouts = dict(_NO_LAYOUTS)
             self._layouts[data[position : position + _HEADER_BYTES]] = layout
         return layout
 

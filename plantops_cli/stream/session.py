@@ -133,6 +133,7 @@ class Session:
         invalid: PUBLISH packets that carried no valid topic name.
         paused_seconds: how long batches held the stream up that took longer than ``SLOW_SECONDS``.
         is_resumed: True when the broker had kept the session of an earlier connection (MQTT 5, 3.2.2.1.1).
+        room: how many more messages may be held; when it is 0, the socket is not read until a batch is taken.
         granted: the properties of the CONNACK by paho's names, such as ``ReceiveMaximum`` (MQTT 5, 3.2.2.3).
     """
 
@@ -147,6 +148,7 @@ class Session:
         self.is_resumed = False
         self.granted: Mapping[str, object] = {}
         self._client: _Client | None = None
+        self.room = MAX_PENDING_MESSAGES
         self._pending: list[Read] = []
         self._pending_messages = 0
         self._pending_bytes = 0
@@ -351,12 +353,13 @@ class Session:
             if packet[2]:
                 (exactly_once if packet[0] & _QOS_2 else at_least_once).append(packet[2])
         client = self._client
-        if not (at_least_once or exactly_once) or client is None or not client.is_open:
+        if client is None:
             return
         if at_least_once:
             client.push(puback(at_least_once))
-        for mid in exactly_once:
-            client.ack_exactly_once(mid)
+        if exactly_once and client.is_open:
+            for mid in exactly_once:
+                client.ack_exactly_once(mid)
 
     def give_up(self, batch: Batch, *, handled: int) -> None:
         """Acknowledge the first messages of a batch only, and end the connection, so that the rest come again.
@@ -392,6 +395,8 @@ class Session:
             self._pending.append(Read(now(), packets))
             self._pending_messages += len(packets)
             self._pending_bytes += size
+            is_full = self._pending_bytes >= MAX_PENDING_BYTES
+            self.room = 0 if is_full else max(0, MAX_PENDING_MESSAGES - self._pending_messages)
         if malformed:
             raise malformed
 
@@ -408,8 +413,7 @@ class Session:
                 self._failure, self._at_once = exc, None  # raised where the reader can catch it
                 is_done = False
             if is_done:
-                self._pending = []
-                self._pending_messages = self._pending_bytes = 0
+                self._forget_pending()
                 self.acknowledge(batch.packets)
                 return
         self._news.set()
@@ -423,13 +427,6 @@ class Session:
     def held(self) -> int:
         """How many messages were read and not yet taken."""
         return self._pending_messages
-
-    @property
-    def room(self) -> int:
-        """How many more messages may be held; when it is 0, the socket is not read until a batch is taken."""
-        if self._pending_bytes >= MAX_PENDING_BYTES:
-            return 0
-        return max(0, MAX_PENDING_MESSAGES - self._pending_messages)
 
     def connection_ended(self, code: int, name: str, *, by_broker: bool) -> None:
         """Take note of the end of the connection."""
@@ -463,11 +460,16 @@ class Session:
         self._watcher = self._loop.call_later(SLOW_SECONDS / 4, self._watch)
 
     def _take(self) -> Batch:
-        batch, self._pending = Batch(self._pending), []
-        self._pending_messages = self._pending_bytes = 0
+        batch = Batch(self._pending)
+        self._forget_pending()
         if self._client and not self.is_finishing:
             self._client.resume_reading()
         return batch
+
+    def _forget_pending(self) -> None:
+        self._pending = []
+        self._pending_messages = self._pending_bytes = 0
+        self.room = MAX_PENDING_MESSAGES
 
     def _examine(self, packets: list[Packet]) -> tuple[list[Packet], MalformedPacketError | None]:
         """Return the messages that are valid, up to one that ends the connection, and what is wrong with that."""

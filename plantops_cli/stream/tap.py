@@ -81,7 +81,7 @@ class Tap:
         splitter = self._splitter
         data = b""
         if not splitter.has_more:
-            data = self._read()
+            data = self._read_all() if self._comes_in_pieces else self._read(READ_BYTES)
             if not data:
                 return [], 0
         size = splitter.held + len(data)
@@ -166,7 +166,7 @@ class Tap:
 
     def discard(self) -> bool:
         """Read and forget what has come; True when nothing more can come."""
-        self._read()
+        self._read_all()
         return self._has_ended or self._wire.fileno() < 0
 
     def abort(self) -> None:
@@ -187,19 +187,15 @@ class Tap:
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return 0
 
-    def _read(self) -> bytes:
-        """Read once, or what comes in pieces until there is nothing more, or enough."""
-        data = self._receive(READ_BYTES)
-        if not self._comes_in_pieces:
-            return data
+    def _read_all(self) -> bytes:
+        """Read until there is nothing more, or enough."""
         parts, size = list[bytes](), 0
-        while data:
+        while size < READ_BYTES and (data := self._read(READ_BYTES - size)):
             parts.append(data)
             size += len(data)
-            data = self._receive(READ_BYTES - size) if size < READ_BYTES else b""
         return b"".join(parts)
 
-    def _receive(self, size: int) -> bytes:
+    def _read(self, size: int) -> bytes:
         """Return what is there, up to ``size`` bytes; nothing also at the end of the connection, noted here."""
         if self._has_ended:
             return b""

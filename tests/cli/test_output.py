@@ -1,6 +1,7 @@
 """Standard output for a stream, on real pipes and files."""
 
 import asyncio
+import errno
 import os
 import select
 from collections.abc import Iterator
@@ -114,44 +115,72 @@ async def test_a_refused_write_is_an_output_error() -> None:
         await Output(full.fileno()).write(b"1\n", stopped=asyncio.Event())
 
 
-def test_a_pipe_with_room_takes_a_few_lines_at_once(pipe: tuple[int, int]) -> None:
-    output = Output(pipe[1])
-    assert output.is_ready
-    assert output.write_at_once(LINES[:200])
+@pytest.fixture(params=["the system refuses", "we look first"])
+def prompt(request: pytest.FixtureRequest, pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> Output:
+    """A pipe that is written at once, in both of the ways of not waiting for room."""
+    if request.param == "we look first":
+        monkeypatch.delattr(os, "RWF_NOWAIT", raising=False)
+    return Output(pipe[1])
+
+
+def test_a_pipe_with_room_takes_a_few_lines_at_once(prompt: Output, pipe: tuple[int, int]) -> None:
+    assert prompt.is_prompt
+    assert prompt.write_at_once(LINES[:200])
     assert os.read(pipe[0], 1_000) == LINES[:200]
 
 
-def test_nothing_at_once_is_nothing_to_be_refused(pipe: tuple[int, int]) -> None:
-    assert Output(pipe[1]).write_at_once(b"")
+def test_nothing_at_once_is_nothing_to_be_refused(prompt: Output) -> None:
+    assert prompt.write_at_once(b"")
 
 
-def test_more_than_a_pipe_takes_as_a_whole_is_refused_at_once(pipe: tuple[int, int]) -> None:
-    output = Output(pipe[1])
-    assert not output.write_at_once(LINES[: select.PIPE_BUF + 1])
-    assert output.write_at_once(LINES[: select.PIPE_BUF])
+def test_more_than_a_pipe_takes_as_a_whole_is_refused_at_once(prompt: Output, pipe: tuple[int, int]) -> None:
+    assert not prompt.write_at_once(LINES[: select.PIPE_BUF + 1])
+    assert prompt.write_at_once(LINES[: select.PIPE_BUF])
     assert os.read(pipe[0], 1 << 20) == LINES[: select.PIPE_BUF]
 
 
-def test_a_full_pipe_is_not_ready(pipe: tuple[int, int]) -> None:
-    output = Output(pipe[1])
-    while output.is_ready:
-        assert output.write_at_once(LINES[: select.PIPE_BUF])
-    os.read(pipe[0], 1 << 20)
-    assert output.is_ready
+def test_a_full_pipe_refuses_and_takes_again_what_there_is_room_for(prompt: Output, pipe: tuple[int, int]) -> None:
+    taken = 0
+    while prompt.write_at_once(LINES[: select.PIPE_BUF]):
+        taken += select.PIPE_BUF
+    assert taken
+    assert len(os.read(pipe[0], 1 << 20)) == taken
+    assert prompt.write_at_once(b"{}\n")
+    assert os.read(pipe[0], 1 << 20) == b"{}\n"
 
 
-async def test_a_reader_that_has_gone_is_found_by_the_write_that_waits(pipe: tuple[int, int]) -> None:
+def test_a_system_that_must_wait_for_room_is_not_asked_twice(
+    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def refuse(*arguments: object) -> int:
+        asked.append(1)
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+    monkeypatch.setattr(os, "RWF_NOWAIT", 8, raising=False)
+    monkeypatch.setattr(os, "pwritev", refuse)
     output = Output(pipe[1])
+    assert not output.write_at_once(b"1\n")
+    assert output.write_at_once(b"2\n")
+    assert asked == [1]
+    assert os.read(pipe[0], 1_000) == b"2\n"
+
+
+async def test_a_reader_that_has_gone_is_found_by_the_write_that_waits(
+    prompt: Output, pipe: tuple[int, int]
+) -> None:
     os.close(pipe[0])
-    assert not output.write_at_once(b"{}\n")
+    assert not prompt.write_at_once(b"{}\n")
     with pytest.raises(BrokenPipeError):
-        await output.write(b"{}\n", stopped=asyncio.Event())
+        await prompt.write(b"{}\n", stopped=asyncio.Event())
 
 
 def test_only_a_pipe_is_written_at_once(tmp_path: Path) -> None:
     with (tmp_path / "lines").open("wb") as file:
-        assert not Output(file.fileno()).is_ready
+        assert not Output(file.fileno()).is_prompt
     leader, terminal = os.openpty()
-    assert not Output(terminal).is_ready
+    assert not Output(terminal).is_prompt
+    assert not Output(terminal).write_at_once(b"{}\n")
     os.close(leader)
     os.close(terminal)
