@@ -49,6 +49,7 @@ def test_it_shows_the_fleet_and_quits_with_a_key(own_mosquitto: Mosquitto) -> No
     ):
         before = settings_of(keyboard)
         running.stdout.wait_for("connected for")
+        running.stdout.wait_for("3 online")
         running.stdout.wait_for("never seen.*gone")
         assert settings_of(keyboard) != before
         keyboard.write(b"/plant-1\r")
