@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Literal, NamedTuple
 
 import orjson
 
 from plantops_cli.topics import DeviceTopic, device_topic
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 PayloadForm = Literal["json", "text", "binary"]
 
@@ -114,3 +116,12 @@ def decode_payload(payload: bytes) -> Decoded:
 def now() -> datetime:
     """The present moment in UTC, as ``Message.received_at`` has it."""
     return datetime.now(UTC)
+
+
+def moment_of(nanoseconds: int) -> datetime:
+    """Return a moment in UTC, to the microsecond that it is in.
+
+    Args:
+        nanoseconds: since 1970, as ``time.time_ns`` counts them.
+    """
+    return _EPOCH + timedelta(microseconds=nanoseconds // 1_000)

@@ -1,12 +1,17 @@
 """Messages, each different from the usual one in what a test is about."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from plantops_cli.messages import Message
 from plantops_cli.stream.batch import Batch, Read
 
 RECEIVED_AT = datetime(2026, 11, 23, 20, 15, 2, 123456, tzinfo=UTC)
+
+
+def nanoseconds(moment: datetime) -> int:
+    """The nanoseconds since 1970, as ``time.time_ns`` counts them."""
+    return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1) * 1_000
 
 
 def message(
@@ -37,4 +42,4 @@ def batch_of(*messages: Message) -> Batch:
     packets = [
         (0x30 | m.dup << 3 | m.qos << 1 | m.retain, m.topic.encode(), m.mid, b"", m.payload) for m in messages
     ]
-    return Batch([Read(messages[0].received_at, packets)] if messages else [])
+    return Batch([Read(nanoseconds(messages[0].received_at), packets)] if messages else [])

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import orjson
 
 from plantops_cli.messages import Message
-from plantops_cli.stream.batch import Batch, message_of
+from plantops_cli.stream.batch import Batch, Read, message_of
 from plantops_cli.stream.packets import Packet
 
 # Between the tokens of valid JSON these are white space; inside its strings they cannot stand unescaped
@@ -32,6 +32,8 @@ class LineEncoder:
         # by the first byte of the packet, then by topic; None for a message that is not wanted
         self._kept: list[dict[bytes, bytes | None]] = [{} for _ in range(256)]
         self._kept_count = 0
+        self._second: int | None = None
+        self._to_the_second = b""
 
     def encode(self, batch: Batch) -> tuple[bytes, int, int]:
         """Return the lines, how many they are, and how many of their payloads are no JSON.
@@ -44,7 +46,7 @@ class LineEncoder:
         kept, loads = self._kept, orjson.loads
         count = invalid = 0
         for read in batch.reads:
-            head = b'{"tst":"%b","topic":' % read.received_at.isoformat(timespec="microseconds").encode()
+            head = self._head(read)
             for packet in read.packets:
                 first, topic, _, properties, payload = packet
                 try:
@@ -70,6 +72,14 @@ class LineEncoder:
                 append(payload)
                 append(b"}\n")
         return b"".join(parts), count, invalid
+
+    def _head(self, read: Read) -> bytes:
+        """What stands in a line before the topic; the moment is written out anew once a second."""
+        second, nanosecond = divmod(read.received_ns, 1_000_000_000)
+        if second != self._second:
+            self._second = second
+            self._to_the_second = b'{"tst":"%b' % read.received_at.isoformat()[:19].encode()
+        return b'%b.%06d+00:00","topic":' % (self._to_the_second, nanosecond // 1_000)
 
     def _keep(self, packet: Packet, message: Message) -> bytes | None:
         if self._kept_count >= _TOPICS_KEPT:

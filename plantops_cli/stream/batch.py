@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple, overload
 
-from plantops_cli.messages import Message
+from plantops_cli.messages import Message, moment_of
 from plantops_cli.stream.packets import Packet, parse_properties
 
 _NO_PROPERTIES: Mapping[str, object] = {}
@@ -14,12 +14,17 @@ class Read(NamedTuple):
     """The messages of one read of the socket.
 
     Attributes:
-        received_at: when it was read, in UTC.
+        received_ns: when it was read, in nanoseconds since 1970.
         packets: the messages, oldest first.
     """
 
-    received_at: datetime
+    received_ns: int
     packets: list[Packet]
+
+    @property
+    def received_at(self) -> datetime:
+        """When it was read, in UTC."""
+        return moment_of(self.received_ns)
 
 
 class Batch(Sequence[Message]):
@@ -62,14 +67,17 @@ class Batch(Sequence[Message]):
         return [packet for read in self.reads for packet in read.packets]
 
     @property
-    def received_at(self) -> datetime:
-        """When the newest message was read, in UTC."""
-        return self.reads[-1].received_at
+    def received_ns(self) -> int:
+        """When the newest message was read, in nanoseconds since 1970."""
+        return self.reads[-1].received_ns
 
     def _all(self) -> list[Message]:
         if self._messages is None:
             self._messages = [
-                message_of(packet, read.received_at) for read in self.reads for packet in read.packets
+                message_of(packet, received_at)
+                for read in self.reads
+                for received_at in [read.received_at]
+                for packet in read.packets
             ]
         return self._messages
 

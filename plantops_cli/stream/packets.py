@@ -28,7 +28,8 @@ MAX_LAYOUTS = 8_192
 _Layout = tuple[Callable[[bytes, int], tuple[Any, ...]], int, int]
 _HEADER_BYTES = 5
 # Behind the last packet no header is left: a layout that never fits ends the splitting there
-_NO_LAYOUTS: Mapping[bytes, _Layout] = {b"": (struct.Struct("x").unpack_from, 0, 0)}
+_NO_LAYOUT: _Layout = (struct.Struct("x").unpack_from, -1, 0)
+_NO_LAYOUTS: Mapping[bytes, _Layout] = {b"": _NO_LAYOUT}
 
 _PAYLOAD_FORMAT = 1
 _MESSAGE_EXPIRY = 2
@@ -129,6 +130,13 @@ class Splitter:
                 self._held += data
                 return [], b""
             data = b"".join((self._held, data))
+        elif limit and not self._others_due:
+            # One packet alone, as a slow stream brings them, needs no exception to end the splitting
+            unpack, size, first = self._layouts.get(data[:_HEADER_BYTES], _NO_LAYOUT)
+            if size == len(data):
+                topic, identifier, properties_size, payload = unpack(data, 0)
+                if not properties_size and (identifier or not first & 0x02):
+                    return [(first, topic, identifier or 0, b"", payload)], b""
         packets: list[Packet] = []
         others: list[bytes] = []
         try:

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import socket
 import threading
+import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from dataclasses import replace
 from itertools import takewhile
@@ -23,7 +24,6 @@ from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from plantops_cli.errors import BrokerError, ConfigError, ConnectionLostError, StateError, SubscriptionRefusedError
-from plantops_cli.messages import now
 from plantops_cli.stream import failures
 from plantops_cli.stream.batch import Batch, Read
 from plantops_cli.stream.options import ConnectOptions, MQTTVersion
@@ -377,10 +377,12 @@ class Session:
         )
 
     def take(self, packets: list[Packet], size: int) -> None:
-        """Queue the messages of one read; those without a valid topic name are counted and acknowledged.
+        """Hand the messages of one read to the reader: at once if they are few and it is free, else in its turn.
+
+        Those without a valid topic name are counted and acknowledged.
 
         Args:
-            packets: the messages.
+            packets: the messages, at least one.
             size: how many bytes they took, with all that came along.
 
         Raises:
@@ -392,30 +394,32 @@ class Session:
                 packets, malformed = self._examine(packets)
                 break
         if packets:
-            self._pending.append(Read(now(), packets))
-            self._pending_messages += len(packets)
-            self._pending_bytes += size
-            is_full = self._pending_bytes >= MAX_PENDING_BYTES
-            self.room = 0 if is_full else max(0, MAX_PENDING_MESSAGES - self._pending_messages)
+            read = Read(time.time_ns(), packets)
+            if self._is_handled_at_once(read, size):
+                self.acknowledge(packets)
+            else:
+                self._queue(read, size)
         if malformed:
             raise malformed
 
-    def offer(self) -> None:
-        """Hand what was taken to the reader: at once if it is little and the reader is free, else in its turn."""
-        if not self._pending:
-            return
-        is_little = self._pending_messages <= _FEW_MESSAGES and self._pending_bytes <= _FEW_BYTES
-        if self._at_once and is_little and self._held_since is None:
-            batch = Batch(self._pending)
-            try:
-                is_done = self._at_once(batch)
-            except Exception as exc:
-                self._failure, self._at_once = exc, None  # raised where the reader can catch it
-                is_done = False
-            if is_done:
-                self._forget_pending()
-                self.acknowledge(batch.packets)
-                return
+    def _is_handled_at_once(self, read: Read, size: int) -> bool:
+        """Offer what was read to whoever handles messages at once, if it is little and nothing waits before it."""
+        if self._at_once is None or self._pending or self._held_since is not None:
+            return False
+        if size > _FEW_BYTES or len(read.packets) > _FEW_MESSAGES:
+            return False
+        try:
+            return self._at_once(Batch([read]))
+        except Exception as exc:
+            self._failure, self._at_once = exc, None  # raised where the reader can catch it
+            return False
+
+    def _queue(self, read: Read, size: int) -> None:
+        self._pending.append(read)
+        self._pending_messages += len(read.packets)
+        self._pending_bytes += size
+        is_full = self._pending_bytes >= MAX_PENDING_BYTES
+        self.room = 0 if is_full else max(0, MAX_PENDING_MESSAGES - self._pending_messages)
         self._news.set()
 
     @property
@@ -460,16 +464,12 @@ class Session:
         self._watcher = self._loop.call_later(SLOW_SECONDS / 4, self._watch)
 
     def _take(self) -> Batch:
-        batch = Batch(self._pending)
-        self._forget_pending()
+        batch, self._pending = Batch(self._pending), []
+        self._pending_messages = self._pending_bytes = 0
+        self.room = MAX_PENDING_MESSAGES
         if self._client and not self.is_finishing:
             self._client.resume_reading()
         return batch
-
-    def _forget_pending(self) -> None:
-        self._pending = []
-        self._pending_messages = self._pending_bytes = 0
-        self.room = MAX_PENDING_MESSAGES
 
     def _examine(self, packets: list[Packet]) -> tuple[list[Packet], MalformedPacketError | None]:
         """Return the messages that are valid, up to one that ends the connection, and what is wrong with that."""
@@ -694,7 +694,6 @@ class _Client(aiomqtt.Client):
         except Exception as exc:  # paho raises whatever its parser trips over
             session.reading_failed(exc)
             return
-        session.offer()
         if not session.room:
             self.pause_reading()
         elif tap.has_more or tap.pending():

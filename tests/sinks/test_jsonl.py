@@ -10,7 +10,7 @@ from plantops_cli.messages import Message
 from plantops_cli.sinks.jsonl import LineEncoder, encode
 from plantops_cli.stream.batch import Batch, Read, message_of
 from plantops_cli.stream.packets import Packet
-from tests.samples import RECEIVED_AT, batch_of, message
+from tests.samples import RECEIVED_AT, batch_of, message, nanoseconds
 
 HEAD = (
     '{"tst":"2026-11-23T20:15:02.123456+00:00","topic":"devices/abc/telemetry",'
@@ -144,7 +144,7 @@ def test_a_batch_is_written_byte_for_byte_as_its_messages_one_by_one(
     reads: list[tuple[datetime, list[Packet]]],
 ) -> None:
     encoder = LineEncoder(lambda message: message.topic != "elsewhere" or message.retain)
-    batch = Batch([Read(*read) for read in reads])
+    batch = Batch([Read(nanoseconds(moment) + 999, packets) for moment, packets in reads])
     for _ in range(2):  # the second time with everything kept
         wanted = [message for message in batch if message.topic != "elsewhere" or message.retain]
         lines, count, invalid = encoder.encode(batch)
@@ -168,7 +168,7 @@ def test_a_selection_is_asked_once_for_each_topic_and_kind_of_delivery() -> None
 def test_ever_new_topics_are_not_kept_without_end() -> None:
     encoder = LineEncoder(lambda message: True)
     packets: list[Packet] = [(0x30, b"t/%d" % number, 0, b"", b"1") for number in range(120_000)]
-    lines, count, _ = encoder.encode(Batch([Read(RECEIVED_AT, packets)]))
+    lines, count, _ = encoder.encode(Batch([Read(nanoseconds(RECEIVED_AT), packets)]))
     assert (lines.count(b"\n"), count) == (120_000, 120_000)
     assert sum(map(len, encoder._kept)) <= 100_000
     assert lines.endswith(encode(message_of(packets[-1], RECEIVED_AT)))

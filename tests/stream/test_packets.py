@@ -143,6 +143,44 @@ def test_a_publish_is_taken_apart_as_the_standard_has_it(is_v5: bool, stream: by
     assert splitter(is_v5=is_v5).feed(stream) == ([message], b"")
 
 
+@given(st.booleans(), st.data())
+def test_packets_that_come_one_by_one_are_taken_as_those_that_come_together(
+    is_v5: bool, data: st.DataObject
+) -> None:
+    sent = data.draw(st.lists(our_messages(is_v5=is_v5), min_size=1, max_size=4))
+    ours = splitter(is_v5=is_v5)
+    for message in 2 * sent:  # the second time with headers that are known
+        assert ours.feed(publish(message, is_v5=is_v5)) == ([message], b"")
+        assert (ours.held, ours.has_more) == (0, False)
+
+
+@pytest.mark.parametrize("is_v5", [False, True])
+def test_a_known_header_excuses_nothing_in_a_packet_that_comes_alone(is_v5: bool) -> None:
+    ours = splitter(is_v5=is_v5)
+    known = publish((0x32, b"a", 7, b"", b"payload"), is_v5=is_v5)
+    assert ours.feed(known)[0]
+    without_identifier = known[:5] + b"\0\0" + known[7:]
+    with pytest.raises(MalformedPacketError, match="packet identifier 0"):
+        ours.feed(without_identifier)
+
+
+def test_a_packet_that_comes_alone_waits_when_none_is_wanted() -> None:
+    ours, message = splitter(), (0x30, b"a", 0, b"", b"payload")
+    stream = publish(message, is_v5=True)
+    assert ours.feed(stream) == ([message], b"")
+    assert ours.feed(stream, 0) == ([], b"")
+    assert ours.has_more
+    assert ours.feed(b"") == ([message], b"")
+
+
+def test_what_looks_like_a_known_packet_but_is_within_another_is_left_to_others() -> None:
+    ours, stream = splitter(), publish((0x30, b"a", 0, b"", b"payload"), is_v5=True)
+    assert ours.feed(stream)[0]
+    begin = bytes([0x34, 5 + 3 * len(stream)]) + b"\0\1a\0\1"
+    assert ours.feed(begin) == ([], begin)
+    assert ours.feed(stream) == ([], stream)
+
+
 @given(CONTENTS, CUTS)
 def test_a_stream_cut_anywhere_gives_what_was_put_in(
     made: tuple[bool, list[Packet | bytes]], cuts: set[int]

@@ -629,6 +629,27 @@ async def test_a_few_messages_are_offered_in_the_turn_in_which_they_are_read() -
         assert yielded == []
 
 
+async def test_qos_2_too_is_offered_at_once_and_completed() -> None:
+    offered: list[tuple[int, int]] = []
+
+    def at_once(batch: Batch) -> bool:
+        offered.extend((message.qos, message.mid) for message in batch)
+        return True
+
+    async with serving(ScriptedBroker()) as broker, session_on(broker) as session:
+        await session.subscribe({"#": 2})
+        reading = asyncio.create_task(read_all(session.batches(at_once), []))
+        await asyncio.sleep(0)
+        await broker.send(publish(b"a", qos=2, mid=6))
+        await broker.wait_for(PUBREC)
+        assert offered == []
+        await broker.send(b"\x62\x02\x00\x06")
+        await broker.wait_for(PUBCOMP)
+        assert offered == [(2, 6)]
+        session.finish()
+        await reading
+
+
 async def test_what_is_refused_at_once_is_yielded_and_nothing_overtakes_it() -> None:
     offered: list[list[int]] = []
 

@@ -1,7 +1,7 @@
 import asyncio
 import logging
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -16,7 +16,7 @@ from plantops_cli.errors import (
     SubscriptionRefusedError,
     TopicError,
 )
-from plantops_cli.messages import Message
+from plantops_cli.messages import Message, now
 from plantops_cli.stream.status import Connected, Lost, Resumed, Retrying, State, Status
 from plantops_cli.stream.subscriber import MQTTSubscriber
 from tests.brokers import Mosquitto, free_port
@@ -140,6 +140,19 @@ async def test_a_forbidden_topic_is_counted_in_the_health_and_stops_nothing() ->
         await eventually(lambda: broker.acknowledged == [1])
         assert subscriber.health.invalid == 2
     assert subscriber.health.invalid == 2
+
+
+async def test_the_health_tells_when_the_newest_message_was_read_as_the_message_does() -> None:
+    messages: list[Message] = []
+    broker = ScriptedBroker(after_suback=publish(b"a") + publish(b"b"))
+    async with serving(broker), subscribing(broker) as subscriber:
+        subscriber.register_handler("#", messages.append)
+        assert subscriber.health.last_message_at is None
+        began = now()
+        await subscriber.start()
+        await eventually(lambda: len(messages) == 2)
+        assert subscriber.health.last_message_at == messages[-1].received_at
+        assert began - timedelta(milliseconds=1) < messages[-1].received_at <= now()
 
 
 # When handlers are registered
