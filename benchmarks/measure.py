@@ -26,7 +26,7 @@ class Sizes:
     flood: int = 200_000
     backlog: int = 200_000
     latency: int = 2_000
-    memory: int = 1_000_000
+    memory: int = 10_000_000
     stall: int = 60
 
 

@@ -84,9 +84,9 @@ def _stalling(listener: Listener, qos: int, seconds: int) -> _Job:
                     peak = max(peak, resident(child.process.pid))
                     lasted = time.monotonic() - started_at
                 remark = f"stopped after {lasted:.0f} s" if peak >= _TOO_MUCH else _going_on(child)
-        growth = amount((peak - began_at) / _MIB, "MiB")
+        growth = (peak - began_at) / _MIB
         measure = f"growth, reader stalled, QoS {qos}"
-        return (listener.name, measure, growth, _target(listener, _STALL_TARGET), remark)
+        return (listener.name, measure, amount(growth, "MiB"), _target(listener, growth, _STALL_TARGET), remark)
 
     return run
 
@@ -114,8 +114,9 @@ def _peaking(listener: Listener, count: int) -> _Job:
                     if max(samples) < _TOO_MUCH:
                         raise
                     remark = f"stopped after {child.line_count:,} messages"
-        peak = amount(max(samples) / _MIB, "MiB")
-        return (listener.name, f"peak over {count:,} messages", peak, _target(listener, _PEAK_TARGET), remark)
+        peak = max(samples) / _MIB
+        measure = f"peak over {count:,} messages"
+        return (listener.name, measure, amount(peak, "MiB"), _target(listener, peak, _PEAK_TARGET), remark)
 
     return run
 
@@ -153,5 +154,7 @@ def resident(pid: int) -> int:
     return int(found[0]) * 1024 if found else 0
 
 
-def _target(listener: Listener, mebibytes: int) -> str:
-    return f"at most {mebibytes} MiB" if listener == listeners.plantops() else ""
+def _target(listener: Listener, taken: float, target: int) -> str:
+    if listener != listeners.plantops():
+        return ""
+    return f"at most {target} MiB, {'met' if taken <= target else 'missed'}"
