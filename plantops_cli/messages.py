@@ -114,12 +114,12 @@ def decode_payload(payload: bytes) -> Decoded:
 
 
 def now() -> datetime:
-    """The present moment in UTC, as ``Message.received_at`` has it."""
+    """The present moment in UTC."""
     return datetime.now(UTC)
 
 
-def moment_of(nanoseconds: int) -> datetime:
-    """Return a moment in UTC, to the microsecond that it is in.
+def in_utc(nanoseconds: int) -> datetime:
+    """Return a moment, to the microsecond that it is in, as ``Message.received_at`` has it.
 
     Args:
         nanoseconds: since 1970, as ``time.time_ns`` counts them.

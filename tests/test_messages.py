@@ -1,13 +1,13 @@
 import json
 from dataclasses import FrozenInstanceError, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plantops_cli.messages import decode_payload, moment_of, now
-from tests.samples import message
+from plantops_cli.messages import decode_payload, in_utc, now
+from tests.samples import message, nanoseconds
 
 MESSAGE = message(b'{"a":1}')
 
@@ -92,9 +92,8 @@ def test_decoding_never_raises_and_loses_nothing(payload: bytes) -> None:
 
 
 @given(st.datetimes(timezones=st.just(UTC)), st.integers(0, 999))
-def test_a_moment_in_nanoseconds_is_the_microsecond_that_it_is_in(moment: datetime, nanoseconds: int) -> None:
-    since_1970 = (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1) * 1_000
-    assert moment_of(since_1970 + nanoseconds) == moment
+def test_a_moment_in_nanoseconds_is_the_microsecond_that_it_is_in(moment: datetime, more: int) -> None:
+    assert in_utc(nanoseconds(moment) + more) == moment
 
 
 def test_now_is_in_utc() -> None:

@@ -46,7 +46,7 @@ class LineEncoder:
         kept, loads = self._kept, orjson.loads
         count = invalid = 0
         for read in batch.reads:
-            head = self._head(read)
+            head, received_at = self._head(read), None
             for packet in read.packets:
                 first, topic, _, properties, payload = packet
                 try:
@@ -60,10 +60,12 @@ class LineEncoder:
                     loads(payload)
                 except orjson.JSONDecodeError:
                     invalid += 1
-                    append(encode(message_of(packet, read.received_at)))
+                    received_at = received_at or read.received_at
+                    append(encode(message_of(packet, received_at)))
                     continue
                 if properties or first & _DUP:
-                    append(encode(message_of(packet, read.received_at)))
+                    received_at = received_at or read.received_at
+                    append(encode(message_of(packet, received_at)))
                     continue
                 if b"\n" in payload or b"\r" in payload:
                     payload = payload.translate(_ON_ONE_LINE)  # the same payload, on one line
@@ -74,7 +76,7 @@ class LineEncoder:
         return b"".join(parts), count, invalid
 
     def _head(self, read: Read) -> bytes:
-        """What stands in a line before the topic; the moment is written out anew once a second."""
+        """What stands in a line before the topic; within a second only the moment's fraction is written anew."""
         second, nanosecond = divmod(read.received_ns, 1_000_000_000)
         if second != self._second:
             self._second = second

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple, overload
 
-from plantops_cli.messages import Message, moment_of
+from plantops_cli.messages import Message, in_utc
 from plantops_cli.stream.packets import Packet, parse_properties
 
 _NO_PROPERTIES: Mapping[str, object] = {}
@@ -16,15 +16,17 @@ class Read(NamedTuple):
     Attributes:
         received_ns: when it was read, in nanoseconds since 1970.
         packets: the messages, oldest first.
+        passed_over: what came behind them and is no message, and yet has to be acknowledged in its turn.
     """
 
     received_ns: int
     packets: list[Packet]
+    passed_over: Sequence[Packet] = ()
 
     @property
     def received_at(self) -> datetime:
         """When it was read, in UTC."""
-        return moment_of(self.received_ns)
+        return in_utc(self.received_ns)
 
 
 class Batch(Sequence[Message]):
@@ -33,7 +35,7 @@ class Batch(Sequence[Message]):
     A sequence of ``Message`` objects, which are made when they are first asked for; ``reads`` is the same without.
 
     Args:
-        reads: what was read, oldest first; none of them empty.
+        reads: what was read, oldest first.
     """
 
     __slots__ = ("_count", "_messages", "reads")
@@ -66,10 +68,20 @@ class Batch(Sequence[Message]):
         """The messages as packets, oldest first."""
         return [packet for read in self.reads for packet in read.packets]
 
-    @property
-    def received_ns(self) -> int:
-        """When the newest message was read, in nanoseconds since 1970."""
-        return self.reads[-1].received_ns
+    def acknowledgeable(self, handled: int) -> list[Packet]:
+        """Return what may be acknowledged, in the order in which it came (MQTT 5, 4.6).
+
+        Args:
+            handled: how many of the messages, from the first, are done with.
+        """
+        packets: list[Packet] = []
+        for read in self.reads:
+            packets += read.packets[:handled]
+            handled -= len(read.packets)
+            if handled < 0:
+                break
+            packets += read.passed_over
+        return packets
 
     def _all(self) -> list[Message]:
         if self._messages is None:

@@ -27,7 +27,7 @@ MAX_LAYOUTS = 8_192
 
 _Layout = tuple[Callable[[bytes, int], tuple[Any, ...]], int, int]
 _HEADER_BYTES = 5
-# Behind the last packet no header is left: a layout that never fits ends the splitting there
+# Behind the last packet no header is left: a layout that never fits ends the splitting there. No data has its size
 _NO_LAYOUT: _Layout = (struct.Struct("x").unpack_from, -1, 0)
 _NO_LAYOUTS: Mapping[bytes, _Layout] = {b"": _NO_LAYOUT}
 
@@ -100,7 +100,7 @@ class Splitter:
         # By the bit of QoS 1: identifier and properties length ("0s" where there is none), and their bytes
         self._between = {0: ("0sB", 1), 2: ("HB", 3)} if is_v5 else {0: ("0s0s", 0), 2: ("H0s", 2)}
         self._held = bytearray()
-        self._needed = 0  # bytes to hold before another look is worth it; 0 while that is unknown
+        self._needed = 0  # bytes to hold before another look is worth it; below 1 while that is unknown
         self._others_due = 0  # bytes still to come of a packet that is for somebody else
         self._failure: MalformedPacketError | None = None
 
@@ -131,7 +131,8 @@ class Splitter:
                 return [], b""
             data = b"".join((self._held, data))
         elif limit and not self._others_due:
-            # One packet alone, as a slow stream brings them, needs no exception to end the splitting
+            # One packet alone, as a slow stream brings them, needs no exception to end the splitting; with
+            # properties, or without the identifier that QoS 1 has to have, it is treated as one of many
             unpack, size, first = self._layouts.get(data[:_HEADER_BYTES], _NO_LAYOUT)
             if size == len(data):
                 topic, identifier, properties_size, payload = unpack(data, 0)

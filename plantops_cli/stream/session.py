@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from dataclasses import replace
-from itertools import takewhile
+from itertools import groupby, takewhile
 from typing import Any, Literal, Self, cast
 
 import aiomqtt
@@ -75,7 +75,7 @@ SLOW_SECONDS = 2.0
 """A batch that is handled for longer holds the stream up."""
 
 AtOnce = Callable[[Batch], bool]
-"""Handles a small batch in no time, or refuses it."""
+"""Handles a few messages of QoS 0 and 1 in no time, or refuses them."""
 
 MAX_PENDING_MESSAGES = 1_000
 MAX_PENDING_BYTES = 16 * 1024 * 1024
@@ -298,6 +298,9 @@ class Session:
                     await self._news.wait()
                     continue
                 batch = self._take()
+                if not batch:  # nothing in it but what was passed over
+                    self.acknowledge(batch.acknowledgeable(0))
+                    continue
                 began = self._held_since = self._loop.time()
                 self._next_notice = SLOW_SECONDS
                 try:
@@ -307,7 +310,7 @@ class Session:
                     seconds = self._loop.time() - began
                     if seconds >= SLOW_SECONDS:
                         self.paused_seconds += seconds
-                self.acknowledge(batch.packets)
+                self.acknowledge(batch.acknowledgeable(len(batch)))
         finally:
             self._at_once = None
             self._watcher.cancel()
@@ -368,7 +371,7 @@ class Session:
             batch: the batch that is being handled.
             handled: how many of its messages are done with.
         """
-        self.acknowledge(batch.packets[:handled])
+        self.acknowledge(batch.acknowledgeable(handled))
         endpoint = self.options.endpoint
         self.fail(
             ConnectionLostError(
@@ -377,36 +380,67 @@ class Session:
         )
 
     def take(self, packets: list[Packet], size: int) -> None:
-        """Hand the messages of one read to the reader: at once if they are few and it is free, else in its turn.
+        """Hand messages to the reader: at once if they are few and it is free, else in its turn.
 
-        Those without a valid topic name are counted and acknowledged.
+        Those without a valid topic name are counted and passed over; they are acknowledged in their turn.
 
         Args:
             packets: the messages, at least one.
             size: how many bytes they took, with all that came along.
 
         Raises:
-            MalformedPacketError: their properties are not valid.
+            MalformedPacketError: the properties of one are not valid; those before it were handed over.
         """
-        topics, malformed = self._topics, None
+        topics = self._topics
         for packet in packets:
             if packet[3] or packet[1] not in topics:
-                packets, malformed = self._examine(packets)
-                break
-        if packets:
-            read = Read(time.time_ns(), packets)
-            if self._is_handled_at_once(read, size):
-                self.acknowledge(packets)
-            else:
-                self._queue(read, size)
-        if malformed:
-            raise malformed
+                self._take_carefully(packets, size)
+                return
+        self._hand_over(packets, size)
 
-    def _is_handled_at_once(self, read: Read, size: int) -> bool:
-        """Offer what was read to whoever handles messages at once, if it is little and nothing waits before it."""
+    def _take_carefully(self, packets: list[Packet], size: int) -> None:
+        """Do what ``take`` does with messages that have properties, or topics that are not known yet."""
+        malformed = _find_malformed({packet[3] for packet in packets})
+        if malformed:
+            packets = list(takewhile(lambda packet: packet[3] not in malformed, packets))
+        wrong = self._find_wrong_topics(packets)
+        if wrong:
+            for is_wrong, group in groupby(packets, lambda packet: packet[1] in wrong):
+                some = list(group)
+                some_bytes = sum(len(packet[4]) for packet in some)
+                (self._pass_over if is_wrong else self._hand_over)(some, some_bytes)
+        elif packets:
+            self._hand_over(packets, size)
+        if malformed:
+            raise next(iter(malformed.values()))
+
+    def _hand_over(self, packets: list[Packet], size: int) -> None:
+        read = Read(time.time_ns(), packets)
+        if self._offer(read, size):
+            self.acknowledge(packets)
+        else:
+            self._queue(read, size)
+
+    def _pass_over(self, packets: list[Packet], size: int) -> None:
+        """Count messages without a valid topic name, and acknowledge them behind what waits (MQTT 5, 4.6)."""
+        self.invalid += len(packets)
+        for packet in packets:
+            logger.warning(
+                "message passed over: its topic is empty, no UTF-8, or holds a wildcard or NUL (MQTT 3.3.2.1): %s",
+                ascii(packet[1][:80]),
+            )
+        if self._pending or self._held_since is not None:
+            self._queue(Read(time.time_ns(), [], passed_over=packets), size)
+        else:
+            self.acknowledge(packets)
+
+    def _offer(self, read: Read, size: int) -> bool:
+        """Offer what was read to ``at_once``, if it is little and nothing waits before it; True when done."""
         if self._at_once is None or self._pending or self._held_since is not None:
             return False
         if size > _FEW_BYTES or len(read.packets) > _FEW_MESSAGES:
+            return False
+        if read.packets[0][0] & _QOS_2:  # paho hands these on one by one, and holds its locks meanwhile
             return False
         try:
             return self._at_once(Batch([read]))
@@ -416,7 +450,7 @@ class Session:
 
     def _queue(self, read: Read, size: int) -> None:
         self._pending.append(read)
-        self._pending_messages += len(read.packets)
+        self._pending_messages += len(read.packets) + len(read.passed_over)
         self._pending_bytes += size
         is_full = self._pending_bytes >= MAX_PENDING_BYTES
         self.room = 0 if is_full else max(0, MAX_PENDING_MESSAGES - self._pending_messages)
@@ -471,34 +505,14 @@ class Session:
             self._client.resume_reading()
         return batch
 
-    def _examine(self, packets: list[Packet]) -> tuple[list[Packet], MalformedPacketError | None]:
-        """Return the messages that are valid, up to one that ends the connection, and what is wrong with that."""
+    def _find_wrong_topics(self, packets: list[Packet]) -> set[bytes]:
+        """Find topics that are no valid topic names, and remember those that are."""
         unknown = {packet[1] for packet in packets} - self._topics
-        if unknown:
-            packets = self._admit(packets, unknown)
-        malformed = _find_malformed({packet[3] for packet in packets})
-        if not malformed:
-            return packets, None
-        packets = list(takewhile(lambda packet: packet[3] not in malformed, packets))
-        return packets, next(iter(malformed.values()))
-
-    def _admit(self, packets: list[Packet], unknown: set[bytes]) -> list[Packet]:
-        """Leave out the messages without a valid topic name, and remember the names that are valid."""
+        wrong = {topic for topic in unknown if not _is_topic(topic)}
         if len(self._topics) > _TOPICS_KEPT:
             self._topics.clear()
-        wrong = {topic for topic in unknown if not _is_topic(topic)}
         self._topics |= unknown - wrong
-        if not wrong:
-            return packets
-        passed_over = [packet for packet in packets if packet[1] in wrong]
-        self.invalid += len(passed_over)
-        for packet in passed_over:
-            logger.warning(
-                "message passed over: its topic is empty, no UTF-8, or holds a wildcard or NUL (MQTT 3.3.2.1): %s",
-                ascii(packet[1][:80]),
-            )
-        self.acknowledge(passed_over)
-        return [packet for packet in packets if packet[1] not in wrong]
+        return wrong
 
     async def _suback(self, client: "_Client", filters: Mapping[str, int], timeout_seconds: float) -> list[int]:
         is_v5 = self.options.mqtt_version is MQTTVersion.V5

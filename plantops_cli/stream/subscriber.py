@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from plantops_cli.errors import BrokerError, ConfigError, PlantopsError, StateError, SubscriptionRefusedError
-from plantops_cli.messages import Message, moment_of, now
+from plantops_cli.messages import Message, in_utc, now
 from plantops_cli.stream import failures
 from plantops_cli.stream.backoff import STABLE_SECONDS, Backoff
 from plantops_cli.stream.batch import Batch
@@ -227,7 +227,7 @@ class MQTTSubscriber:
             outages=tuple(self._outages),
             lost_sessions=self._lost_sessions,
             paused_seconds=self._paused_seconds + (self._session.paused_seconds if self._session else 0.0),
-            last_message_at=None if self._last_message_ns is None else moment_of(self._last_message_ns),
+            last_message_at=None if self._last_message_ns is None else in_utc(self._last_message_ns),
         )
 
     @property
@@ -422,7 +422,7 @@ class MQTTSubscriber:
             handled: how many of its messages are done with.
         """
         if self._session:
-            self._session.acknowledge(batch.packets[:handled])
+            self._session.acknowledge(batch.acknowledgeable(handled))
 
     async def _join_owner(self) -> None:
         owner = self._owner
@@ -498,7 +498,7 @@ class MQTTSubscriber:
 
     def _count(self, batch: Batch) -> None:
         self._received += len(batch)
-        self._last_message_ns = batch.received_ns
+        self._last_message_ns = batch.reads[-1].received_ns
 
     async def _live_session(self) -> Session | None:
         """The session at hand, or a new one after as many attempts as it takes; None when stopped."""

@@ -152,6 +152,13 @@ def test_a_batch_is_written_byte_for_byte_as_its_messages_one_by_one(
         assert (count, invalid) == (len(wanted), sum(m.decode().error is not None for m in wanted))
 
 
+def test_the_moment_is_exact_within_a_second_and_when_the_clock_goes_back() -> None:
+    encoder, moment = LineEncoder(lambda message: True), nanoseconds(RECEIVED_AT)
+    for received_ns in (moment, moment + 1_000, moment + 1_000_000_000, moment):
+        batch = Batch([Read(received_ns, [(0x30, b"a", 0, b"", b"1")])])
+        assert encoder.encode(batch)[0] == encode(batch[0])
+
+
 def test_a_selection_is_asked_once_for_each_topic_and_kind_of_delivery() -> None:
     asked: list[tuple[str, bool]] = []
 

@@ -281,6 +281,51 @@ async def test_a_topic_that_mqtt_forbids_is_counted_acknowledged_and_passed_over
     assert caplog.text.count("message passed over") == 2
 
 
+async def test_what_is_passed_over_is_acknowledged_in_the_order_in_which_it_came() -> None:
+    topics = [b"good", b"a/+", b"good", b"#", b"a\0b", b"good"]
+    script = b"".join(publish(topic, qos=1, mid=mid) for mid, topic in enumerate(topics, start=1))
+    async with serving(ScriptedBroker(after_suback=script)) as broker, session_on(broker) as session:
+        await session.subscribe({"#": 1})
+        async for batch in session.batches():
+            assert [message.mid for message in batch] == [1, 3, 6]
+            await asyncio.sleep(0.05)
+            assert broker.acknowledged == []
+            session.finish()
+        await eventually(lambda: broker.acknowledged == [1, 2, 3, 4, 5, 6])
+
+
+async def test_what_is_passed_over_behind_a_batch_waits_until_that_is_acknowledged() -> None:
+    script = publish(b"good", qos=1, mid=1)
+    async with serving(ScriptedBroker(after_suback=script)) as broker, session_on(broker) as session:
+        await session.subscribe({"#": 1})
+        batches = session.batches()
+        assert [message.mid for message in await anext(batches)] == [1]
+        await broker.send(publish(b"a/+", qos=1, mid=2))
+        await eventually(lambda: session.invalid == 1)
+        assert broker.acknowledged == []
+        reading = asyncio.create_task(anext(batches))  # nothing to be yielded comes of it
+        await eventually(lambda: broker.acknowledged == [1, 2])
+        await broker.send(publish(b"good", qos=1, mid=3))
+        assert [message.mid for message in await reading] == [3]
+        await batches.aclose()
+
+
+async def test_a_flood_that_is_passed_over_does_not_fill_the_memory() -> None:
+    flood = publish(b"a/+") * 5_000
+    async with serving(ScriptedBroker(after_suback=publish(b"good"))) as broker, session_on(broker) as session:
+        await session.subscribe({"#": 1})
+        batches = session.batches()
+        assert len(await anext(batches)) == 1
+        await broker.send(flood)
+        await eventually(lambda: session.room == 0)
+        assert session.held == MAX_PENDING_MESSAGES
+        reading = asyncio.create_task(anext(batches))
+        await eventually(lambda: session.invalid == 5_000)
+        await broker.send(publish(b"good", b"last"))
+        assert [message.payload for message in await reading] == [b"last"]
+        await batches.aclose()
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -629,25 +674,74 @@ async def test_a_few_messages_are_offered_in_the_turn_in_which_they_are_read() -
         assert yielded == []
 
 
-async def test_qos_2_too_is_offered_at_once_and_completed() -> None:
-    offered: list[tuple[int, int]] = []
+async def test_qos_2_is_not_offered_at_once_but_yielded_together() -> None:
+    offered: list[Batch] = []
 
     def at_once(batch: Batch) -> bool:
-        offered.extend((message.qos, message.mid) for message in batch)
+        offered.append(batch)
+        return True
+
+    mids = range(1, 4)
+    async with serving(ScriptedBroker()) as broker, session_on(broker) as session:
+        await session.subscribe({"#": 2})
+        batches = session.batches(at_once)
+        reading = asyncio.create_task(anext(batches))
+        await asyncio.sleep(0)
+        await broker.send(b"".join(publish(b"a", qos=2, mid=mid) for mid in mids))
+        await broker.wait_for(PUBREC, 3)
+        await broker.send(b"".join(b"\x62\x02\x00" + bytes([mid]) for mid in mids))
+        assert [(message.qos, message.mid) for message in await reading] == [(2, mid) for mid in mids]
+        assert offered == []
+        await batches.aclose()
+
+
+async def test_qos_2_does_not_overtake_what_was_read_with_it() -> None:
+    async with serving(ScriptedBroker()) as broker, session_on(broker) as session:
+        await session.subscribe({"#": 2})
+        batches = session.batches(lambda batch: False)
+        reading = asyncio.create_task(anext(batches))
+        await asyncio.sleep(0)
+        await broker.send(publish(b"a", qos=2, mid=9))
+        await broker.wait_for(PUBREC)
+        await broker.send(publish(b"a", qos=1, mid=8) + b"\x62\x02\x00\x09")
+        assert [message.mid for message in await reading] == [8, 9]
+        await batches.aclose()
+
+
+async def test_nothing_is_offered_at_once_while_something_waits() -> None:
+    offered: list[int] = []
+
+    def at_once(batch: Batch) -> bool:
+        offered.extend(message.mid for message in batch)
+        return len(offered) > 1  # so that the second one would overtake the first one
+
+    async with serving(ScriptedBroker()) as broker, session_on(broker) as session:
+        batches = session.batches(at_once)
+        reading = asyncio.create_task(anext(batches))
+        await asyncio.sleep(0)
+        for mid in (1, 2):
+            session.take([(0x32, b"a", mid, b"", b"")], 8)
+        assert [message.mid for message in await reading] == [1, 2]
+        assert offered == [1]
+        await batches.aclose()
+
+
+async def test_what_comes_before_a_malformed_packet_is_handled_at_once_and_acknowledged() -> None:
+    offered: list[int] = []
+
+    def at_once(batch: Batch) -> bool:
+        offered.extend(message.mid for message in batch)
         return True
 
     async with serving(ScriptedBroker()) as broker, session_on(broker) as session:
-        await session.subscribe({"#": 2})
+        await session.subscribe({"#": 1})
         reading = asyncio.create_task(read_all(session.batches(at_once), []))
         await asyncio.sleep(0)
-        await broker.send(publish(b"a", qos=2, mid=6))
-        await broker.wait_for(PUBREC)
-        assert offered == []
-        await broker.send(b"\x62\x02\x00\x06")
-        await broker.wait_for(PUBCOMP)
-        assert offered == [(2, 6)]
-        session.finish()
-        await reading
+        await broker.send(publish(b"a", qos=1, mid=3) + packet_of(0x30, b"\x00\x01a\x02\x99\x00"))
+        with pytest.raises(ConnectionLostError, match="malformed packet"):
+            await reading
+        assert offered == [3]
+        await eventually(lambda: broker.acknowledged == [3])
 
 
 async def test_what_is_refused_at_once_is_yielded_and_nothing_overtakes_it() -> None:

@@ -1,0 +1,29 @@
+import pytest
+
+from plantops_cli.stream.batch import Batch, Read
+from plantops_cli.stream.packets import Packet
+
+
+def packets(*mids: int) -> list[Packet]:
+    return [(0x32, b"a", mid, b"", b"") for mid in mids]
+
+
+@pytest.mark.parametrize(
+    ("handled", "mids"),
+    [(0, [1]), (1, [1, 2]), (2, [1, 2, 3, 4, 5]), (3, [1, 2, 3, 4, 5, 6]), (4, [1, 2, 3, 4, 5, 6, 7, 8])],
+)
+def test_what_was_passed_over_is_acknowledgeable_as_soon_as_all_before_it_is(
+    handled: int, mids: list[int]
+) -> None:
+    batch = Batch(
+        [
+            Read(0, [], passed_over=packets(1)),
+            Read(1, packets(2, 3), passed_over=packets(4)),
+            Read(2, [], passed_over=packets(5)),
+            Read(3, packets(6, 7)),
+            Read(4, [], passed_over=packets(8)),
+        ]
+    )
+    assert len(batch) == 4
+    assert [message.mid for message in batch] == [2, 3, 6, 7]
+    assert [packet[2] for packet in batch.acknowledgeable(handled)] == mids
