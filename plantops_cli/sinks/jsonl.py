@@ -13,7 +13,7 @@ from plantops_cli.stream.packets import Packet
 _ON_ONE_LINE = bytes.maketrans(b"\r\n", b"  ")
 
 
-_TOPICS_KEPT = 100_000
+_TOPICS_KEPT, _LONGEST_TOPIC_KEPT = 100_000, 128  # the second in bytes
 _DUP = 0x08
 
 
@@ -84,12 +84,14 @@ class LineEncoder:
         return b'%b.%06d+00:00","topic":' % (self._to_the_second, nanosecond // 1_000)
 
     def _keep(self, packet: Packet, message: Message) -> bytes | None:
+        middle = _middle(message) if self._wants(message) else None
+        if len(packet[1]) > _LONGEST_TOPIC_KEPT:
+            return middle
         if self._kept_count >= _TOPICS_KEPT:
             for topics in self._kept:
                 topics.clear()
             self._kept_count = 0
         self._kept_count += 1
-        middle = _middle(message) if self._wants(message) else None
         self._kept[packet[0]][packet[1]] = middle
         return middle
 

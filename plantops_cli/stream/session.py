@@ -58,11 +58,12 @@ PRIVATE_NAMES = {
 }
 """Methods that ``_Client`` overrides or calls although they are not public.
 
-Of the attributes, aiomqtt's ``_client``, ``_connected``, ``_disconnected``, ``_loop``, ``_misc_task``, and paho's
-``_sock`` and ``MQTTMessage._topic`` are used too; they stand on instances only, where each session looks for them.
+Of the attributes, aiomqtt's ``_client``, ``_connected``, ``_disconnected``, ``_hostname``, ``_loop`` and
+``_misc_task``, and paho's ``_sock`` and ``MQTTMessage._topic`` are used too; they stand on instances only, where
+each session looks for them.
 """
 
-_ATTRIBUTES = ("_client", "_connected", "_disconnected", "_loop", "_misc_task")
+_ATTRIBUTES = ("_client", "_connected", "_disconnected", "_hostname", "_loop", "_misc_task")
 
 
 AiomqttClient = aiomqtt.Client
@@ -77,10 +78,17 @@ SLOW_SECONDS = 2.0
 AtOnce = Callable[[Batch], bool]
 """Handles a few messages of QoS 0 and 1 in no time, or refuses them."""
 
-MAX_PENDING_MESSAGES = 1_000
-MAX_PENDING_BYTES = 16 * 1024 * 1024
+RECEIVE_MAXIMUM = 1_000
+"""How many messages of QoS 1 and 2 the broker may leave unacknowledged (MQTT 5, 3.1.2.11.3)."""
+
+MAX_PENDING_MESSAGES = RECEIVE_MAXIMUM // 2
+"""How many messages wait at most; as many may be in the reader's hands, whatever the broker makes of the above."""
+
+MAX_PENDING_BYTES = 8 * 1024 * 1024
+"""How many bytes wait at most, but for a single longer packet; as many may be in the reader's hands."""
+
 _FEW_MESSAGES, _FEW_BYTES = 8, 2 * 1024
-_TOPICS_KEPT = 100_000
+_TOPICS_KEPT, _LONGEST_TOPIC_KEPT = 100_000, 128  # the second in bytes
 _QOS_2 = 0x04
 _MALFORMED, _TOO_LARGE = 0x81, 0x95
 
@@ -133,7 +141,7 @@ class Session:
         invalid: PUBLISH packets that carried no valid topic name.
         paused_seconds: how long batches held the stream up that took longer than ``SLOW_SECONDS``.
         is_resumed: True when the broker had kept the session of an earlier connection (MQTT 5, 3.2.2.1.1).
-        room: how many more messages may be held; when it is 0, the socket is not read until a batch is taken.
+        room: how many more messages may wait.
         granted: the properties of the CONNACK by paho's names, such as ``ReceiveMaximum`` (MQTT 5, 3.2.2.3).
     """
 
@@ -452,9 +460,17 @@ class Session:
         self._pending.append(read)
         self._pending_messages += len(read.packets) + len(read.passed_over)
         self._pending_bytes += size
-        is_full = self._pending_bytes >= MAX_PENDING_BYTES
-        self.room = 0 if is_full else max(0, MAX_PENDING_MESSAGES - self._pending_messages)
+        self.room = max(0, MAX_PENDING_MESSAGES - self._pending_messages)
         self._news.set()
+
+    def is_full(self, partial_bytes: int) -> bool:
+        """Whether nothing more is to be read until a batch is taken.
+
+        Args:
+            partial_bytes: what has come of a packet that is not whole yet.
+        """
+        is_crowded = self._pending_bytes + partial_bytes >= MAX_PENDING_BYTES
+        return not self.room or (is_crowded and bool(self._pending))
 
     @property
     def heard_at(self) -> float:
@@ -506,12 +522,12 @@ class Session:
         return batch
 
     def _find_wrong_topics(self, packets: list[Packet]) -> set[bytes]:
-        """Find topics that are no valid topic names, and remember those that are."""
+        """Find topics that are no valid topic names, and remember those that are, but for the long ones."""
         unknown = {packet[1] for packet in packets} - self._topics
         wrong = {topic for topic in unknown if not _is_topic(topic)}
         if len(self._topics) > _TOPICS_KEPT:
             self._topics.clear()
-        self._topics |= unknown - wrong
+        self._topics |= {topic for topic in unknown - wrong if len(topic) <= _LONGEST_TOPIC_KEPT}
         return wrong
 
     async def _suback(self, client: "_Client", filters: Mapping[str, int], timeout_seconds: float) -> list[int]:
@@ -575,6 +591,7 @@ class _Client(aiomqtt.Client):
         )
         _check_attributes(self, _ATTRIBUTES)
         _check_attributes(self._client, ("_sock",))
+        _check_attributes(paho.MQTTMessage(), ("_topic",))
         self.ended = asyncio.Event()
         self._session = session
         self._is_aborted = False
@@ -708,7 +725,7 @@ class _Client(aiomqtt.Client):
         except Exception as exc:  # paho raises whatever its parser trips over
             session.reading_failed(exc)
             return
-        if not session.room:
+        if session.is_full(tap.partial_bytes):
             self.pause_reading()
         elif tap.has_more or tap.pending():
             self._loop.call_soon(self._read)
@@ -888,7 +905,7 @@ def _transport(options: ConnectOptions) -> Literal["tcp", "websockets", "unix"]:
 
 def _connect_properties(options: ConnectOptions) -> Properties:
     properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # paho is silent about it
-    properties.ReceiveMaximum = MAX_PENDING_MESSAGES
+    properties.ReceiveMaximum = RECEIVE_MAXIMUM
     properties.MaximumPacketSize = options.max_packet_bytes
     if options.session_expiry_seconds is not None:
         properties.SessionExpiryInterval = options.session_expiry_seconds

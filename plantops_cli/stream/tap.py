@@ -63,6 +63,11 @@ class Tap:
         return self._splitter.has_more
 
     @property
+    def partial_bytes(self) -> int:
+        """Bytes of a packet that is not whole yet."""
+        return self._splitter.held
+
+    @property
     def has_unsent(self) -> bool:
         """Whether something that was given to ``push`` could not be sent yet."""
         return bool(self._unsent)

@@ -95,7 +95,7 @@ def test_at_qos_0_such_a_reader_costs_the_connection_which_is_made_again(broker:
         listening.stderr.wait_for(CONNECTED)
         publish_in_flight(broker, TOPIC, numbered(20_000))
         listening.stderr.wait_for("reader slow: paused [4-6] s")
-        listening.stdout.wait_for('"n":1000}')
+        listening.stdout.wait_for('"n":500}')
         read = threading.Thread(target=read_to_the_end, args=(listening.stdout,))
         read.start()
         listening.stderr.wait_for("connection lost")

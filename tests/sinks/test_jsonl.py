@@ -179,3 +179,14 @@ def test_ever_new_topics_are_not_kept_without_end() -> None:
     assert (lines.count(b"\n"), count) == (120_000, 120_000)
     assert sum(map(len, encoder._kept)) <= 100_000
     assert lines.endswith(encode(message_of(packets[-1], RECEIVED_AT)))
+
+
+def test_long_topics_are_not_kept_at_all() -> None:
+    encoder = LineEncoder(lambda message: message.retain)
+    packets: list[Packet] = [
+        (first, bytes([65 + n]) * 129, 0, b"", b"1") for first in (0x30, 0x31) for n in range(3)
+    ]
+    batch = Batch([Read(nanoseconds(RECEIVED_AT), packets)])
+    for _ in range(2):
+        assert encoder.encode(batch)[0] == b"".join(map(encode, batch[3:]))
+    assert sum(map(len, encoder._kept)) == 0

@@ -23,8 +23,15 @@ from plantops_cli.errors import (
 from plantops_cli.messages import Message
 from plantops_cli.stream.batch import Batch
 from plantops_cli.stream.options import ConnectOptions, MQTTVersion, random_client_id
-from plantops_cli.stream.session import MAX_PENDING_MESSAGES, PRIVATE_NAMES, Session, open_session
+from plantops_cli.stream.session import (
+    MAX_PENDING_BYTES,
+    MAX_PENDING_MESSAGES,
+    PRIVATE_NAMES,
+    Session,
+    open_session,
+)
 from plantops_cli.stream.status import Connecting, FellBack, Status
+from plantops_cli.stream.tap import READ_BYTES
 from plantops_cli.stream.tls import TLSOptions
 from tests.brokers import PASSWORD, USERNAME, Mosquitto, free_port
 from tests.scripted_broker import (
@@ -44,6 +51,7 @@ from tests.stream.support import SECRET, WAIT_SECONDS, eventually, open_files, p
 CONNACK_311_BAD_VERSION = b"\x20\x02\x00\x01"
 PUBLISH_TOO_SHORT_FOR_ITS_TOPIC = b"\x30\x03\x00\x10a"
 PUBLISH = 0x30
+MIB = 1024 * 1024
 LENGTH_OF_FIVE_BYTES = b"\x30\xff\xff\xff\xff\x7f"
 
 
@@ -94,6 +102,23 @@ async def test_a_release_that_has_moved_a_private_name_is_refused_at_once(
 ) -> None:
     monkeypatch.setitem(PRIVATE_NAMES, kind, ("_moved_away",))
     with pytest.raises(ConfigError, match=r"Client of the installed release has no _moved_away"):
+        await open_session(ConnectOptions(host="127.0.0.1"), lambda status: None)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [(aiomqtt.Client, "_hostname"), (paho.Client, "_sock"), (paho.MQTTMessage, "_topic")]
+)
+async def test_a_release_that_has_moved_an_attribute_is_refused_before_connecting(
+    kind: type, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    initialize = kind.__init__  # type: ignore[misc]  # of this very class
+
+    def without(self: object, *args: object, **kwargs: object) -> None:
+        initialize(self, *args, **kwargs)
+        monkeypatch.delattr(self, name, raising=False)
+
+    monkeypatch.setattr(kind, "__init__", without)
+    with pytest.raises(ConfigError, match=rf"of the installed release has no {name}"):
         await open_session(ConnectOptions(host="127.0.0.1"), lambda status: None)
 
 
@@ -279,6 +304,16 @@ async def test_a_topic_that_mqtt_forbids_is_counted_acknowledged_and_passed_over
         assert session.invalid == 2
         assert session.client is not None
     assert caplog.text.count("message passed over") == 2
+
+
+async def test_of_long_topics_each_is_examined_and_none_remembered() -> None:
+    valid, wrong = b"a" * 129, b"a" * 128 + b"+"
+    script = (publish(valid) + publish(wrong)) * 2 + publish(b"b")
+    async with serving(ScriptedBroker(after_suback=script)) as broker, session_on(broker) as session:
+        await session.subscribe({"#": 0})
+        assert [message.topic for message in await take(session, 3)] == [valid.decode(), valid.decode(), "b"]
+        assert session.invalid == 2
+        assert session._topics == {b"b"}
 
 
 async def test_what_is_passed_over_is_acknowledged_in_the_order_in_which_it_came() -> None:
@@ -472,13 +507,16 @@ async def test_a_flood_that_nobody_takes_stops_the_reading_and_arrives_complete_
 
 
 async def test_large_payloads_stop_the_reading_by_their_bytes() -> None:
-    count, payload = 8, bytes(5 * 1024 * 1024)
+    count, payload = 8, bytes(5 * MIB)
     script = publish(b"a", payload) * count
     async with serving(ScriptedBroker(after_suback=script)) as broker, session_on(broker) as session:
         await session.subscribe({"#": 0})
-        await eventually(lambda: session.room == 0)
+        await eventually(lambda: session.held == 1)
         await asyncio.sleep(0.05)
-        assert session.held == 4
+        assert session.held == 1  # and of the second one no more than there was room for
+        assert session.client is not None
+        assert session.client._tap is not None
+        assert 5 * MIB + session.client._tap.partial_bytes <= MAX_PENDING_BYTES + READ_BYTES
         assert [len(message.payload) for message in await take(session, count)] == [len(payload)] * count
 
 
