@@ -25,7 +25,7 @@ class Sizes:
     rounds: int = 5
     flood: int = 200_000
     backlog: int = 200_000
-    latency: int = 2_000
+    latency: int = 4_000
     memory: int = 10_000_000
     stall: int = 60
 

@@ -406,7 +406,7 @@ Durable = Annotated[
     typer.Option(
         "--durable",
         metavar="NAME",
-        help="Let the broker keep what comes while this listener is away; one NAME for each listener.",
+        help="Let the broker keep what is published at QoS 1 while this listener is away; one NAME each.",
         rich_help_panel=_STREAM,
     ),
 ]
