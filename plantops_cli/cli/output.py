@@ -100,8 +100,8 @@ class FileOutput:
         """Do nothing, for a file needs no reader."""
 
     def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+        """Close the file, in a thread that the end of the event loop waits for."""
+        asyncio.get_running_loop().run_in_executor(None, self._file.close)
 
 
 class Output:

@@ -22,7 +22,7 @@ from plantops_cli.errors import ConfigError, NoRoomError, OutputError
 
 _BLOCK_BYTES = 64 * 1024
 _LOOK_SECONDS = 1.0
-_CLOSE_SECONDS = 30.0
+_CLOSE_SECONDS = 5.0
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3}
 _PERIODS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -60,7 +60,9 @@ class LineFile:
         self._descriptor = -1
         self._looked_at = 0.0
         self._period = 0
+        self._lock = threading.Lock()
         self._packing: threading.Thread | None = None
+        self._is_packing_due = False
 
     def open(self) -> None:
         """Open the file, cut off what a crash has left of a last line, and finish what it interrupted.
@@ -101,11 +103,12 @@ class LineFile:
 
     def close(self) -> None:
         """Close the file; a compression is waited for a while, and else ended by the next run."""
+        if packing := self._packing:
+            packing.join(_CLOSE_SECONDS)
+        # not before, for the next run compresses what this one has left
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
-        if self._packing:
-            self._packing.join(_CLOSE_SECONDS)
 
     def _open(self) -> int:
         # a FIFO or a device would be opened for good before anybody could look at it
@@ -192,15 +195,30 @@ class LineFile:
         """Compress closed files, in a thread of their own."""
         if self._rotate_bytes is None and self._rotate_seconds is None:
             return
-        if self._packing is None or not self._packing.is_alive():
-            self._packing = threading.Thread(target=self._pack_all, name="plantops-gzip", daemon=True)
-            self._packing.start()
+        with self._lock:
+            self._is_packing_due = True
+            if self._packing is None:
+                self._packing = threading.Thread(target=self._pack_while_due, name="plantops-gzip", daemon=True)
+                self._packing.start()
+
+    def _pack_while_due(self) -> None:
+        while self._is_more_to_pack():
+            # what cannot be compressed is left as it is, and tried again at the next rotation
+            with suppress(OSError):
+                self._pack_all()
+
+    def _is_more_to_pack(self) -> bool:
+        """Tell whether a file was closed since this was asked last; the thread ends when there was none."""
+        with self._lock:
+            is_due, self._is_packing_due = self._is_packing_due, False
+            if not is_due:
+                self._packing = None
+            return is_due
 
     def _pack_all(self) -> None:
         closed = re.compile(re.escape(self.path.name) + r"\.\d{8}T\d{6}Z(\.\d+)?")
         for path in sorted(self.path.parent.iterdir()):
             if closed.fullmatch(path.name):
-                # left as it is, and tried again at the next rotation
                 with suppress(OSError):
                     _compress(path)
 

@@ -1,5 +1,6 @@
 """JSON lines in a file, on real files, full disks and killed processes."""
 
+import asyncio
 import gzip
 import json
 import os
@@ -15,8 +16,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from plantops_cli.cli.output import FileOutput
 from plantops_cli.errors import ConfigError, NoRoomError
 from plantops_cli.sinks.file import LineFile, parse_period, parse_size
+from tests.plantops import PATIENCE_SECONDS
 
 NOON = 1_795_521_600.0  # 2026-11-24 12:00 UTC, where an hour begins
 
@@ -260,6 +263,45 @@ def test_a_compression_that_was_cut_off_is_ended_by_the_next_run(tmp_path: Path,
     opened(path, rotate_bytes=4_096).close()
     assert [entry.name for entry in sorted(tmp_path.iterdir())] == ["lines.jsonl", f"{closed.name}.gz"]
     assert everything(tmp_path) == [1, 2]
+
+
+def test_a_file_that_is_closed_while_another_is_compressed_is_compressed_after_it(
+    tmp_path: Path, path: Path
+) -> None:
+    closed = tmp_path / "lines.jsonl.20261124T120000Z"
+    os.mkfifo(closed)
+    file = opened(path, rotate_bytes=4_096)
+    writer = writing_end(closed)
+    file.append(lines(*range(500)))
+    file.append(lines(500))
+    os.close(writer)
+    file.close()
+    assert [entry.suffix for entry in sorted(tmp_path.iterdir())] == [".jsonl", ".gz", ".gz"]
+    assert everything(tmp_path) == list(range(501))
+
+
+async def test_the_event_loop_does_not_wait_for_a_compression(tmp_path: Path, path: Path) -> None:
+    closed = tmp_path / "lines.jsonl.20261124T120000Z"
+    os.mkfifo(closed)
+    output = FileOutput(LineFile(path, rotate_bytes=4_096))
+    writer = writing_end(closed)
+    began = time.monotonic()
+    output.close()
+    assert time.monotonic() - began < 2
+    os.close(writer)
+    await asyncio.get_running_loop().shutdown_default_executor()
+    assert [entry.name for entry in sorted(tmp_path.iterdir())] == ["lines.jsonl", f"{closed.name}.gz"]
+
+
+def writing_end(fifo: Path) -> int:
+    """Open a FIFO as soon as somebody reads it; who compresses it waits for what is written, and its end."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            return os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError:  # nobody yet
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
 
 
 @pytest.mark.parametrize(
