@@ -70,17 +70,13 @@ class LineFile:
         Raises:
             ConfigError: it is no regular file, is in use by another plantops, or cannot be opened.
         """
-        self._descriptor = self._open()
-        size = os.fstat(self._descriptor).st_size
-        whole = _end_of_last_line(self._descriptor, size)
-        if whole < size:
-            os.ftruncate(self._descriptor, whole)
-            os.fsync(self._descriptor)
-            self.notices.append(
-                f"{str(self.path)!r} ended in a cut line of {size - whole} bytes, which was taken off: "
-                "it was never acknowledged"
-            )
-        self._period = self._period_of(os.fstat(self._descriptor).st_mtime if whole else self._clock())
+        try:
+            self._descriptor = self._open()
+            self._repair()
+        except OSError as exc:
+            raise ConfigError(
+                f"--to {str(self.path)!r}: {exc.strerror}", hint="name a file in a folder that is there"
+            ) from exc
         self._pack()
 
     def append(self, lines: bytes) -> None:
@@ -92,6 +88,7 @@ class LineFile:
         Raises:
             NoRoomError: the disk is full; try again with the same lines when there is room.
             OutputError: the disk failed in another way.
+            ConfigError: what has come to the place of the file is no regular file, or another plantops uses it.
         """
         try:
             self._follow()
@@ -113,13 +110,7 @@ class LineFile:
     def _open(self) -> int:
         # a FIFO or a device would be opened for good before anybody could look at it
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
-        try:
-            is_new = not self.path.exists()
-            descriptor = os.open(self.path, flags, 0o644)
-        except OSError as exc:
-            raise ConfigError(
-                f"--to {str(self.path)!r}: {exc.strerror}", hint="name a file in a folder that is there"
-            ) from exc
+        descriptor = os.open(self.path, flags, 0o644)
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise ConfigError(
@@ -127,8 +118,7 @@ class LineFile:
                     hint="use standard output: > FILE",
                 )
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if is_new:
-                _sync_folder(self.path)
+            _sync_folder(self.path)
             return descriptor
         except BlockingIOError:
             os.close(descriptor)
@@ -138,6 +128,18 @@ class LineFile:
         except BaseException:
             os.close(descriptor)
             raise
+
+    def _repair(self) -> None:
+        size = os.fstat(self._descriptor).st_size
+        whole = _end_of_last_line(self._descriptor, size)
+        if whole < size:
+            os.ftruncate(self._descriptor, whole)
+            os.fsync(self._descriptor)
+            self.notices.append(
+                f"{str(self.path)!r} ended in a cut line of {size - whole} bytes, which was taken off: "
+                "it was never acknowledged"
+            )
+        self._period = self._period_of(os.fstat(self._descriptor).st_mtime if whole else self._clock())
 
     def _write(self, lines: bytes) -> None:
         start = os.fstat(self._descriptor).st_size
@@ -172,11 +174,10 @@ class LineFile:
         is_too_long = self._rotate_bytes is not None and length + size > self._rotate_bytes
         if length and (is_too_long or period != self._period):
             self.path.rename(self._name_of_closed())
-            _sync_folder(self.path)
             os.close(self._descriptor)
             self._descriptor = -1
-            self._descriptor = self._open()
             self._pack()
+            self._descriptor = self._open()
         self._period = period
 
     def _period_of(self, moment: float) -> int:

@@ -1,6 +1,7 @@
 """JSON lines in a file, on real files, full disks and killed processes."""
 
 import asyncio
+import errno
 import gzip
 import json
 import os
@@ -163,6 +164,29 @@ def test_a_disk_that_is_full_is_no_room(path: Path) -> None:
     with pytest.raises(NoRoomError, match="No space left"):
         file.append(lines(1))
     file.close()
+
+
+def test_a_disk_that_is_full_when_a_new_file_is_to_be_made_is_no_room(
+    tmp_path: Path, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system_open = os.open
+
+    def without_room(name: Path, flags: int, mode: int = 0o777) -> int:
+        if flags & os.O_CREAT:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return system_open(name, flags, mode)
+
+    file = opened(path, rotate_bytes=4_096)
+    file.append(lines(*range(500)))
+    with monkeypatch.context() as full:
+        full.setattr(os, "open", without_room)
+        for _ in range(2):
+            with pytest.raises(NoRoomError, match="No space left"):
+                file.append(lines(500))
+    file.append(lines(500))
+    file.close()
+    assert path.read_bytes() == lines(500)
+    assert everything(tmp_path) == list(range(501))
 
 
 def environment() -> dict[str, str]:
