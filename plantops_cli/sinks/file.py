@@ -21,7 +21,6 @@ from pathlib import Path
 from plantops_cli.errors import ConfigError, NoRoomError, OutputError
 
 _BLOCK_BYTES = 64 * 1024
-_LOOK_SECONDS = 1.0
 _CLOSE_SECONDS = 5.0
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3}
@@ -58,7 +57,6 @@ class LineFile:
         self._rotate_seconds = rotate_seconds
         self._clock = clock
         self._descriptor = -1
-        self._looked_at = 0.0
         self._period = 0
         self._lock = threading.Lock()
         self._packing: threading.Thread | None = None
@@ -82,6 +80,8 @@ class LineFile:
     def append(self, lines: bytes) -> None:
         """Write whole lines; they are on disk when it returns, and not in the file at all when it raises.
 
+        When the file is moved away at that very moment, they may be both in it and in the new one.
+
         Args:
             lines: whole lines.
 
@@ -94,6 +94,9 @@ class LineFile:
             self._follow()
             self._rotate_if_due(len(lines))
             self._write(lines)
+            # whoever has moved the file away meanwhile may have read it before these lines were in it
+            while self._follow():
+                self._write(lines)
         except OSError as exc:
             kind = NoRoomError if exc.errno in _NO_ROOM else OutputError
             raise kind(f"cannot write {str(self.path)!r}: {exc.strerror}") from exc
@@ -154,19 +157,16 @@ class LineFile:
                 os.ftruncate(self._descriptor, start)
             raise
 
-    def _follow(self) -> None:
-        """Begin the file anew when somebody has moved it away, as logrotate does."""
-        now = time.monotonic()
-        if self._descriptor >= 0 and now - self._looked_at < _LOOK_SECONDS:
-            return
-        self._looked_at = now
+    def _follow(self) -> bool:
+        """Begin the file anew when somebody has moved it away, as logrotate does, and tell whether it was so."""
         if self._descriptor >= 0:
             with suppress(FileNotFoundError):
                 if os.path.samestat(self.path.stat(), os.fstat(self._descriptor)):
-                    return
+                    return False
             os.close(self._descriptor)
             self._descriptor = -1
         self._descriptor = self._open()
+        return True
 
     def _rotate_if_due(self, size: int) -> None:
         length = os.fstat(self._descriptor).st_size

@@ -10,7 +10,9 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -109,8 +111,7 @@ def test_a_link_to_a_file_is_followed(tmp_path: Path, path: Path) -> None:
     assert path.read_bytes() == lines(1)
 
 
-def test_a_file_moved_away_is_begun_anew(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("plantops_cli.sinks.file._LOOK_SECONDS", 0.0)
+def test_a_file_moved_away_is_begun_anew(path: Path, tmp_path: Path) -> None:
     file = opened(path)
     file.append(lines(1))
     path.rename(tmp_path / "lines.jsonl.1")
@@ -120,6 +121,50 @@ def test_a_file_moved_away_is_begun_anew(path: Path, tmp_path: Path, monkeypatch
     file.close()
     assert (tmp_path / "lines.jsonl.1").read_bytes() == lines(1)
     assert path.read_bytes() == lines(3)
+
+
+def test_what_is_written_while_the_file_is_moved_away_is_in_the_new_one_too(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system_fsync = os.fsync
+
+    def moving(descriptor: int) -> None:
+        system_fsync(descriptor)
+        monkeypatch.setattr(os, "fsync", system_fsync)
+        path.rename(tmp_path / "lines.jsonl.1")
+
+    file = opened(path)
+    monkeypatch.setattr(os, "fsync", moving)
+    file.append(lines(1))
+    file.append(lines(2))
+    file.close()
+    assert (tmp_path / "lines.jsonl.1").read_bytes() == lines(1)
+    assert path.read_bytes() == lines(1, 2)
+
+
+def test_nothing_is_lost_to_one_who_moves_reads_and_removes_the_file_again_and_again(path: Path) -> None:
+    """As logrotate does with ``compress`` and without ``delaycompress``."""
+    moved = path.with_suffix(".1")
+    kept: set[bytes] = set()
+    is_over = threading.Event()
+
+    def rotate() -> None:
+        while not is_over.wait(0.001):
+            with suppress(FileNotFoundError):
+                path.rename(moved)
+                kept.update(moved.read_bytes().splitlines(keepends=True))
+                moved.unlink()
+
+    file = opened(path)
+    rotating = threading.Thread(target=rotate)
+    rotating.start()
+    for number in range(200):
+        file.append(lines(number))
+    is_over.set()
+    rotating.join()
+    file.close()
+    kept.update(path.read_bytes().splitlines(keepends=True) if path.exists() else ())
+    assert {lines(number) for number in range(200)} - kept == set()
 
 
 # A full disk
@@ -159,8 +204,8 @@ def test_on_a_full_disk_nothing_is_half_written_and_the_same_lines_fit_later(tmp
 
 def test_a_disk_that_is_full_is_no_room(path: Path) -> None:
     file = LineFile(path)
-    file._descriptor = os.open("/dev/full", os.O_WRONLY)
-    file._looked_at = time.monotonic() + 60
+    file.path = Path("/dev/full")
+    file._descriptor = os.open(file.path, os.O_WRONLY)
     with pytest.raises(NoRoomError, match="No space left"):
         file.append(lines(1))
     file.close()
