@@ -58,6 +58,7 @@ class LineFile:
         self._clock = clock
         self._descriptor = -1
         self._period = 0
+        self._begun_at: int | None = None
         self._lock = threading.Lock()
         self._packing: threading.Thread | None = None
         self._is_packing_due = False
@@ -91,6 +92,7 @@ class LineFile:
             ConfigError: what has come to the place of the file is no regular file, or another plantops uses it.
         """
         try:
+            self._take_back()
             self._follow()
             self._rotate_if_due(len(lines))
             self._write(lines)
@@ -145,7 +147,7 @@ class LineFile:
         self._period = self._period_of(os.fstat(self._descriptor).st_mtime if whole else self._clock())
 
     def _write(self, lines: bytes) -> None:
-        start = os.fstat(self._descriptor).st_size
+        self._begun_at = os.fstat(self._descriptor).st_size
         try:
             view = memoryview(lines)
             while view:
@@ -154,8 +156,15 @@ class LineFile:
         except OSError:
             # what a failed fsync has left in memory may never reach the disk: it is taken out and written anew
             with suppress(OSError):
-                os.ftruncate(self._descriptor, start)
+                self._take_back()
             raise
+        self._begun_at = None
+
+    def _take_back(self) -> None:
+        """Take out of the file what a failed write has left in it; else the next line would continue a cut one."""
+        if self._begun_at is not None:
+            os.ftruncate(self._descriptor, self._begun_at)
+            self._begun_at = None
 
     def _follow(self) -> bool:
         """Begin the file anew when somebody has moved it away, as logrotate does, and tell whether it was so."""

@@ -12,15 +12,17 @@ import sys
 import textwrap
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from plantops_cli.cli.output import FileOutput
-from plantops_cli.errors import ConfigError, NoRoomError
+from plantops_cli.errors import ConfigError, NoRoomError, OutputError
 from plantops_cli.sinks.file import LineFile, parse_period, parse_size
 from tests.plantops import PATIENCE_SECONDS
 
@@ -165,6 +167,76 @@ def test_nothing_is_lost_to_one_who_moves_reads_and_removes_the_file_again_and_a
     file.close()
     kept.update(path.read_bytes().splitlines(keepends=True) if path.exists() else ())
     assert {lines(number) for number in range(200)} - kept == set()
+
+
+# A failing disk
+
+
+def test_lines_are_on_the_disk_when_append_returns(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = opened(path)
+    system_write, system_fsync, done = os.write, os.fsync, []
+
+    def write(descriptor: int, data: memoryview) -> int:
+        done.append(("written", descriptor))
+        return system_write(descriptor, data[:5])
+
+    def fsync(descriptor: int) -> None:
+        system_fsync(descriptor)
+        done.append(("on disk", descriptor))
+
+    monkeypatch.setattr(os, "write", write)
+    monkeypatch.setattr(os, "fsync", fsync)
+    file.append(lines(1))
+    assert done == [("written", file._descriptor)] * 2 + [("on disk", file._descriptor)]
+    assert path.read_bytes() == lines(1)
+    file.close()
+
+
+def test_what_does_not_reach_the_disk_is_taken_back_and_no_want_of_room(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = opened(path)
+    file.append(lines(1))
+    with monkeypatch.context() as failing:
+        failing.setattr(os, "fsync", failure(errno.EIO))
+        with pytest.raises(OutputError, match="Input/output error") as caught:
+            file.append(lines(2))
+    assert not isinstance(caught.value, NoRoomError)
+    assert path.read_bytes() == lines(1)
+    file.close()
+
+
+def test_a_cut_line_that_cannot_be_taken_back_at_once_is_before_the_next_one(
+    tmp_path: Path, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system_write = os.write
+
+    def write(descriptor: int, data: memoryview) -> int:
+        if path.read_bytes() != lines(1):
+            failure(errno.ENOSPC)()
+        return system_write(descriptor, data[:5])
+
+    file = opened(path)
+    file.append(lines(1))
+    with monkeypatch.context() as failing:
+        failing.setattr(os, "write", write)
+        failing.setattr(os, "ftruncate", failure(errno.EIO))
+        with pytest.raises(NoRoomError):
+            file.append(lines(2))
+        path.rename(tmp_path / "lines.jsonl.1")
+        with pytest.raises(OutputError, match="Input/output error"):
+            file.append(lines(2))
+    file.append(lines(2))
+    file.close()
+    assert (tmp_path / "lines.jsonl.1").read_bytes() == lines(1)
+    assert path.read_bytes() == lines(2)
+
+
+def failure(number: int) -> Callable[..., NoReturn]:
+    def fail(*arguments: object) -> NoReturn:
+        raise OSError(number, os.strerror(number))
+
+    return fail
 
 
 # A full disk
