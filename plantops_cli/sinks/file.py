@@ -276,13 +276,16 @@ def _compress(path: Path) -> None:
     """Replace a file by its gzip; at each moment one of the two is there and whole."""
     packed = path.with_name(f"{path.name}.gz")
     begun = path.with_name(f"{path.name}.gz.part")
-    with path.open("rb") as source, begun.open("wb") as target:
-        with gzip.GzipFile(filename=path.name, mode="wb", fileobj=target) as packer:
-            shutil.copyfileobj(source, packer, _BLOCK_BYTES)
-        target.flush()
-        os.fsync(target.fileno())
-        os.fchmod(target.fileno(), stat.S_IMODE(os.fstat(source.fileno()).st_mode))
-    begun.replace(packed)
+    try:
+        with path.open("rb") as source, begun.open("wb") as target:
+            with gzip.GzipFile(filename=path.name, mode="wb", fileobj=target) as packer:
+                shutil.copyfileobj(source, packer, _BLOCK_BYTES)
+            target.flush()
+            os.fsync(target.fileno())
+            os.fchmod(target.fileno(), stat.S_IMODE(os.fstat(source.fileno()).st_mode))
+        begun.replace(packed)
+    finally:
+        begun.unlink(missing_ok=True)  # half of it would keep a full disk full
     _sync_folder(path)
     path.unlink()
 

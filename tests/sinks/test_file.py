@@ -306,6 +306,31 @@ def test_a_disk_that_is_full_when_a_new_file_is_to_be_made_is_no_room(
     assert everything(tmp_path) == list(range(501))
 
 
+def test_a_compression_that_finds_no_room_leaves_nothing_behind(tmp_path: Path) -> None:
+    closed = tmp_path / "lines.jsonl.20261124T120000Z"
+    closed.write_bytes(random.randbytes(100_000))
+    script = textwrap.dedent("""
+        import resource, signal, sys
+        from pathlib import Path
+        from plantops_cli.sinks.file import LineFile
+
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+        file = LineFile(Path(sys.argv[1]), rotate_bytes=4096)
+        file.open()
+        file.close()
+    """)
+    subprocess.run(
+        [sys.executable, "-c", script, tmp_path / "lines.jsonl"],
+        capture_output=True,
+        check=True,
+        env=environment(),
+    )
+    assert [entry.name for entry in sorted(tmp_path.iterdir())] == ["lines.jsonl", closed.name]
+    opened(tmp_path / "lines.jsonl", rotate_bytes=4_096).close()
+    assert [entry.name for entry in sorted(tmp_path.iterdir())] == ["lines.jsonl", f"{closed.name}.gz"]
+
+
 def environment() -> dict[str, str]:
     return dict(os.environ) | {"PYTHONPATH": str(Path(__file__).parents[2])}
 
