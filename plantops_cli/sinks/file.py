@@ -135,7 +135,8 @@ class LineFile:
             raise
 
     def _repair(self) -> None:
-        size = os.fstat(self._descriptor).st_size
+        status = os.fstat(self._descriptor)  # before the repair, which makes the file new
+        size = status.st_size
         whole = _end_of_last_line(self._descriptor, size)
         if whole < size:
             os.ftruncate(self._descriptor, whole)
@@ -144,7 +145,7 @@ class LineFile:
                 f"{str(self.path)!r} ended in a cut line of {size - whole} bytes, which was taken off: "
                 "it was never acknowledged"
             )
-        self._period = self._period_of(os.fstat(self._descriptor).st_mtime if whole else self._clock())
+        self._period = self._period_of(status.st_mtime if whole else self._clock())
 
     def _write(self, lines: bytes) -> None:
         self._begun_at = os.fstat(self._descriptor).st_size

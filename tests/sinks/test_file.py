@@ -412,14 +412,18 @@ def test_a_new_period_begins_a_new_file(tmp_path: Path, path: Path) -> None:
     assert gzip.decompress(closed.read_bytes()) == lines(1, 2)
 
 
-def test_a_file_of_an_earlier_period_is_closed_by_the_first_line_of_a_new_run(tmp_path: Path, path: Path) -> None:
-    path.write_bytes(lines(1))
-    os.utime(path, (NOON - 7_200, NOON - 7_200))
-    file = opened(path, rotate_seconds=3_600.0, clock=Clock())
+@pytest.mark.parametrize("cut", [b"", b'{"n":'])
+def test_a_file_of_an_earlier_period_is_closed_by_the_first_line_of_a_new_run(
+    tmp_path: Path, path: Path, cut: bytes
+) -> None:
+    path.write_bytes(lines(1) + cut)
+    os.utime(path, (time.time() - 7_200,) * 2)
+    file = opened(path, rotate_seconds=3_600.0)
     file.append(lines(2))
     file.close()
     assert path.read_bytes() == lines(2)
-    assert len(list(tmp_path.glob("*.gz"))) == 1
+    [closed] = tmp_path.glob("*.gz")
+    assert gzip.decompress(closed.read_bytes()) == lines(1)
 
 
 def test_a_compression_that_was_cut_off_is_ended_by_the_next_run(tmp_path: Path, path: Path) -> None:
