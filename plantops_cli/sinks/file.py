@@ -34,12 +34,13 @@ class LineFile:
     """A file that grows by whole lines.
 
     Args:
-        path: a regular file, made if it is not there.
+        path: a regular file, made if it is not there, or a link to one; its closed files stand beside the file.
         rotate_bytes: begin a new file before this one would become longer; None: never.
         rotate_seconds: begin a new file at each multiple of this since 1970 in UTC; None: never.
         clock: the present moment in seconds since 1970.
 
     Attributes:
+        path: the file, without links since it was opened.
         notices: what a person should know since ``open``, a line each.
     """
 
@@ -123,6 +124,8 @@ class LineFile:
                     hint="use standard output: > FILE",
                 )
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # not the link to it, if it is one: to rename that would close nothing
+            self.path = Path(os.path.realpath(self.path))
             _sync_folder(self.path)
             return descriptor
         except BlockingIOError:

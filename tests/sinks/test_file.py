@@ -105,12 +105,21 @@ def test_what_is_no_regular_file_is_refused_at_once(tmp_path: Path) -> None:
             opened(tmp_path / name)
 
 
-def test_a_link_to_a_file_is_followed(tmp_path: Path, path: Path) -> None:
-    (tmp_path / "link").symlink_to(path)
-    file = opened(tmp_path / "link")
-    file.append(lines(1))
+@pytest.mark.parametrize("content", [None, b"", lines(0)])
+def test_a_link_stays_one_and_the_file_that_it_leads_to_is_rotated(tmp_path: Path, content: bytes | None) -> None:
+    (tmp_path / "disk").mkdir()
+    path, link = tmp_path / "disk" / "lines.jsonl", tmp_path / "link"
+    link.symlink_to(path)
+    if content is not None:
+        path.write_bytes(content)
+    file = opened(link, rotate_bytes=4_096)
+    file.append(lines(*range(1, 500)))
+    file.append(lines(500))
     file.close()
-    assert path.read_bytes() == lines(1)
+    assert link.readlink() == path
+    assert path.read_bytes() == lines(500)
+    assert sorted(everything(tmp_path / "disk")) == list(range(0 if content else 1, 501))
+    assert sorted(tmp_path.iterdir()) == [tmp_path / "disk", link]
 
 
 def test_a_file_moved_away_is_begun_anew(path: Path, tmp_path: Path) -> None:
