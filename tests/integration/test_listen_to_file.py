@@ -1,8 +1,11 @@
 """``plantops listen --to FILE``, and what is acknowledged when, on a real Mosquitto."""
 
+import gzip
 import json
+import os
 import resource
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +19,41 @@ TOPIC = "devices/basil/telemetry"
 CONNECTED = "connected to"
 DURABLE = ("--durable", "shed")
 
+FAILING = """
+import errno, os, stat
+
+def fsync(descriptor, system_fsync=os.fsync):
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+    system_fsync(descriptor)
+
+os.fsync = fsync
+"""
+
+SLOW = """
+import os, stat, time
+
+lines = 0
+
+def write(descriptor, data, system_write=os.write):
+    global lines
+    count = system_write(descriptor, data)
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        lines += bytes(data[:count]).count(b"\\n")
+    return count
+
+def fsync(descriptor, system_fsync=os.fsync):
+    global lines
+    system_fsync(descriptor)
+    if lines:
+        time.sleep(0.1)
+        with open(os.path.join(os.path.dirname(__file__), "groups"), "a") as groups:
+            print(lines, file=groups)
+        lines = 0
+
+os.write, os.fsync = write, fsync
+"""
+
 
 @pytest.fixture
 def patient(tmp_path: Path) -> Iterator[Mosquitto]:
@@ -24,6 +62,21 @@ def patient(tmp_path: Path) -> Iterator[Mosquitto]:
     broker.start()
     yield broker
     broker.stop()
+
+
+@pytest.fixture
+def hasty(tmp_path: Path) -> Iterator[Mosquitto]:
+    """A broker that waits for no acknowledgement before it sends the next message."""
+    broker = Mosquitto(tmp_path, extra="max_queued_messages 0\nmax_inflight_messages 0")
+    broker.start()
+    yield broker
+    broker.stop()
+
+
+def with_disk(habits: str, folder: Path) -> dict[str, str]:
+    """Variables that give a program a disk with habits of its own: Python runs this module before the program."""
+    (folder / "sitecustomize.py").write_text(habits)
+    return {"PYTHONPATH": os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH"))))}
 
 
 def numbers(*paths: Path) -> list[int]:
@@ -90,6 +143,83 @@ def test_on_a_full_disk_it_waits_for_room_and_loses_nothing(patient: Mosquitto, 
         done = listening.finish(signal.SIGTERM)
     assert done.code == 0
     assert numbers(path) == list(range(2_001))
+
+
+def test_on_a_full_disk_a_signal_ends_it_and_only_what_is_on_the_disk_is_acknowledged(
+    patient: Mosquitto, tmp_path: Path
+) -> None:
+    path = tmp_path / "lines.jsonl"
+    with start("listen", *DURABLE, "--to", str(path), env=patient.environment) as listening:
+        listening.stderr.wait_for(CONNECTED)
+        publish_in_flight(patient, TOPIC, numbered(1))
+        while not path.stat().st_size:
+            assert listening.process.poll() is None
+        resource.prlimit(listening.process.pid, resource.RLIMIT_FSIZE, (2_000, resource.RLIM_INFINITY))
+        publish_in_flight(patient, TOPIC, numbered(2_000)[1:])
+        listening.stderr.wait_for("File too large: waiting for room")
+        done = listening.finish(signal.SIGTERM)
+    assert done.code == 0
+    assert done.seconds < 10
+    on_disk = numbers(path)
+    assert on_disk == list(range(len(on_disk)))
+    rest = str(2_000 - len(on_disk))
+    assert run("listen", *DURABLE, "--to", str(path), "-C", rest, env=patient.environment).code == 0
+    assert numbers(path) == list(range(2_000))
+
+
+def test_what_a_failing_disk_did_not_take_is_not_acknowledged(patient: Mosquitto, tmp_path: Path) -> None:
+    path = tmp_path / "lines.jsonl"
+    arguments = ("listen", *DURABLE, "--to", str(path), "-C", "100")
+    run("listen", *DURABLE, "-W", "0.5", env=patient.environment)
+    publish_in_flight(patient, TOPIC, numbered(100))
+    failing = run(*arguments, env=patient.environment | with_disk(FAILING, tmp_path))
+    assert (failing.code, len(failing.errors), path.read_bytes()) == (1, 1, b"")
+    assert "lines.jsonl': Input/output error" in failing.errors[0]
+    assert run(*arguments, env=patient.environment).code == 0
+    assert numbers(path) == list(range(100))
+
+
+def test_a_flood_is_written_in_groups_of_at_most_a_thousand(hasty: Mosquitto, tmp_path: Path) -> None:
+    path = tmp_path / "lines.jsonl"
+    arguments = ("listen", *DURABLE, "--to", str(path), "-C", "5000")
+    run("listen", *DURABLE, "-W", "0.5", env=hasty.environment)
+    publish_in_flight(hasty, TOPIC, numbered(5_000))
+    assert run(*arguments, env=hasty.environment | with_disk(SLOW, tmp_path)).code == 0
+    groups = [int(line) for line in (tmp_path / "groups").read_text().split()]
+    assert numbers(path) == list(range(5_000))
+    assert sum(groups) == 5_000
+    assert max(groups) <= 1_000
+    assert len(groups) < 50
+
+
+def test_a_file_that_would_become_too_long_is_closed_and_compressed(patient: Mosquitto, tmp_path: Path) -> None:
+    path = tmp_path / "lines.jsonl"
+    earlier = b'{"payload":{"n":-1}}\n' * 190
+    path.write_bytes(earlier)
+    arguments = ("listen", "--to", str(path), "--rotate-size", "4K", "-C", "1")
+    with start(*arguments, env=patient.environment) as listening:
+        listening.stderr.wait_for(CONNECTED)
+        publish_in_flight(patient, TOPIC, numbered(1))
+        assert listening.finish().code == 0
+    [closed] = tmp_path.glob("lines.jsonl.*")
+    assert gzip.decompress(closed.read_bytes()) == earlier
+    assert numbers(path) == [0]
+
+
+def test_a_new_period_begins_a_new_file(patient: Mosquitto, tmp_path: Path) -> None:
+    path = tmp_path / "lines.jsonl"
+    arguments = ("listen", "--to", str(path), "--rotate-every", "1s", "-C", "2")
+    with start(*arguments, env=patient.environment) as listening:
+        listening.stderr.wait_for(CONNECTED)
+        publish_in_flight(patient, TOPIC, numbered(1))
+        while not (first := path.read_bytes()).endswith(b"\n"):
+            assert listening.process.poll() is None
+        time.sleep(1)
+        publish_in_flight(patient, TOPIC, numbered(2)[1:])
+        assert listening.finish().code == 0
+    [closed] = tmp_path.glob("lines.jsonl.*")
+    assert gzip.decompress(closed.read_bytes()) == first
+    assert numbers(path) == [1]
 
 
 def test_a_device_is_refused_before_anything_is_taken_from_the_broker(patient: Mosquitto, tmp_path: Path) -> None:
