@@ -58,6 +58,7 @@ class LineFile:
         self._rotate_seconds = rotate_seconds
         self._clock = clock
         self._descriptor = -1
+        self._mode = 0o644
         self._period = 0
         self._begun_at: int | None = None
         self._lock = threading.Lock()
@@ -116,9 +117,10 @@ class LineFile:
     def _open(self) -> int:
         # a FIFO or a device would be opened for good before anybody could look at it
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
-        descriptor = os.open(self.path, flags, 0o644)
+        descriptor = os.open(self.path, flags, self._mode)
         try:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            mode = os.fstat(descriptor).st_mode
+            if not stat.S_ISREG(mode):
                 raise ConfigError(
                     f"--to {str(self.path)!r} is not a regular file",
                     hint="use standard output: > FILE",
@@ -126,6 +128,7 @@ class LineFile:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # not the link to it, if it is one: to rename that would close nothing
             self.path = Path(os.path.realpath(self.path))
+            self._mode = stat.S_IMODE(mode)  # of the next file too: what only some may read, stays so
             _sync_folder(self.path)
             return descriptor
         except BlockingIOError:
@@ -281,6 +284,7 @@ def _compress(path: Path) -> None:
     packed = path.with_name(f"{path.name}.gz")
     begun = path.with_name(f"{path.name}.gz.part")
     try:
+        begun.touch(0o600)  # until it is whole, and may be read by those who could read the file
         with path.open("rb") as source, begun.open("wb") as target:
             with gzip.GzipFile(filename=path.name, mode="wb", fileobj=target) as packer:
                 shutil.copyfileobj(source, packer, _BLOCK_BYTES)

@@ -7,6 +7,7 @@ import json
 import os
 import random
 import signal
+import stat
 import subprocess
 import sys
 import textwrap
@@ -457,6 +458,22 @@ def test_a_file_that_is_closed_while_another_is_compressed_is_compressed_after_i
     file.close()
     assert [entry.suffix for entry in sorted(tmp_path.iterdir())] == [".jsonl", ".gz", ".gz"]
     assert everything(tmp_path) == list(range(501))
+
+
+def test_what_only_some_may_read_stays_so(tmp_path: Path, path: Path) -> None:
+    closed = tmp_path / "lines.jsonl.20261124T120000Z"
+    os.mkfifo(closed, 0o640)
+    path.touch(0o640)
+    file = opened(path, rotate_bytes=4_096)
+    writer = writing_end(closed)
+    while not (begun := tmp_path / f"{closed.name}.gz.part").exists():
+        time.sleep(0.01)
+    assert stat.S_IMODE(begun.stat().st_mode) == 0o600
+    file.append(lines(*range(500)))
+    file.append(lines(500))
+    os.close(writer)
+    file.close()
+    assert [stat.S_IMODE(entry.stat().st_mode) for entry in tmp_path.iterdir()] == [0o640] * 3
 
 
 async def test_the_event_loop_does_not_wait_for_a_compression(tmp_path: Path, path: Path) -> None:
