@@ -566,6 +566,10 @@ class _Client(aiomqtt.Client):
 
     The blocking part of connecting runs in a daemon thread, so that neither a silent name server nor a firewall
     can keep the program from ending. ``abort`` may be called at any moment, again and again.
+
+    Attributes:
+        ended: set when the connection has ended.
+        paused: set while the socket is left unread, whatever comes.
     """
 
     def __init__(self, options: ConnectOptions, session: Session) -> None:
@@ -596,7 +600,7 @@ class _Client(aiomqtt.Client):
         self._session = session
         self._is_aborted = False
         self._tap: Tap | None = None
-        self._is_paused = False
+        self.paused = asyncio.Event()
         self.read_at = 0.0
         self._close_reads = 0
         self._is_rested = False
@@ -696,15 +700,15 @@ class _Client(aiomqtt.Client):
 
     def pause_reading(self) -> None:
         """Leave the socket unread until ``resume_reading``."""
-        if self._tap is not None and self._client.socket() is not None and not self._is_paused:
-            self._is_paused = True
+        if self._tap is not None and self._client.socket() is not None and not self.paused.is_set():
+            self.paused.set()
             self._loop.remove_reader(self._tap.fileno())
 
     def resume_reading(self) -> None:
         """Read the socket again."""
-        if not self._is_paused:
+        if not self.paused.is_set():
             return
-        self._is_paused = False
+        self.paused.clear()
         if self._tap is not None and self._client.socket() is not None:
             self._loop.add_reader(self._tap.fileno(), self._read)
             # TLS may hold decrypted bytes of which the selector knows nothing
@@ -712,7 +716,7 @@ class _Client(aiomqtt.Client):
 
     def _read(self) -> None:
         tap, session = self._tap, self._session
-        if tap is None or self._is_paused or self._client.socket() is None:
+        if tap is None or self.paused.is_set() or self._client.socket() is None:
             return
         try:
             packets, size = tap.fill(session.room)
@@ -752,7 +756,7 @@ class _Client(aiomqtt.Client):
             self._loop.call_later(_REST_SECONDS, self._go_on)
 
     def _go_on(self) -> None:
-        if self._tap is not None and self._client.socket() is not None and not self._is_paused:
+        if self._tap is not None and self._client.socket() is not None and not self.paused.is_set():
             self._is_rested = True
             self._loop.add_reader(self._tap.fileno(), self._read)
             self._read()

@@ -4,10 +4,11 @@ import asyncio
 import inspect
 import logging
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing, suppress
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from plantops_cli.errors import BrokerError, ConfigError, PlantopsError, StateError, SubscriptionRefusedError
@@ -143,9 +144,9 @@ class MQTTSubscriber:
         self._routes: dict[str, tuple[Handler, ...]] = {}
         self._session: Session | None = None
         self._owner: asyncio.Task[None] | None = None
-        self._late: set[asyncio.Task[None]] = set()
+        self._reader: asyncio.Task[Any] | None = None
+        self._asking: set[asyncio.Task[dict[str, int]]] = set()
         self._is_connecting = False
-        self._is_listening = False
         self._is_disconnecting = False
         self._is_warned = False
         self._stop = asyncio.Event()
@@ -252,13 +253,18 @@ class MQTTSubscriber:
             TopicError: the filter is not valid (MQTT 4.7).
         """
         self._note(topic_filter, handler, None)
-        if self._is_listening and self._session:
-            self._spawn(self._subscribe_late(self._session))
+        if self._reader and self._session:
+            asyncio.get_running_loop().call_soon(self._subscribe_missing, self._session)
 
     async def subscribe(
         self, topic_filter: str, handler: Handler | None = None, *, qos: int | None = None
     ) -> int | None:
         """Subscribe to a filter now, and again after each reconnection.
+
+        The broker's answer comes behind the messages that it has sent before. While nobody takes these, before
+        ``start`` or in a handler that holds them up, only 1,000 of them are read: an answer behind more is not
+        waited for, and no answer for longer than 2.5 s. A refusal that comes after that ends the subscriber, as
+        with ``register_handler``.
 
         Args:
             topic_filter: an MQTT topic filter.
@@ -266,7 +272,7 @@ class MQTTSubscriber:
             qos: highest QoS wanted; default: that of the constructor.
 
         Returns:
-            The QoS that the broker granted, or None when there is no connection yet.
+            The QoS that the broker granted, or None when there is no connection or no answer yet.
 
         Raises:
             TopicError: the filter is not valid (MQTT 4.7).
@@ -275,15 +281,42 @@ class MQTTSubscriber:
         """
         is_new = topic_filter not in self._filters
         self._note(topic_filter, handler, qos)
-        if self._session is None or self._session.client is None:
+        session = self._session
+        if session is None or session.client is None:
+            return None
+        asking = self._ask(session, {topic_filter: self._filters[topic_filter]})
+        try:
+            await self._wait_for_answer(asking, unless_paused=session.client.paused)
+        finally:
+            if not asking.done():
+                asking.add_done_callback(partial(_end_if_failed, session))
+        if not asking.done():
             return None
         try:
-            granted = await self._subscribe(self._session, {topic_filter: self._filters[topic_filter]})
+            return asking.result()[topic_filter]
         except SubscriptionRefusedError:
             if is_new:
                 self._forget(topic_filter)
             raise
-        return granted[topic_filter]
+
+    def _ask(self, session: Session, filters: Mapping[str, int]) -> asyncio.Task[dict[str, int]]:
+        """Subscribe in a task, for the SUBACK may have to wait behind messages."""
+        # noted at once, so that nobody asks for the same again before the task has begun
+        session.filters.update({self._wire(name): qos for name, qos in filters.items()})
+        asking = asyncio.create_task(
+            self._subscribe(session, filters, timeout_seconds=_PATIENCE_SECONDS), name="plantops-subscribe"
+        )
+        self._asking.add(asking)
+        asking.add_done_callback(self._asking.discard)
+        return asking
+
+    async def _wait_for_answer(
+        self, asking: asyncio.Task[dict[str, int]], *, unless_paused: asyncio.Event
+    ) -> None:
+        """Wait for a SUBACK, but not behind messages that nobody takes meanwhile."""
+        waiting = asyncio.wait((asking,), timeout=SUBACK_SECONDS)
+        is_somebody_reading = self._reader not in (None, asyncio.current_task())
+        await (waiting if is_somebody_reading else unless(unless_paused, waiting))
 
     async def _subscribe(
         self, session: Session, filters: Mapping[str, int], *, timeout_seconds: float = SUBACK_SECONDS
@@ -393,12 +426,12 @@ class MQTTSubscriber:
                 self._count(batch)
             return is_done
 
-        self._is_listening = True
+        self._reader = asyncio.current_task()
         try:
             while session := await self._live_session():
                 try:
                     if not session.is_resumed:
-                        await unless(self._stop, self._subscribe_missing(session))
+                        self._subscribe_missing(session)
                     async with aclosing(session.batches(at_once and counted_at_once)) as batches:
                         async for batch in batches:
                             self._count(batch)
@@ -412,7 +445,7 @@ class MQTTSubscriber:
             await self._drop_session()
             raise
         finally:
-            self._is_listening = False
+            self._reader = None
 
     def acknowledge(self, batch: Batch, *, handled: int) -> None:
         """Acknowledge the first messages of the batch at hand; for a reader of ``batches`` that then breaks off.
@@ -558,7 +591,7 @@ class MQTTSubscriber:
         self._connected_at = asyncio.get_running_loop().time()
         self._tell(Connected(session.options.endpoint, self._version, granted, session.is_resumed))
         if session.is_resumed:
-            self._spawn(self._subscribe_late(session))
+            self._subscribe_missing(session)
         self._look_at_session(session)
         self._close_outage(is_resumed=session.is_resumed)
         return session
@@ -576,24 +609,12 @@ class MQTTSubscriber:
             for danger in self._options.dangers:
                 logger.warning("%s", danger)
 
-    async def _subscribe_missing(self, session: Session, *, timeout_seconds: float = SUBACK_SECONDS) -> None:
+    def _subscribe_missing(self, session: Session) -> None:
+        """Subscribe while messages are handled, behind which the SUBACK may have to wait."""
         missing = {name: qos for name, qos in self._filters.items() if self._wire(name) not in session.filters}
         # a connection that has ended already still holds messages to be yielded
         if missing and session.client:
-            await self._subscribe(session, missing, timeout_seconds=timeout_seconds)
-
-    async def _subscribe_late(self, session: Session) -> None:
-        """Subscribe while messages are handled, behind which the SUBACK may have to wait."""
-        try:
-            await self._subscribe_missing(session, timeout_seconds=_PATIENCE_SECONDS)
-        except BrokerError as exc:
-            if not session.is_finishing:
-                session.fail(exc)
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work, name="plantops-subscribe")
-        self._late.add(task)
-        task.add_done_callback(self._late.discard)
+            self._ask(session, missing).add_done_callback(partial(_end_if_failed, session))
 
     async def _lost(self, error: BrokerError) -> None:
         """Account for the end of a connection; raise if no reconnection can heal it."""
@@ -632,8 +653,18 @@ class MQTTSubscriber:
             await session.close()
             self._invalid += session.invalid
             self._paused_seconds += session.paused_seconds
-        for task in self._late:
-            task.cancel()
+        if self._asking:
+            await asyncio.wait(self._asking)
+
+
+def _end_if_failed(session: Session, asking: asyncio.Task[dict[str, int]]) -> None:
+    """End a session over filters that were refused when nobody waited for the answer any more."""
+    with suppress(StateError, asyncio.CancelledError):  # closed meanwhile
+        try:
+            asking.result()
+        except BrokerError as exc:
+            if not session.is_finishing:
+                session.fail(exc)
 
 
 def _is_being_cancelled() -> bool:

@@ -120,6 +120,24 @@ async def test_the_filters_of_a_resumed_session_are_subscribed_again_without_wai
     assert retain_handling == 1  # retained messages only for a new subscription (MQTT 5, 3.8.3.1)
 
 
+async def test_a_filter_may_be_added_before_start_to_a_session_with_a_long_backlog(keeping: Mosquitto) -> None:
+    heard: list[str] = []
+    async with listening(keeping, heard, durable="one"):
+        pass
+    away = [str(number) for number in range(3_000)]
+    await publish_all(keeping, "devices/a/telemetry", away)
+    async with subscribing(keeping, durable="one") as subscriber:
+        subscriber.register_handler(WANTED, lambda message: heard.append(message.text))
+        await subscriber.connect()
+        await eventually(lambda: subscriber._session and subscriber._session.room == 0)
+        assert await subscriber.subscribe("added", lambda message: heard.append(message.text)) is None
+        await subscriber.start()
+        await eventually(lambda: len(heard) == len(away))
+        await publish_all(keeping, "added", ["last"])
+        await eventually(lambda: len(heard) > len(away))
+        assert (heard, subscriber.health.outage_count) == ([*away, "last"], 0)
+
+
 async def test_two_listeners_of_a_group_share_the_messages(keeping: Mosquitto) -> None:
     first: list[str] = []
     second: list[str] = []

@@ -253,6 +253,102 @@ async def test_a_refused_late_handler_ends_the_subscriber() -> None:
         assert subscriber.health.state is State.FAILED
 
 
+def behind_messages(broker: ScriptedBroker, codes: list[int]) -> bytes:
+    """More messages than are held at once, and behind them the answer to the newest SUBSCRIBE."""
+    return publish(b"a") * 1_500 + suback(broker.of_kind(SUBSCRIBE)[-1].body, codes, version=5)
+
+
+async def test_subscribe_before_start_does_not_wait_behind_messages_that_nobody_takes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("plantops_cli.stream.subscriber.SUBACK_SECONDS", 60.0)
+    early, late = Recorder(), Recorder()
+    broker = ScriptedBroker(subacks=["grant", None])
+    async with serving(broker), subscribing(broker) as subscriber:
+        subscriber.register_handler("a", early)
+        await subscriber.connect()
+        subscribing_late = asyncio.create_task(subscriber.subscribe("b", late))
+        await broker.wait_for(SUBSCRIBE, 2)
+        await broker.send(behind_messages(broker, [1]) + publish(b"b"))
+        assert await subscribing_late is None
+        await subscriber.start()
+        await eventually(lambda: late.topics)
+        assert (len(early.topics), late.topics) == (1_500, ["b"])
+        assert subscriber.health.outage_count == 0
+
+
+async def test_subscribe_in_a_handler_does_not_wait_behind_messages_that_the_handler_holds_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("plantops_cli.stream.subscriber.SUBACK_SECONDS", 60.0)
+    granted: list[int | None] = []
+    late = Recorder()
+
+    async def subscribe(message: Message) -> None:
+        if not granted:
+            granted.append(await subscriber.subscribe("b", late))
+
+    broker = ScriptedBroker(subacks=["grant", None], after_suback=publish(b"a"))
+    async with serving(broker), subscribing(broker) as subscriber:
+        subscriber.register_handler("a", subscribe)
+        await subscriber.start()
+        await broker.wait_for(SUBSCRIBE, 2)
+        await broker.send(behind_messages(broker, [1]) + publish(b"b"))
+        await eventually(lambda: late.topics)
+        assert (granted, subscriber.health.outage_count) == ([None], 0)
+
+
+async def test_a_refusal_that_comes_after_subscribe_has_returned_ends_the_subscriber() -> None:
+    broker = ScriptedBroker(subacks=["grant", None])
+    async with serving(broker), subscribing(broker) as subscriber:
+        subscriber.register_handler("a", Recorder())
+        await subscriber.connect()
+        subscribing_late = asyncio.create_task(subscriber.subscribe("secret/#"))
+        await broker.wait_for(SUBSCRIBE, 2)
+        await broker.send(behind_messages(broker, [0x87]))
+        assert await subscribing_late is None
+        await subscriber.start()
+        with pytest.raises(SubscriptionRefusedError):
+            await subscriber.wait()
+
+
+async def test_subscribe_does_not_wait_for_an_answer_for_ever() -> None:
+    broker = ScriptedBroker(subacks=["grant", None])
+    async with serving(broker), subscribing(broker) as subscriber:
+        subscriber.register_handler("a", Recorder())
+        await subscriber.start()
+        await eventually(lambda: subscriber.health.state is State.CONNECTED)
+        assert await subscriber.subscribe("b") is None
+        assert subscriber.health.outage_count == 0
+
+
+async def test_subscribe_that_disconnect_overtakes_ends_with_it() -> None:
+    broker = ScriptedBroker(subacks=["grant", None])
+    async with serving(broker), subscribing(broker) as subscriber:
+        subscriber.register_handler("a", Recorder())
+        await subscriber.start()
+        await eventually(lambda: subscriber.health.state is State.CONNECTED)
+        subscribing_late = asyncio.create_task(subscriber.subscribe("b"))
+        await broker.wait_for(SUBSCRIBE, 2)
+        await subscriber.disconnect()
+        assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("plantops")]
+        with pytest.raises(BrokerError, match="connection lost"):
+            await subscribing_late
+
+
+async def test_filters_registered_at_once_are_subscribed_together_and_each_only_once() -> None:
+    broker = ScriptedBroker()
+    async with serving(broker), subscribing(broker) as subscriber:
+        subscriber.register_handler("a", Recorder())
+        await subscriber.start()
+        await eventually(lambda: subscriber.health.state is State.CONNECTED)
+        subscriber.register_handler("b", Recorder())
+        subscriber.register_handler("c", Recorder())
+        await subscriber.subscribe("d")
+        bodies = [packet.body[3:] for packet in broker.of_kind(SUBSCRIBE)[1:]]
+        assert sorted(bodies) == [b"\x00\x01b\x01\x00\x01c\x01", b"\x00\x01d\x01"]
+
+
 # Connecting, and what ends it
 
 
