@@ -430,8 +430,7 @@ class MQTTSubscriber:
         try:
             while session := await self._live_session():
                 try:
-                    if not session.is_resumed:
-                        self._subscribe_missing(session)
+                    self._subscribe_missing(session)
                     async with aclosing(session.batches(at_once and counted_at_once)) as batches:
                         async for batch in batches:
                             self._count(batch)

@@ -138,6 +138,19 @@ async def test_a_filter_may_be_added_before_start_to_a_session_with_a_long_backl
         assert (heard, subscriber.health.outage_count) == ([*away, "last"], 0)
 
 
+async def test_a_handler_registered_between_connect_and_start_is_subscribed_in_a_resumed_session_too() -> None:
+    async with (
+        serving(ScriptedBroker(answers=[RESUMED])) as broker,
+        subscribing(broker, durable="one") as subscriber,
+    ):
+        await subscriber.connect()
+        await asyncio.sleep(0)
+        subscriber.register_handler(WANTED, print)
+        await subscriber.start()
+        await broker.wait_for(SUBSCRIBE)
+        assert WANTED.encode() in broker.of_kind(SUBSCRIBE)[0].body
+
+
 async def test_two_listeners_of_a_group_share_the_messages(keeping: Mosquitto) -> None:
     first: list[str] = []
     second: list[str] = []
