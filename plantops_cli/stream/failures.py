@@ -19,6 +19,7 @@ from plantops_cli.errors import (
 UNSUPPORTED_VERSION = 0x84
 TAKEN_OVER = 0x8E
 
+# why paho gives a connection up by itself
 _SOCKET_REASONS = {
     "keep alive timeout": "no answer to keep-alive pings",
     "protocol error": "the broker sent a malformed packet",
@@ -109,6 +110,15 @@ def disconnected(code: int, name: str, *, endpoint: str, by_broker: bool) -> Bro
         return taken_over(endpoint)
     reason = f"the broker said 0x{code:02x}, {name}" if by_broker else _socket_reason(name)
     return ConnectionLostError(f"{endpoint}: connection lost: {reason}", endpoint=endpoint)
+
+
+def is_given_up(name: str) -> bool:
+    """Tell whether it was paho that ended a connection, and not the other side.
+
+    Args:
+        name: paho's name for the end of a socket.
+    """
+    return name.lower() in _SOCKET_REASONS
 
 
 def taken_over(endpoint: str) -> BrokerError:

@@ -140,6 +140,7 @@ class Session:
         is_finishing: True once nothing more is to be read.
         invalid: PUBLISH packets that carried no valid topic name.
         paused_seconds: how long batches held the stream up that took longer than ``SLOW_SECONDS``.
+        is_given_up: True when it was this side that ended the connection.
         is_resumed: True when the broker had kept the session of an earlier connection (MQTT 5, 3.2.2.1.1).
         room: how many more messages may wait.
         granted: the properties of the CONNACK by paho's names, such as ``ReceiveMaximum`` (MQTT 5, 3.2.2.3).
@@ -153,6 +154,7 @@ class Session:
         self.filters: dict[str, int] = {}
         self.invalid = 0
         self.paused_seconds = 0.0
+        self.is_given_up = False
         self.is_resumed = False
         self.granted: Mapping[str, object] = {}
         self._client: _Client | None = None
@@ -332,7 +334,7 @@ class Session:
 
     def fail(self, error: BrokerError) -> None:
         """End the session for a reason found outside of it; ``batches`` raises it."""
-        self._end(error)
+        self._end(error, by_us=True)
         if self._client:
             self._client.abort()
 
@@ -484,7 +486,8 @@ class Session:
 
     def connection_ended(self, code: int, name: str, *, by_broker: bool) -> None:
         """Take note of the end of the connection."""
-        self._end(failures.disconnected(code, name, endpoint=self.options.endpoint, by_broker=by_broker))
+        error = failures.disconnected(code, name, endpoint=self.options.endpoint, by_broker=by_broker)
+        self._end(error, by_us=not by_broker and failures.is_given_up(name))
 
     def reading_failed(self, exc: Exception) -> None:
         """Give the connection up after bytes that are no MQTT; its state cannot be trusted any more."""
@@ -499,8 +502,9 @@ class Session:
             )
         )
 
-    def _end(self, error: BrokerError) -> None:
-        self._ended = self._ended or error
+    def _end(self, error: BrokerError, *, by_us: bool) -> None:
+        if self._ended is None:
+            self._ended, self.is_given_up = error, by_us
         self._news.set()
         if self._client:
             self._client.ended.set()

@@ -436,7 +436,7 @@ class MQTTSubscriber:
                             self._count(batch)
                             yield batch
                 except BrokerError as exc:
-                    await self._lost(exc)
+                    await self._lost(session, exc)
                 if self._stop.is_set():
                     return
         except Exception:
@@ -615,15 +615,16 @@ class MQTTSubscriber:
         if missing and session.client:
             self._ask(session, missing).add_done_callback(partial(_end_if_failed, session))
 
-    async def _lost(self, error: BrokerError) -> None:
+    async def _lost(self, session: Session, error: BrokerError) -> None:
         """Account for the end of a connection; raise if no reconnection can heal it."""
         lasted = asyncio.get_running_loop().time() - self._connected_at
+        is_kick = lasted < STABLE_SECONDS and not session.is_given_up
         await self._drop_session()
         self._outage_count += 1
         self._outage_began_at = now()
         self._outages.append(Outage(self._outage_began_at, None, str(error)))
         self._backoff.connection_ended(lasted)
-        self._kicks = self._kicks + 1 if lasted < STABLE_SECONDS else 0
+        self._kicks = self._kicks + 1 if is_kick else 0
         if not error.retryable:
             raise error
         if self._has_own_client_id and self._kicks >= self._kicks_of_a_takeover:

@@ -541,6 +541,26 @@ async def test_kicks_of_a_random_client_id_are_no_takeover() -> None:
         await eventually(lambda: subscriber.health.connection_count == 4)
 
 
+@pytest.mark.parametrize("malformed", [b"\x36\x06\x00\x01a\x00\x01\x00", b"\x00\x00"], ids=["by us", "by paho"])
+async def test_connections_that_were_given_up_for_malformed_packets_are_no_takeover(malformed: bytes) -> None:
+    broker = ScriptedBroker(after_suback=malformed)
+    async with serving(broker), subscribing(broker, client_id="mine") as subscriber:
+        subscriber.register_handler("a", Recorder())
+        await subscriber.start()
+        await eventually(lambda: subscriber.health.connection_count == 4)
+
+
+async def test_connections_that_were_given_up_to_keep_a_message_are_no_takeover() -> None:
+    def fail(_: Message) -> None:
+        raise RuntimeError("the database is down")
+
+    broker = ScriptedBroker(after_suback=publish(b"a", qos=1))
+    async with serving(broker), subscribing(broker, client_id="mine", on_error="keep") as subscriber:
+        subscriber.register_handler("a", fail)
+        await subscriber.start()
+        await eventually(lambda: subscriber.health.connection_count == 4)
+
+
 # The end
 
 
