@@ -140,6 +140,7 @@ class Session:
         is_finishing: True once nothing more is to be read.
         invalid: PUBLISH packets that carried no valid topic name.
         paused_seconds: how long batches held the stream up that took longer than ``SLOW_SECONDS``.
+        ended_at: when the connection ended, by the clock of the event loop.
         is_given_up: True when it was this side that ended the connection.
         is_resumed: True when the broker had kept the session of an earlier connection (MQTT 5, 3.2.2.1.1).
         room: how many more messages may wait.
@@ -154,6 +155,7 @@ class Session:
         self.filters: dict[str, int] = {}
         self.invalid = 0
         self.paused_seconds = 0.0
+        self.ended_at = 0.0
         self.is_given_up = False
         self.is_resumed = False
         self.granted: Mapping[str, object] = {}
@@ -504,7 +506,7 @@ class Session:
 
     def _end(self, error: BrokerError, *, by_us: bool) -> None:
         if self._ended is None:
-            self._ended, self.is_given_up = error, by_us
+            self._ended, self.ended_at, self.is_given_up = error, self._loop.time(), by_us
         self._news.set()
         if self._client:
             self._client.ended.set()

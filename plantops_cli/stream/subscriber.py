@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -617,12 +617,14 @@ class MQTTSubscriber:
 
     async def _lost(self, session: Session, error: BrokerError) -> None:
         """Account for the end of a connection; raise if no reconnection can heal it."""
-        lasted = asyncio.get_running_loop().time() - self._connected_at
+        # not now, if a handler has held up what came before the end
+        began_at = now() - timedelta(seconds=asyncio.get_running_loop().time() - session.ended_at)
+        lasted = session.ended_at - self._connected_at
         is_kick = lasted < STABLE_SECONDS and not session.is_given_up
         await self._drop_session()
         self._outage_count += 1
-        self._outage_began_at = now()
-        self._outages.append(Outage(self._outage_began_at, None, str(error)))
+        self._outage_began_at = began_at
+        self._outages.append(Outage(began_at, None, str(error)))
         self._backoff.connection_ended(lasted)
         self._kicks = self._kicks + 1 if is_kick else 0
         if not error.retryable:

@@ -479,6 +479,23 @@ async def test_an_outage_that_lasts_has_no_end() -> None:
         assert subscriber.client is None
 
 
+async def test_an_outage_begins_when_the_connection_ends_however_long_a_handler_then_takes() -> None:
+    may_end = asyncio.Event()
+    broker = ScriptedBroker(after_suback=publish(b"a"))
+    async with serving(broker), subscribing(broker) as subscriber:
+        subscriber.register_handler("a", lambda _: may_end.wait())
+        await subscriber.start()
+        await eventually(lambda: subscriber.health.received)
+        broker.hang_up()
+        await eventually(lambda: subscriber.client is None)
+        ended_by = now()
+        await asyncio.sleep(0.05)
+        may_end.set()
+        await eventually(lambda: subscriber.health.connection_count == 2)
+    (outage,) = subscriber.health.outages
+    assert outage.began_at <= ended_by
+
+
 async def test_every_filter_is_subscribed_again_at_its_qos_after_an_outage() -> None:
     broker = ScriptedBroker()
     async with serving(broker), subscribing(broker) as subscriber:
@@ -530,6 +547,17 @@ async def test_three_kicks_in_a_row_mean_that_a_client_id_of_ones_own_is_taken()
         with pytest.raises(SessionTakenOverError):
             await subscriber.wait()
         assert subscriber.health.outage_count == 3
+
+
+async def test_a_kick_is_one_however_long_a_handler_then_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("plantops_cli.stream.subscriber.STABLE_SECONDS", 1.0)
+    broker = ScriptedBroker(after_suback=publish(b"a"))
+    async with serving(broker), subscribing(broker, client_id="mine") as subscriber:
+        subscriber.register_handler("a", lambda _: asyncio.sleep(1.1))
+        await subscriber.start()
+        await kicked_after_each_connack(broker, 3)
+        with pytest.raises(SessionTakenOverError):
+            await subscriber.wait()
 
 
 async def test_kicks_of_a_random_client_id_are_no_takeover() -> None:
