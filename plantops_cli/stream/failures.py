@@ -97,7 +97,7 @@ def connack_refused(code: int, name: str, *, endpoint: str, username: str | None
     )
 
 
-def disconnected(code: int, name: str, *, endpoint: str, by_broker: bool) -> BrokerError:
+def disconnected(code: int, name: str, *, endpoint: str, by_broker: bool, is_durable: bool = False) -> BrokerError:
     """Explain the end of a connection.
 
     Args:
@@ -105,9 +105,10 @@ def disconnected(code: int, name: str, *, endpoint: str, by_broker: bool) -> Bro
         name: the name of the code.
         endpoint: the broker as ``host:port``.
         by_broker: True when the broker sent a DISCONNECT packet.
+        is_durable: True when the broker keeps the session.
     """
     if by_broker and code == TAKEN_OVER:
-        return taken_over(endpoint)
+        return taken_over(endpoint, is_durable=is_durable)
     reason = f"the broker said 0x{code:02x}, {name}" if by_broker else _socket_reason(name)
     return ConnectionLostError(f"{endpoint}: connection lost: {reason}", endpoint=endpoint)
 
@@ -121,12 +122,18 @@ def is_given_up(name: str) -> bool:
     return name.lower() in _SOCKET_REASONS
 
 
-def taken_over(endpoint: str) -> BrokerError:
-    """Explain a session that another client with the same client id took over (MQTT 5, 3.1.4)."""
+def taken_over(endpoint: str, *, is_durable: bool) -> BrokerError:
+    """Explain a session that another client with the same client id took over (MQTT 5, 3.1.4).
+
+    Args:
+        endpoint: the broker as ``host:port``.
+        is_durable: True when the client id was made of the name of a durable session.
+    """
+    cure = "another --durable NAME" if is_durable else "-i/--client-id, or none for a random one"
     return SessionTakenOverError(
         f"{endpoint}: another client connected with the same client id",
         endpoint=endpoint,
-        hint="give each client an id of its own: -i/--client-id, or none for a random one",
+        hint=f"give each client an id of its own: {cure}",
     )
 
 

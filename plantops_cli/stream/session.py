@@ -488,7 +488,13 @@ class Session:
 
     def connection_ended(self, code: int, name: str, *, by_broker: bool) -> None:
         """Take note of the end of the connection."""
-        error = failures.disconnected(code, name, endpoint=self.options.endpoint, by_broker=by_broker)
+        error = failures.disconnected(
+            code,
+            name,
+            endpoint=self.options.endpoint,
+            by_broker=by_broker,
+            is_durable=self.options.session_expiry_seconds is not None,
+        )
         self._end(error, by_us=not by_broker and failures.is_given_up(name))
 
     def reading_failed(self, exc: Exception) -> None:

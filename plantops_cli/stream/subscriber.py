@@ -464,6 +464,10 @@ class MQTTSubscriber:
             await asyncio.wait((owner,), timeout=1.0)
 
     @property
+    def _is_durable(self) -> bool:
+        return self._options.session_expiry_seconds is not None
+
+    @property
     def _is_running(self) -> bool:
         return self._owner is not None and not self._owner.done()
 
@@ -630,12 +634,19 @@ class MQTTSubscriber:
         if not error.retryable:
             raise error
         if self._has_own_client_id and self._kicks >= self._kicks_of_a_takeover:
-            raise failures.taken_over(error.endpoint) from error
+            raise failures.taken_over(error.endpoint, is_durable=self._is_durable) from error
+        if self._is_durable and self._kicks == _KICKS_OF_A_TAKEOVER:
+            logger.warning(
+                "%s: %d connections in a row ended within seconds: is there another client with the id %r?",
+                error.endpoint,
+                self._kicks,
+                self._options.client_id,
+            )
         self._tell(Lost(error))
 
     def _look_at_session(self, session: Session) -> None:
         """Notice that a broker has forgotten the session of which we know that it was there."""
-        if self._options.session_expiry_seconds is None or session.is_resumed or self._connection_count == 1:
+        if not self._is_durable or session.is_resumed or self._connection_count == 1:
             return
         self._lost_sessions += 1
         self._tell(SessionLost(session.options.endpoint, self._options.client_id))

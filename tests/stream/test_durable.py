@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from plantops_cli.errors import ConfigError
+from plantops_cli.errors import ConfigError, SessionTakenOverError
 from plantops_cli.messages import Message
+from plantops_cli.stream.backoff import Backoff
 from plantops_cli.stream.status import Paused, SessionLost, Status
 from plantops_cli.stream.subscriber import MQTTSubscriber
 from tests.brokers import Mosquitto, free_port
@@ -16,6 +17,7 @@ from tests.scripted_broker import CONNECT, DISCONNECT, SUBSCRIBE, ScriptedBroker
 from tests.stream.support import eventually, publish_all, subscribing, take
 
 RESUMED = b"\x20\x03\x01\x00\x00"  # a CONNACK with session present
+TAKEN_OVER = b"\xe0\x02\x8e\x00"
 WANTED = "devices/+/telemetry"
 VERSIONS = pytest.mark.parametrize("version", ["5", "3.1.1"])
 
@@ -195,6 +197,42 @@ async def test_a_durable_listener_outlives_a_broker_that_hangs_up_again_and_agai
             await asyncio.sleep(0.05)
             broker.hang_up()
         await broker.wait_for(CONNECT, 6)
+
+
+@VERSIONS
+async def test_two_listeners_with_the_same_name_are_told_of_each_other(
+    keeping: Mosquitto, version: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    options = {"durable": "one", "mqtt_version": version}
+    async with listening(keeping, [], **options), listening(keeping, [], **options):
+        await eventually(lambda: "is there another client with the id 'plantops-one'?" in caplog.text)
+
+
+async def test_a_durable_session_that_is_taken_over_is_cured_by_another_name() -> None:
+    async with (
+        serving(ScriptedBroker(after_suback=TAKEN_OVER)) as broker,
+        subscribing(broker, durable="one") as subscriber,
+    ):
+        await check_cure_of_takeover(subscriber)
+
+
+async def test_twenty_kicks_of_a_durable_session_are_a_takeover_too() -> None:
+    async with (
+        serving(ScriptedBroker(answers=[0, RESUMED], after_suback=b"\xe0\x00")) as broker,
+        subscribing(broker, durable="one") as subscriber,
+    ):
+        subscriber._backoff = Backoff(base_seconds=0)
+        await check_cure_of_takeover(subscriber)
+        assert subscriber.health.outage_count == 20
+
+
+async def check_cure_of_takeover(subscriber: MQTTSubscriber) -> None:
+    subscriber.register_handler(WANTED, print)
+    await subscriber.start()
+    with pytest.raises(SessionTakenOverError) as caught:
+        await subscriber.wait()
+    assert "--durable NAME" in str(caught.value.hint)
+    assert "--client-id" not in str(caught.value.hint)
 
 
 # Handlers that fail
