@@ -25,7 +25,7 @@ from plantops_cli.sinks.jsonl import LineEncoder
 from plantops_cli.sinks.terminal import json_escape
 from plantops_cli.stream.batch import Batch
 from plantops_cli.stream.racing import unless
-from plantops_cli.stream.status import Status, describe
+from plantops_cli.stream.status import SessionLost, Status, describe, log_status
 from plantops_cli.stream.subscriber import MQTTSubscriber
 
 Rendered = tuple[bytes, int, int]
@@ -211,10 +211,15 @@ async def listen_until_stopped(listening: Listening) -> Exit:
 
 
 def announce(limits: Limits) -> Callable[[Status], None]:
-    """Choose who is told about each step: a person on stderr, or nobody."""
-    if limits.is_quiet:
-        return lambda _: None
-    return lambda status: say(describe(status))
+    """Choose who is told about each step: a person on stderr, or nobody; of lost messages everybody is warned."""
+
+    def tell(status: Status) -> None:
+        if isinstance(status, SessionLost):
+            log_status(status)
+        elif not limits.is_quiet:
+            say(describe(status))
+
+    return tell
 
 
 def renderer(choice: OutputChoice | None, selection: Selection, *, is_for_file: bool = False) -> Render:

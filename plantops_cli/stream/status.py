@@ -118,6 +118,14 @@ class Resumed:
 
 
 @dataclass(frozen=True, slots=True)
+class SessionBegun:
+    """The first connection with a durable session found nothing kept: its first start, or the broker forgot it."""
+
+    endpoint: str
+    client_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class SessionLost:
     """The broker has forgotten a durable session (session present is 0; MQTT 5, 3.2.2.1.1)."""
 
@@ -132,7 +140,7 @@ class Paused:
     seconds: float
 
 
-Status = Connecting | FellBack | Connected | Lost | Retrying | Resumed | SessionLost | Paused
+Status = Connecting | FellBack | Connected | Lost | Retrying | Resumed | SessionBegun | SessionLost | Paused
 
 
 def describe(status: Status) -> str:
@@ -143,7 +151,7 @@ def describe(status: Status) -> str:
         case FellBack(_, reason):
             return f"{reason}; trying MQTT 3.1.1"
         case Connected(endpoint, mqtt_version, _, True):
-            return f"connected to {endpoint} with MQTT {mqtt_version}: the session goes on"
+            return f"connected to {endpoint} with MQTT {mqtt_version}: session resumed"
         case Connected(endpoint, mqtt_version, granted):
             filters = ", ".join(f"{name} at QoS {qos}" for name, qos in granted.items())
             return f"connected to {endpoint} with MQTT {mqtt_version}: {filters or 'nothing subscribed yet'}"
@@ -155,6 +163,8 @@ def describe(status: Status) -> str:
             return f"resumed after {outage_seconds:.1f} s; the broker has kept the session"
         case Resumed(outage_seconds):
             return f"resumed after {outage_seconds:.1f} s; messages of that time may be missing"
+        case SessionBegun(endpoint, client_id):
+            return f"a new session begins: {endpoint} had kept nothing for {client_id!r}"
         case SessionLost(endpoint, client_id):
             return f"{endpoint} has forgotten the session {client_id!r}: what it was to keep is lost"
         case Paused(seconds):

@@ -34,6 +34,7 @@ from plantops_cli.stream.status import (
     Outage,
     Resumed,
     Retrying,
+    SessionBegun,
     SessionLost,
     State,
     Status,
@@ -645,8 +646,11 @@ class MQTTSubscriber:
         self._tell(Lost(error))
 
     def _look_at_session(self, session: Session) -> None:
-        """Notice that a broker has forgotten the session of which we know that it was there."""
-        if not self._is_durable or session.is_resumed or self._connection_count == 1:
+        """Tell when a durable session is a new one; lost is one of which we know that it was there."""
+        if not self._is_durable or session.is_resumed:
+            return
+        if self._connection_count == 1:
+            self._tell(SessionBegun(session.options.endpoint, self._options.client_id))
             return
         self._lost_sessions += 1
         self._tell(SessionLost(session.options.endpoint, self._options.client_id))

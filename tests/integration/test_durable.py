@@ -25,7 +25,8 @@ CATCH_UP_SECONDS = 150.0  # the longest delays between attempts to connect, and 
 NAME = "shed"
 DURABLE = ("listen", "--durable", NAME, "-o", "jsonl")
 CONNECTED = "connected to"
-SESSION_LOST = "has forgotten the session"
+NEW_SESSION = "a new session begins"
+SESSION_LOST = "warning: .* has forgotten the session"
 
 
 @pytest.fixture
@@ -137,11 +138,10 @@ def test_what_is_published_while_the_listener_is_away_arrives_in_order(farm: Far
     assert numbers_of(after.stdout) == list(range(10, 3_010))
 
 
-def test_a_session_that_the_broker_has_lost_is_said(farm: FarmMosquitto) -> None:
-    with start(*DURABLE, env=farm.environment) as listening:
-        listening.stderr.wait_for(CONNECTED)
-        devices(farm, 1).run()
-        listening.stdout.wait_for('"n":0')
+@pytest.mark.parametrize("is_quiet", [False, True], ids=["loud", "quiet"])
+def test_a_session_that_the_broker_has_lost_is_warned_of(farm: FarmMosquitto, *, is_quiet: bool) -> None:
+    with start(*DURABLE, *["--quiet"] * is_quiet, env=farm.environment) as listening:
+        wait_until_it_is_subscribed(farm, listening)
         farm.kill()
         (farm.folder / "mosquitto.db").unlink()
         farm.start()
@@ -159,7 +159,17 @@ def test_a_session_that_the_broker_has_kept_is_no_cause_for_a_warning(farm: Farm
         farm.start()
         listening.stderr.wait_for("resumed after")
         done = listening.finish(signal.SIGTERM)
+    assert "has forgotten" not in done.stderr
     assert "warning" not in done.stderr
+
+
+def test_the_first_connection_tells_whether_the_broker_had_kept_the_session(farm: FarmMosquitto) -> None:
+    for expected, other in ((NEW_SESSION, "session resumed"), ("session resumed", NEW_SESSION)):
+        with start(*DURABLE, env=farm.environment) as listening:
+            listening.stderr.wait_for(expected)
+            done = listening.finish(signal.SIGTERM)
+        assert other not in done.stderr
+        assert "outage" not in done.stderr
 
 
 def test_a_session_ends_by_session_expiry(farm: FarmMosquitto) -> None:

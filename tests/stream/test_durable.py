@@ -10,7 +10,7 @@ import pytest
 from plantops_cli.errors import ConfigError, SessionTakenOverError
 from plantops_cli.messages import Message
 from plantops_cli.stream.backoff import Backoff
-from plantops_cli.stream.status import Paused, SessionLost, Status
+from plantops_cli.stream.status import Connected, Paused, SessionBegun, SessionLost, Status
 from plantops_cli.stream.subscriber import MQTTSubscriber
 from tests.brokers import Mosquitto, free_port
 from tests.scripted_broker import CONNECT, DISCONNECT, SUBSCRIBE, ScriptedBroker, packet_of, publish, serving
@@ -107,6 +107,27 @@ async def test_a_session_that_the_broker_has_forgotten_is_told_and_counted() -> 
         assert subscriber.health.lost_sessions == 1
         assert [outage.is_bridged for outage in subscriber.health.outages] == [True, False]
     assert [type(status) for status in said].count(SessionLost) == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "options", "expected"),
+    [
+        (0, {"durable": "one"}, [Connected, SessionBegun]),
+        (RESUMED, {"durable": "one"}, [Connected]),
+        (0, {}, [Connected]),
+    ],
+)
+async def test_the_first_connection_tells_whether_a_durable_session_is_new(
+    answer: int | bytes, options: dict[str, object], expected: list[type]
+) -> None:
+    said: list[Status] = []
+    async with (
+        serving(ScriptedBroker(answers=[answer])) as broker,
+        subscribing(broker, on_status=said.append, **options) as subscriber,
+    ):
+        await subscriber.connect()
+        assert [type(status) for status in said[1:]] == expected
+        assert (subscriber.health.lost_sessions, subscriber.health.outage_count) == (0, 0)
 
 
 async def test_the_filters_of_a_resumed_session_are_subscribed_again_without_waiting() -> None:

@@ -8,8 +8,11 @@ from plantops_cli.stream.status import (
     Connecting,
     FellBack,
     Lost,
+    Paused,
     Resumed,
     Retrying,
+    SessionBegun,
+    SessionLost,
     Status,
     describe,
     log_status,
@@ -33,6 +36,11 @@ DOWN = BrokerUnreachableError("h:1883: nothing listens there", endpoint="h:1883"
         (Retrying(1.24, None), "retry in 1.2 s"),
         (Retrying(1.24, DOWN), "h:1883: nothing listens there; retry in 1.2 s"),
         (Resumed(3.06), "resumed after 3.1 s; messages of that time may be missing"),
+        (Resumed(3.06, is_session_kept=True), "resumed after 3.1 s; the broker has kept the session"),
+        (Connected("h:1883", "5", {}, is_resumed=True), "connected to h:1883 with MQTT 5: session resumed"),
+        (SessionBegun("h:1883", "one"), "a new session begins: h:1883 had kept nothing for 'one'"),
+        (SessionLost("h:1883", "one"), "h:1883 has forgotten the session 'one': what it was to keep is lost"),
+        (Paused(12.4), "reader slow: paused 12 s"),
     ],
 )
 def test_each_step_is_one_line_for_a_person(status: Status, line: str) -> None:
@@ -48,6 +56,9 @@ def test_each_step_is_one_line_for_a_person(status: Status, line: str) -> None:
         (Lost(LOST), logging.WARNING),
         (Retrying(1, DOWN), logging.WARNING),
         (Resumed(1), logging.WARNING),
+        (SessionBegun("h:1", "one"), logging.INFO),
+        (SessionLost("h:1", "one"), logging.WARNING),
+        (Paused(12), logging.WARNING),
     ],
 )
 def test_trouble_is_logged_as_a_warning(status: Status, level: int, caplog: pytest.LogCaptureFixture) -> None:
