@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from plantops_cli.cli.summary import Summary
 from plantops_cli.messages import Message
 from plantops_cli.stream.status import Health, Outage, State
@@ -71,6 +73,28 @@ def test_outages_are_named_with_their_windows() -> None:
         f"2 outages, messages may be missing: {clock(NOON)} to {clock(NOON + timedelta(seconds=2.5))} (2.5 s), "
         f"{clock(NOON + timedelta(hours=1))} until the end"
     )
+
+
+def test_outages_for_which_the_broker_kept_the_session_are_told_from_those_with_a_gap() -> None:
+    bridged = Outage(NOON, NOON + timedelta(seconds=1), "gone", is_bridged=True)
+    gap = replace(bridged, is_bridged=False)
+    _, all_bridged = Summary().lines(replace(HEALTH, outage_count=1, outages=(bridged,)), elapsed_seconds=1)
+    _, with_a_gap = Summary().lines(replace(HEALTH, outage_count=2, outages=(bridged, gap)), elapsed_seconds=1)
+    assert all_bridged.startswith("1 outage, for which the broker kept the session: ")
+    assert with_a_gap.startswith("2 outages, messages may be missing: ")
+
+
+def test_a_session_that_the_broker_has_forgotten_is_mentioned() -> None:
+    _, line = Summary().lines(replace(HEALTH, lost_sessions=1), elapsed_seconds=1)
+    assert line == "1 session forgotten by the broker, messages are missing"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "lines"),
+    [(0.9, []), (1.0, ["reader slow: paused 1 s in all"]), (12.4, ["reader slow: paused 12 s in all"])],
+)
+def test_a_reader_that_held_the_stream_up_for_a_second_is_mentioned(seconds: float, lines: list[str]) -> None:
+    assert Summary().lines(replace(HEALTH, paused_seconds=seconds), elapsed_seconds=1)[1:] == lines
 
 
 def test_packets_without_a_valid_topic_are_mentioned() -> None:
