@@ -6,7 +6,7 @@ from pathlib import Path
 
 from plantops_cli.config import Settings, load_settings, parse_url
 from plantops_cli.errors import ConfigError
-from plantops_cli.stream.options import MAX_PACKET_BYTES, SESSION_EXPIRY_SECONDS, ConnectOptions
+from plantops_cli.stream.options import MAX_PACKET_BYTES, ConnectOptions
 from plantops_cli.stream.status import Status
 from plantops_cli.stream.subscriber import MQTTSubscriber
 from plantops_cli.stream.tls import TLSOptions
@@ -34,7 +34,7 @@ class ConnectionFlags:
     websockets: str | None = None
     unix: str | None = None
     durable: str | None = None
-    session_expiry: int = SESSION_EXPIRY_SECONDS
+    session_expiry: int | None = None
     group: str | None = None
     max_packet_size: int = MAX_PACKET_BYTES
 

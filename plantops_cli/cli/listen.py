@@ -20,7 +20,7 @@ def listen(
     no_retained: o.NoRetained = False,
     retained_only: o.RetainedOnly = False,
     durable: o.Durable = None,
-    session_expiry: o.SessionExpiry = 86_400,
+    session_expiry: o.SessionExpiry = None,
     group: o.Group = None,
     max_packet_size: o.MaxPacketSize = 16_777_216,
     wait_for_broker: o.WaitForBroker = False,

@@ -411,11 +411,11 @@ Durable = Annotated[
     ),
 ]
 SessionExpiry = Annotated[
-    int,
+    int | None,
     typer.Option(
         "--session-expiry",
         metavar="SECONDS",
-        help="With --durable: how long the broker keeps it.",
+        help="With --durable: how long the broker keeps it; a day if not given.",
         rich_help_panel=_STREAM,
     ),
 ]

@@ -74,7 +74,8 @@ class MQTTSubscriber:
         client_id: MQTT client id; default: a random one, with ``durable`` one made of that name.
         durable: name of a session that the broker keeps while this client is away, so that nothing of QoS 1 is
             lost as far as the broker keeps it; no two clients may use the same name at once.
-        session_expiry_seconds: how long the broker keeps it (MQTT 5, 3.1.2.11.2; a 3.1.1 broker by its own rules).
+        session_expiry_seconds: how long the broker keeps it (MQTT 5, 3.1.2.11.2; a 3.1.1 broker by its own rules);
+            default: a day. For durable sessions only.
         group: name of a shared subscription: each message goes to one of the clients of a group (MQTT 5, 4.8.2),
             and no retained ones come.
         on_error: what becomes of a message whose handler raises. ``ack``: it counts as handled. ``keep``: it stays
@@ -102,7 +103,7 @@ class MQTTSubscriber:
         *,
         client_id: str | None = None,
         durable: str | None = None,
-        session_expiry_seconds: int = SESSION_EXPIRY_SECONDS,
+        session_expiry_seconds: int | None = None,
         group: str | None = None,
         on_error: Literal["ack", "keep"] = "ack",
         tls: TLSOptions | None = None,
@@ -116,7 +117,7 @@ class MQTTSubscriber:
         on_status: Callable[[Status], None] = log_status,
     ) -> None:
         _check_arguments(host, port, client_id, keepalive_seconds=keepalive_seconds, mqtt_version=mqtt_version)
-        _check_session(durable, client_id, session_expiry_seconds)
+        _check_session(durable, client_id, session_expiry_seconds, qos=qos)
         _check_packet_size(max_packet_bytes)
         self._options = ConnectOptions(
             host=host,
@@ -128,7 +129,7 @@ class MQTTSubscriber:
             keepalive_seconds=keepalive_seconds,
             mqtt_version=MQTTVersion(mqtt_version),
             timeout_seconds=connect_timeout_seconds,
-            session_expiry_seconds=session_expiry_seconds if durable else None,
+            session_expiry_seconds=(session_expiry_seconds or SESSION_EXPIRY_SECONDS) if durable else None,
             max_packet_bytes=max_packet_bytes,
             websocket_path=websocket_path,
             unix_socket=unix_socket,
@@ -713,15 +714,28 @@ def _check_arguments(
         raise ConfigError(f"unknown MQTT version {mqtt_version!r}", hint="auto, 5 or 3.1.1")
 
 
-def _check_session(durable: str | None, client_id: str | None, session_expiry_seconds: int) -> None:
-    if durable is not None and client_id is not None:
+def _check_session(
+    durable: str | None, client_id: str | None, session_expiry_seconds: int | None, *, qos: int
+) -> None:
+    if durable is None:
+        if session_expiry_seconds is not None:
+            raise ConfigError(
+                "a session expiry is for a durable session", hint="give the session a name: --durable NAME"
+            )
+        return
+    if client_id is not None:
         raise ConfigError(
             "a durable session has a client id of its own", hint="give either the session's name or a client id"
         )
-    if durable is not None and (not durable or not durable.isprintable() or len(durable.encode()) > 65_000):
+    if not durable or not durable.isprintable() or len(durable.encode()) > 65_000:
         raise ConfigError(f"durable name {durable[:40]!r} is not usable", hint="printable text, not empty")
+    if qos == 0:
+        raise ConfigError(
+            "a broker keeps nothing of QoS 0 for a durable session",
+            hint="qos 1 or 2; subscribe() may name another",
+        )
     # the largest number means for ever (MQTT 5, 3.1.2.11.2)
-    if not 0 < session_expiry_seconds < 2**32:
+    if session_expiry_seconds is not None and not 0 < session_expiry_seconds < 2**32:
         raise ConfigError(
             f"session expiry of {session_expiry_seconds} s is out of range",
             hint="1 to 4294967295 s, the last: never",

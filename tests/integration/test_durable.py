@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.example_conf import DEVICES, FarmMosquitto, farm_mosquitto
-from tests.plantops import Running, start
+from tests.plantops import Running, run, start
 from tests.recording import Recording, until
 from tests.reliable_publisher import Account, ReliablePublisher
 
@@ -179,6 +179,12 @@ def test_a_session_ends_by_session_expiry(farm: FarmMosquitto) -> None:
     log = farm.folder / "log"
     assert until(lambda: f"plantops-{NAME}" in log.read_text().partition("Expiring")[2], seconds=20)
     assert devices(farm, 1).run().unheard == {0}
+
+
+def test_a_session_expiry_without_a_durable_session_is_refused(farm: FarmMosquitto) -> None:
+    done = run("listen", "--session-expiry", "60", env=farm.environment)
+    assert (done.code, done.stdout) == (2, b"")
+    assert "--durable NAME" in done.stderr
 
 
 def wait_until_it_is_subscribed(broker: FarmMosquitto, listening: Running) -> None:

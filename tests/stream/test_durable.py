@@ -92,6 +92,25 @@ async def test_the_connect_packet_asks_for_what_was_promised() -> None:
     assert b"plantops-shed" in body
 
 
+async def test_a_broker_is_asked_to_keep_a_durable_session_for_a_day_and_no_other_at_all() -> None:
+    async with serving(ScriptedBroker()) as broker:
+        for durable in ("shed", None):
+            async with subscribing(broker, durable=durable) as subscriber:
+                await subscriber.connect()
+        kept, not_kept = [packet.body for packet in broker.of_kind(CONNECT)]
+    expiry = b"\x11" + (86_400).to_bytes(4, "big")
+    assert expiry in kept
+    assert expiry not in not_kept
+    assert not_kept[7] & 0x02  # clean start
+
+
+async def test_a_durable_session_may_hold_a_filter_of_qos_0_if_it_is_asked_for() -> None:
+    async with serving(ScriptedBroker()) as broker, subscribing(broker, durable="one") as subscriber:
+        await subscriber.subscribe("a", qos=0)
+        await subscriber.connect()
+        assert broker.of_kind(SUBSCRIBE)[0].body.endswith(b"\x00\x01a\x00")
+
+
 async def test_a_session_that_the_broker_has_forgotten_is_told_and_counted() -> None:
     said: list[Status] = []
     async with (
@@ -194,6 +213,8 @@ async def test_two_listeners_of_a_group_share_the_messages(keeping: Mosquitto) -
         ({"durable": "a", "client_id": "b"}, "client id of its own"),
         ({"durable": "a", "session_expiry_seconds": 0}, "session expiry of 0 s"),
         ({"durable": "a", "session_expiry_seconds": 2**32}, "out of range"),
+        ({"session_expiry_seconds": 60}, "session expiry is for a durable session"),
+        ({"durable": "a", "qos": 0}, "nothing of QoS 0"),
         ({"max_packet_bytes": 10}, "largest packet of 10 bytes"),
         ({"max_packet_bytes": 2**30}, "out of range"),
         ({"group": ""}, "group"),
