@@ -57,6 +57,7 @@ _KICKS_OF_A_TAKEOVER = 3
 # a durable one outlives a broker that crashes again and again, and restarts too fast for us to notice
 _KICKS_OF_A_TAKEOVER_IF_DURABLE = 20
 _OUTAGES_KEPT = 100
+_QOS_OR_RETAIN = 0x07
 _ROUTES_KEPT = 10_000
 _PATIENCE_SECONDS = 3600.0
 
@@ -151,6 +152,7 @@ class MQTTSubscriber:
         self._is_connecting = False
         self._is_disconnecting = False
         self._is_warned = False
+        self._is_qos_0_news = durable is not None
         self._stop = asyncio.Event()
         self._backoff = Backoff()
         self._kicks = 0
@@ -326,8 +328,12 @@ class MQTTSubscriber:
         """Subscribe, as a member of the group if there is one, and return what was granted to each filter."""
         names = {self._wire(name): name for name in filters}
         wanted = {wired: filters[name] for wired, name in names.items()}
-        granted = await session.subscribe(wanted, timeout_seconds=timeout_seconds)
-        return {names[wired]: qos for wired, qos in granted.items()}
+        answer = await session.subscribe(wanted, timeout_seconds=timeout_seconds)
+        granted = {names[wired]: qos for wired, qos in answer.items()}
+        for name, qos in granted.items():
+            if not qos and self._is_qos_0_news:
+                self._warn_of_qos_0(f"the broker granted QoS 0 to {name!r}")
+        return granted
 
     def _wire(self, topic_filter: str) -> str:
         is_shared = self._group is None or topic_filter.startswith("$share/")
@@ -537,6 +543,15 @@ class MQTTSubscriber:
     def _count(self, batch: Batch) -> None:
         self._received += len(batch)
         self._last_message_ns = batch.reads[-1].received_ns
+        if self._is_qos_0_news:
+            # a look costs, so only at the first: whoever publishes so is the first of a batch before long
+            packets = batch.reads[0].packets
+            if packets and not packets[0][0] & _QOS_OR_RETAIN:
+                self._warn_of_qos_0(f"a message of {packets[0][1].decode()!a} came at QoS 0")
+
+    def _warn_of_qos_0(self, occasion: str) -> None:
+        self._is_qos_0_news = False
+        logger.warning("%s: nothing of QoS 0 is kept while this listener is away", occasion)
 
     async def _live_session(self) -> Session | None:
         """The session at hand, or a new one after as many attempts as it takes; None when stopped."""

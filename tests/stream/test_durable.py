@@ -17,6 +17,7 @@ from tests.scripted_broker import CONNECT, DISCONNECT, SUBSCRIBE, ScriptedBroker
 from tests.stream.support import eventually, publish_all, subscribing, take
 
 RESUMED = b"\x20\x03\x01\x00\x00"  # a CONNACK with session present
+RETAINED = packet_of(0x31, b"\x00\x13devices/a/telemetry\x00{}")
 TAKEN_OVER = b"\xe0\x02\x8e\x00"
 WANTED = "devices/+/telemetry"
 VERSIONS = pytest.mark.parametrize("version", ["5", "3.1.1"])
@@ -126,6 +127,56 @@ async def test_a_session_that_the_broker_has_forgotten_is_told_and_counted() -> 
         assert subscriber.health.lost_sessions == 1
         assert [outage.is_bridged for outage in subscriber.health.outages] == [True, False]
     assert [type(status) for status in said].count(SessionLost) == 1
+
+
+NOT_KEPT = "nothing of QoS 0 is kept while this listener is away"
+
+
+async def test_the_first_live_message_of_qos_0_in_a_durable_session_is_warned_of_and_no_other(
+    keeping: Mosquitto, caplog: pytest.LogCaptureFixture
+) -> None:
+    heard: list[str] = []
+    async with listening(keeping, heard, durable="one"):
+        await publish_all(keeping, "devices/a/telemetry", ["1"], qos=1)
+        await eventually(lambda: len(heard) == 1)
+        assert NOT_KEPT not in caplog.text
+        for count in (2, 3):
+            await publish_all(keeping, "devices/a/telemetry", ["0"], qos=0)
+            await eventually(lambda count=count: len(heard) == count)  # type: ignore[misc]  # bound early
+    assert caplog.text.count(f"a message of 'devices/a/telemetry' came at QoS 0: {NOT_KEPT}") == 1
+    assert caplog.text.count(NOT_KEPT) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"durable": "one"}, RETAINED), ({}, publish(b"devices/a/telemetry"))],
+    ids=["retained", "not durable"],
+)
+async def test_other_messages_of_qos_0_are_not_warned_of(
+    options: dict[str, object], message: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with (
+        serving(ScriptedBroker(after_suback=message)) as broker,
+        subscribing(broker, **options) as subscriber,
+    ):
+        subscriber.register_handler(WANTED, print)
+        await subscriber.start()
+        await eventually(lambda: subscriber.health.received)
+    assert NOT_KEPT not in caplog.text
+
+
+async def test_a_durable_filter_to_which_qos_0_is_granted_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    async with (
+        serving(ScriptedBroker(subacks=[[1], [0]])) as broker,
+        subscribing(broker, durable="one") as subscriber,
+    ):
+        await subscriber.subscribe("a")
+        await subscriber.connect()
+        assert NOT_KEPT not in caplog.text
+        await subscriber.subscribe("b")
+        await subscriber.subscribe("b")
+    assert caplog.text.count(f"the broker granted QoS 0 to 'b': {NOT_KEPT}") == 1
+    assert caplog.text.count(NOT_KEPT) == 1
 
 
 @pytest.mark.parametrize(
