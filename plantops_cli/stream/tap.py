@@ -125,7 +125,11 @@ class Tap:
         """
         if not self._is_amid_packet and not self.flush():
             raise BlockingIOError
+        # TLS and paho's WebSocket may keep a part of what they refuse, and have to be given the same again
+        self._is_amid_packet = True
         sent = self._wire.send(data)
+        if not sent:  # paho would forget the packet
+            raise BlockingIOError
         self._is_amid_packet = sent < len(data)
         return sent
 

@@ -1,12 +1,24 @@
 """The socket that paho sees, over real socket pairs."""
 
+import base64
+import hashlib
+import re
+import select
 import socket
-from collections.abc import Iterator
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from typing import Any
 
 import pytest
+from paho.mqtt import client as paho
+from paho.mqtt.enums import CallbackAPIVersion
 
 from plantops_cli.stream.packets import MalformedPacketError, Splitter
-from plantops_cli.stream.tap import READ_BYTES, Tap
+from plantops_cli.stream.tap import READ_BYTES, Tap, Wire
+from tests.certificates import Certificates
 from tests.scripted_broker import publish
 
 PINGRESP = b"\xd0\x00"
@@ -21,7 +33,7 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
         yield ours, theirs
 
 
-def tap_on(wire: socket.socket) -> Tap:
+def tap_on(wire: Wire) -> Tap:
     return Tap(wire, Splitter(is_v5=True, max_packet_size=1_000_000))
 
 
@@ -152,6 +164,117 @@ def test_what_was_pushed_goes_out_before_the_next_packet(pair: tuple[socket.sock
     assert drain(theirs) == b"x" * stuffed
     assert tap.send(b"next") == 4
     assert drain(theirs) == b"ACKnext"
+
+
+def test_what_a_wire_refuses_it_is_given_again_before_anything_else() -> None:
+    class Keeping:
+        """As paho's WebSocket does, it keeps what it was given and takes it to be given again."""
+
+        taken = False
+        got = b""
+
+        def send(self, data: bytes) -> int:
+            self.got += b"" if self.got else data
+            return len(self.got) if self.taken else 0
+
+        recv = close = fileno = None
+
+    wire = Keeping()
+    tap = tap_on(wire)  # type: ignore[arg-type]  # as much as is used
+    with pytest.raises(BlockingIOError):  # of nothing at all paho would not hear again
+        tap.send(b"packet")
+    tap.push(b"ACK")
+    assert not tap.flush()
+    wire.taken = True
+    assert tap.send(b"packet") == 6
+    assert wire.got == b"packet"
+
+
+def shake_hands(theirs: socket.socket) -> None:
+    """Answer as a WebSocket server does (RFC 6455, 4.2.2)."""
+    request = b""
+    while not request.endswith(b"\r\n\r\n"):
+        request += theirs.recv(4_096)
+    found = re.search(rb"Sec-WebSocket-Key: (\S+)", request)
+    assert found
+    accepted = base64.b64encode(hashlib.sha1(found[1] + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
+    theirs.sendall(
+        b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        b"Sec-WebSocket-Accept: " + accepted + b"\r\n\r\n"
+    )
+
+
+def frames(stream: bytes) -> Iterator[bytes]:
+    """What is in the masked frames of a WebSocket client (RFC 6455, 5.2)."""
+    while stream:
+        size, start = stream[1] & 0x7F, 2
+        if size > 125:
+            start = 4 if size == 126 else 10
+            size = int.from_bytes(stream[2:start], "big")
+        mask, masked = stream[start : start + 4], stream[start + 4 : start + 4 + size]
+        pattern = (mask * (size // 4 + 1))[:size]
+        yield (int.from_bytes(masked, "big") ^ int.from_bytes(pattern, "big")).to_bytes(size, "big")
+        stream = stream[start + 4 + size :]
+
+
+def in_layers(ours: socket.socket, theirs: socket.socket, layers: str, certificates: Certificates) -> Any:
+    """Both ends with TLS, or a WebSocket, or a WebSocket within TLS, over them; ours does not block."""
+    ours.setblocking(True)
+    with ThreadPoolExecutor(1) as side:
+        upper: Any = ours
+        if "tls" in layers:
+            server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            server.load_cert_chain(certificates.server_cert, certificates.server_key)
+            shaken = side.submit(server.wrap_socket, theirs, server_side=True)
+            client = ssl.create_default_context(cafile=certificates.ca)
+            upper = client.wrap_socket(ours, server_hostname="localhost")
+            theirs = shaken.result()
+        if "websocket" in layers:
+            answered = side.submit(shake_hands, theirs)
+            upper = paho._WebsocketWrapper(upper, "localhost", 80, "tls" in layers, "/mqtt", None)
+            answered.result()
+    upper.setblocking(False)
+    return upper, theirs
+
+
+def go_on_until(is_done: Callable[[], bool], step: Callable[[], object], wire: Wire) -> None:
+    """Take a step whenever the wire takes something."""
+    while not is_done():
+        assert select.select([], [wire], [], 10)[1]
+        step()
+
+
+@pytest.mark.parametrize("layers", ["plain", "tls", "websocket", "tls websocket"])
+def test_a_packet_that_blocks_and_the_acknowledgements_behind_it_arrive_whole(
+    pair: tuple[socket.socket, socket.socket], certificates: Certificates, layers: str
+) -> None:
+    ours, theirs = in_layers(*pair, layers, certificates)
+    tap = tap_on(ours)
+    client = paho.Client(CallbackAPIVersion.VERSION2)
+    client._sock = tap
+    payload = bytes(range(250)) * 6_000
+    acknowledgements = b"\x40\x02\x00\x01" * 500
+    received = bytearray()
+
+    def receive() -> None:
+        while data := theirs.recv(100_000):
+            received.extend(data)
+
+    with theirs, closing(ours):
+        client.publish("large", payload)
+        assert client.want_write()  # the other side does not read
+        tap.push(acknowledgements)
+        client.publish("small", b"behind")
+        assert tap.has_unsent
+        reader = threading.Thread(target=receive, daemon=True)
+        reader.start()
+        go_on_until(lambda: not client.want_write(), client.loop_write, tap)
+        go_on_until(lambda: not tap.has_unsent, tap.flush, tap)
+        ours.close()
+        reader.join()
+    stream = b"".join(frames(bytes(received))) if "websocket" in layers else bytes(received)
+    packets = publish(b"large", payload, version=4), acknowledgements, publish(b"small", b"behind", version=4)
+    assert stream == b"".join(packets)
 
 
 def test_who_lingers_still_hears_the_other_side_out(pair: tuple[socket.socket, socket.socket]) -> None:
