@@ -237,6 +237,19 @@ def in_layers(ours: socket.socket, theirs: socket.socket, layers: str, certifica
     return upper, theirs
 
 
+@pytest.mark.parametrize("layers", ["tls", "websocket", "tls websocket"])
+def test_one_fill_brings_all_the_records_and_frames_that_have_come(
+    pair: tuple[socket.socket, socket.socket], certificates: Certificates, layers: str
+) -> None:
+    ours, theirs = in_layers(*pair, layers, certificates)
+    with theirs, closing(ours):
+        for number in range(50):
+            message = publish(b"a", b"%d" % number)
+            theirs.sendall(b"\x82" + bytes([len(message)]) + message if "websocket" in layers else message)
+        packets, _ = tap_on(ours).fill(100)
+    assert [int(packet[4]) for packet in packets] == list(range(50))
+
+
 def go_on_until(is_done: Callable[[], bool], step: Callable[[], object], wire: Wire) -> None:
     """Take a step whenever the wire takes something."""
     while not is_done():
