@@ -58,6 +58,7 @@ def test_nothing_is_lost_when_one_of_two_is_killed_and_comes_back(patient: Mosqu
             two.stderr.wait_for(CONNECTED)
             with publisher(patient).running() as publishing:
                 publishing.wait_for(MANY // 3)
+                assert until(lambda: second.numbers, seconds=PATIENCE_SECONDS)  # it has a share to lose
                 two.process.send_signal(signal.SIGKILL)
                 two.process.wait()
                 publishing.wait_for(MANY)
