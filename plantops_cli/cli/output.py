@@ -1,18 +1,15 @@
 """Where a stream goes: standard output, or a file; neither ever blocks the event loop."""
 
 import asyncio
-import fcntl
 import os
 import select
-import stat
-import struct
 import sys
-import termios
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
 from plantops_cli.cli.options import OutputChoice
+from plantops_cli.cli.outlet import Outlet
 from plantops_cli.cli.talk import say
 from plantops_cli.errors import ConfigError, NoRoomError, OutputError
 from plantops_cli.sinks.file import LineFile, parse_period, parse_size
@@ -105,11 +102,7 @@ class FileOutput:
 
 
 class Output:
-    """Writes bytes to a file descriptor without ever blocking on a slow reader.
-
-    The descriptor stays in blocking mode, for a terminal shares it with the shell: a pipe that ``select`` calls
-    writable takes ``PIPE_BUF`` bytes without blocking (POSIX), an empty one as many as it holds, and regular files
-    never block.
+    """Writes bytes to a descriptor without ever blocking the event loop on a slow reader.
 
     Args:
         descriptor: where to write, usually 1.
@@ -120,10 +113,8 @@ class Output:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
-        self._mode = os.fstat(descriptor).st_mode
-        self._may_block = not stat.S_ISREG(self._mode)
-        self.is_prompt = self._is_pipe = stat.S_ISFIFO(self._mode)
-        self._capacity = _capacity(descriptor) if self._is_pipe else 0
+        self._outlet = Outlet(descriptor)
+        self.is_prompt = self._outlet.is_pipe
         # Linux writes with it only what there is room for, though the descriptor is in blocking mode (pwritev2(2))
         self._nowait: int | None = getattr(os, "RWF_NOWAIT", None)
 
@@ -132,8 +123,8 @@ class Output:
 
         Args:
             data: whole lines.
-            stopped: once it is set, a slow reader is not waited for; what was written then ends with a whole
-                line, unless that line is longer than ``PIPE_BUF``.
+            stopped: once it is set, a slow reader is not waited for; what a pipe got then ends with a whole line,
+                unless that line is longer than ``PIPE_BUF``.
 
         Raises:
             BrokenPipeError: the reader has gone.
@@ -141,11 +132,12 @@ class Output:
         """
         position = 0
         while position < len(data):
-            if self._may_block and not self._is_writable():
+            written = self._write_some(data, position)
+            if not written:
                 await unless(stopped, self._readiness())
                 if stopped.is_set():
                     break
-            position += self._write_some(data, position)
+            position += written
         return position
 
     def write_at_once(self, data: bytes) -> bool:
@@ -161,7 +153,7 @@ class Output:
         try:
             if self._nowait is not None:
                 return os.pwritev(self._descriptor, (data,), -1, self._nowait) == len(data)
-            return self._is_writable() and os.write(self._descriptor, data) == len(data)
+            return self._outlet.is_writable() and os.write(self._descriptor, data) == len(data)
         except BlockingIOError:
             return False
         except OSError:
@@ -171,7 +163,7 @@ class Output:
     def on_reader_gone(self, callback: Callable[[], None]) -> None:
         """Call back as soon as the reader of a pipe has gone, even when there is nothing to write."""
         # epoll reports the error condition of a pipe's writing end to any watcher; kqueue does not
-        if sys.platform == "linux" and self._is_pipe:
+        if sys.platform == "linux" and self._outlet.is_pipe:
             loop = asyncio.get_running_loop()
 
             def gone() -> None:
@@ -182,51 +174,26 @@ class Output:
 
     def close(self) -> None:
         """Stop watching the reader; the descriptor stays open."""
-        if self._is_pipe:
+        if self._outlet.is_pipe:
             asyncio.get_running_loop().remove_reader(self._descriptor)
+        self._outlet.close()
 
     def _write_some(self, data: bytes, start: int) -> int:
-        end = len(data)
-        if self._may_block and end - start > select.PIPE_BUF:
-            end = _end_of_chunk(data, start, self._room())
         try:
-            return os.write(self._descriptor, memoryview(data)[start:end])
+            return self._outlet.write(data, start)
         except BrokenPipeError:
             raise
         except OSError as exc:
             raise OutputError(f"cannot write to standard output: {exc.strerror}") from exc
 
-    def _room(self) -> int:
-        """How many bytes can be written without blocking, now that ``select`` says that some can."""
-        return self._capacity if self._capacity and _is_empty(self._descriptor) else select.PIPE_BUF
-
-    def _is_writable(self) -> bool:
-        return bool(select.select([], [self._descriptor], [], 0)[1])
-
     async def _readiness(self) -> None:
         loop = asyncio.get_running_loop()
         ready = asyncio.Event()
-        loop.add_writer(self._descriptor, ready.set)
+        loop.add_writer(self._outlet.descriptor, ready.set)
         try:
             await ready.wait()
         finally:
-            loop.remove_writer(self._descriptor)
-
-
-def _capacity(pipe: int) -> int:
-    """How many bytes a pipe holds; 0 where the system does not tell."""
-    return fcntl.fcntl(pipe, fcntl.F_GETPIPE_SZ) if hasattr(fcntl, "F_GETPIPE_SZ") else 0
-
-
-def _is_empty(pipe: int) -> bool:
-    waiting = fcntl.ioctl(pipe, termios.FIONREAD, bytes(struct.calcsize("i")))
-    return not any(waiting)
-
-
-def _end_of_chunk(data: bytes, start: int, room: int) -> int:
-    """Choose as many whole lines as there is room for, else the beginning of a long one."""
-    limit = start + room
-    return data.rfind(b"\n", start, limit) + 1 or limit
+            loop.remove_writer(self._outlet.descriptor)
 
 
 def file_output(

@@ -1,7 +1,8 @@
-"""Standard output for a stream, on real pipes and files."""
+"""Standard output for a stream, on real pipes, terminals and files."""
 
 import asyncio
 import errno
+import fcntl
 import os
 import select
 from collections.abc import Iterator
@@ -25,6 +26,15 @@ def pipe() -> Iterator[tuple[int, int]]:
             os.close(descriptor)
         except OSError:
             pass
+
+
+@pytest.fixture
+def terminal() -> Iterator[tuple[int, int]]:
+    """The side of a terminal where it is read, and the one where it is written."""
+    reader, writer = os.openpty()
+    yield reader, writer
+    os.close(reader)
+    os.close(writer)
 
 
 async def read_bytes(reader: int, count: int) -> bytes:
@@ -53,6 +63,26 @@ async def test_a_reader_that_stops_reading_does_not_block_the_loop(pipe: tuple[i
     assert await read_bytes(reader, written) == LINES[:written]
 
 
+async def test_a_terminal_that_nobody_reads_does_not_block_the_loop(terminal: tuple[int, int]) -> None:
+    stopped = asyncio.Event()
+    writing = asyncio.create_task(Output(terminal[1]).write(LINES, stopped=stopped))
+    while select.select([], [terminal[1]], [], 0)[1]:
+        await asyncio.sleep(0)
+    stopped.set()
+    assert 0 < await asyncio.wait_for(writing, timeout=10) < len(LINES)
+
+
+async def test_a_slow_terminal_shows_every_line(terminal: tuple[int, int]) -> None:
+    lines = LINES[: LINES.index(b'{"n":9999}')]
+    writing = asyncio.create_task(Output(terminal[1]).write(lines, stopped=asyncio.Event()))
+    shown = b""
+    while select.select([terminal[0]], [], [], 0)[0] or not writing.done():
+        await asyncio.sleep(0)
+        shown += os.read(terminal[0], 500) if select.select([terminal[0]], [], [], 0)[0] else b""
+    assert await writing == len(lines)
+    assert shown == lines.replace(b"\n", b"\r\n")
+
+
 async def test_what_a_stop_leaves_behind_ends_with_a_whole_line(pipe: tuple[int, int]) -> None:
     stopped = asyncio.Event()
     stopped.set()
@@ -65,6 +95,27 @@ async def test_a_stop_keeps_nothing_from_a_reader_that_is_ready(pipe: tuple[int,
     stopped = asyncio.Event()
     stopped.set()
     assert await Output(pipe[1]).write(b"1\n2\n", stopped=stopped) == 4
+
+
+@pytest.mark.skipif(not hasattr(fcntl, "F_SETPIPE_SZ"), reason="only Linux tells how much a pipe holds")
+async def test_a_batch_that_an_empty_pipe_has_room_for_is_one_write(
+    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = os.write
+    sizes: list[int] = []
+
+    def counted(descriptor: int, data: bytes) -> int:
+        sizes.append(len(data))
+        return write(descriptor, data)
+
+    fcntl.fcntl(pipe[1], fcntl.F_SETPIPE_SZ, 1 << 17)
+    batch = LINES[: LINES.index(b"\n", 50_000) + 1]
+    monkeypatch.setattr(os, "write", counted)
+    output = Output(pipe[1])
+    for _ in range(2):
+        assert await output.write(batch, stopped=asyncio.Event()) == len(batch)
+        assert await read_bytes(pipe[0], len(batch)) == batch
+    assert sizes == [len(batch)] * 2
 
 
 async def test_a_line_longer_than_the_pipe_passes_whole(pipe: tuple[int, int]) -> None:
@@ -176,11 +227,8 @@ async def test_a_reader_that_has_gone_is_found_by_the_write_that_waits(
         await prompt.write(b"{}\n", stopped=asyncio.Event())
 
 
-def test_only_a_pipe_is_written_at_once(tmp_path: Path) -> None:
+def test_only_a_pipe_is_written_at_once(tmp_path: Path, terminal: tuple[int, int]) -> None:
     with (tmp_path / "lines").open("wb") as file:
         assert not Output(file.fileno()).is_prompt
-    leader, terminal = os.openpty()
-    assert not Output(terminal).is_prompt
-    assert not Output(terminal).write_at_once(b"{}\n")
-    os.close(leader)
-    os.close(terminal)
+    assert not Output(terminal[1]).is_prompt
+    assert not Output(terminal[1]).write_at_once(b"{}\n")
