@@ -77,7 +77,7 @@ def guard(work: Callable[[], int], *, is_debug: bool, on_error: Callable[[Exit],
     """
     import typer
 
-    from plantops_cli.cli.talk import silence
+    from plantops_cli.cli.talk import finish, silence
 
     try:
         _check_streams()
@@ -110,6 +110,8 @@ def guard(work: Callable[[], int], *, is_debug: bool, on_error: Callable[[Exit],
         hint = "" if is_debug else "; --debug shows where"
         complain(f"unexpected {type(exc).__name__}{hint}")
         return on_error(Exit.UNEXPECTED)
+    finally:
+        finish()
 
 
 def exit_code(error: PlantopsError) -> Exit:
@@ -137,8 +139,10 @@ def _say_usage(exc: Exception) -> None:
 
 
 def _trace(is_debug: bool) -> None:
+    from plantops_cli.cli.talk import tell
+
     if is_debug:
-        traceback.print_exc()
+        tell(traceback.format_exc())
 
 
 def _check_streams() -> None:

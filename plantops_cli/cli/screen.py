@@ -80,7 +80,10 @@ class Screen:
         """Take the terminal."""
         self._log.take()
         self._keyboard.open()
-        self._live = Live(console=self._console, screen=True, auto_refresh=False)
+        # nothing is printed beside the board, so that rich need not stand in for the streams
+        self._live = Live(
+            console=self._console, screen=True, auto_refresh=False, redirect_stdout=False, redirect_stderr=False
+        )
         self._live.start()
         self._next_at = 0.0
 

@@ -9,6 +9,7 @@ from enum import Enum, auto
 from types import FrameType
 
 from plantops_cli.cli.exits import Exit
+from plantops_cli.cli.talk import tell
 
 
 class Stop(Enum):
@@ -36,7 +37,7 @@ def on_signals(react: Callable[[signal.Signals, Stop], None]) -> Iterator[None]:
 
     def receive(number: signal.Signals, reason: Stop) -> None:
         if sys.stderr.isatty():
-            sys.stderr.write("\r")  # over the terminal's ^C
+            tell("\r")  # over the terminal's ^C
         react(number, reason)
 
     for number, reason in _SIGNALS.items():
