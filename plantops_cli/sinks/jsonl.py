@@ -7,13 +7,13 @@ import orjson
 
 from plantops_cli.messages import Message
 from plantops_cli.stream.batch import Batch, Read, message_of
-from plantops_cli.stream.packets import Packet
+from plantops_cli.stream.packets import LONGEST_TOPIC_KEPT, Packet
 
 # Between the tokens of valid JSON these are white space; inside its strings they cannot stand unescaped
 _ON_ONE_LINE = bytes.maketrans(b"\r\n", b"  ")
 
 
-_TOPICS_KEPT, _LONGEST_TOPIC_KEPT = 100_000, 128  # the second in bytes
+_TOPICS_KEPT = 100_000
 _DUP = 0x08
 
 
@@ -85,7 +85,7 @@ class LineEncoder:
 
     def _keep(self, packet: Packet, message: Message) -> bytes | None:
         middle = _middle(message) if self._wants(message) else None
-        if len(packet[1]) > _LONGEST_TOPIC_KEPT:
+        if len(packet[1]) > LONGEST_TOPIC_KEPT:
             return middle
         if self._kept_count >= _TOPICS_KEPT:
             for topics in self._kept:

@@ -25,6 +25,9 @@ LONGEST_PACKET_BYTES = 5 + 268_435_455
 MAX_LAYOUTS = 8_192
 """Headers remembered before all are forgotten; about 550 bytes each."""
 
+LONGEST_TOPIC_KEPT = 128
+"""Bytes of the longest topic name that is kept in a cache, so that few strange ones cannot fill the memory."""
+
 _Layout = tuple[Callable[[bytes, int], tuple[Any, ...]], int, int]
 _HEADER_BYTES = 5
 # Behind the last packet no header is left: a layout that never fits ends the splitting there. No data has its size

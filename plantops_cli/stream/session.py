@@ -28,6 +28,7 @@ from plantops_cli.stream import failures
 from plantops_cli.stream.batch import Batch, Read
 from plantops_cli.stream.options import ConnectOptions, MQTTVersion
 from plantops_cli.stream.packets import (
+    LONGEST_TOPIC_KEPT,
     MalformedPacketError,
     Packet,
     PacketTooLargeError,
@@ -88,7 +89,7 @@ MAX_PENDING_BYTES = 8 * 1024 * 1024
 """How many bytes wait at most, but for a single longer packet; as many may be in the reader's hands."""
 
 _FEW_MESSAGES, _FEW_BYTES = 8, 2 * 1024
-_TOPICS_KEPT, _LONGEST_TOPIC_KEPT = 100_000, 128  # the second in bytes
+_TOPICS_KEPT = 100_000
 _QOS_2 = 0x04
 _MALFORMED, _TOO_LARGE = 0x81, 0x95
 
@@ -539,7 +540,7 @@ class Session:
         wrong = {topic for topic in unknown if not _is_topic(topic)}
         if len(self._topics) > _TOPICS_KEPT:
             self._topics.clear()
-        self._topics |= {topic for topic in unknown - wrong if len(topic) <= _LONGEST_TOPIC_KEPT}
+        self._topics |= {topic for topic in unknown - wrong if len(topic) <= LONGEST_TOPIC_KEPT}
         return wrong
 
     async def _suback(self, client: "_Client", filters: Mapping[str, int], timeout_seconds: float) -> list[int]:

@@ -24,7 +24,7 @@ from plantops_cli.stream.options import (
     durable_client_id,
     random_client_id,
 )
-from plantops_cli.stream.packets import LONGEST_PACKET_BYTES
+from plantops_cli.stream.packets import LONGEST_PACKET_BYTES, LONGEST_TOPIC_KEPT
 from plantops_cli.stream.racing import unless
 from plantops_cli.stream.session import SUBACK_SECONDS, AiomqttClient, AtOnce, Session, open_session
 from plantops_cli.stream.status import (
@@ -534,10 +534,12 @@ class MQTTSubscriber:
         """The handlers of a topic, each once, in the order of registration."""
         route = self._routes.get(topic)
         if route is None:
+            found = (h for name, handlers in self._handlers.items() if matches(name, topic) for h in handlers)
+            route = tuple(dict.fromkeys(found))
             if len(self._routes) >= _ROUTES_KEPT:
                 self._routes.clear()
-            found = (h for name, handlers in self._handlers.items() if matches(name, topic) for h in handlers)
-            route = self._routes[topic] = tuple(dict.fromkeys(found))
+            if len(topic) <= LONGEST_TOPIC_KEPT:
+                self._routes[topic] = route
         return route
 
     def _count(self, batch: Batch) -> None:

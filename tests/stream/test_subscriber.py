@@ -67,6 +67,17 @@ async def test_each_handler_gets_the_messages_of_its_filter() -> None:
     assert heartbeat.topics == ["devices/a/heartbeat"]
 
 
+async def test_a_topic_that_is_too_long_to_be_remembered_has_its_handlers_each_time() -> None:
+    handler = Recorder()
+    topic = "a" * 129
+    broker = ScriptedBroker(after_suback=publish(topic.encode()) * 2 + publish(b"b"))
+    async with serving(broker), subscribing(broker) as subscriber:
+        subscriber.register_handler("#", handler)
+        await subscriber.start()
+        await eventually(lambda: handler.topics == [topic, topic, "b"])
+        assert list(subscriber._routes) == ["b"]
+
+
 async def test_handlers_may_be_functions_or_coroutine_functions_and_share_a_filter() -> None:
     plain, waited = Recorder(), Recorder()
 
