@@ -10,7 +10,7 @@ import pytest
 
 from tests.brokers import Mosquitto, free_port
 from tests.integration.test_listen import numbered, publish_in_flight
-from tests.plantops import read_to_the_end, run, start
+from tests.plantops import Running, read_to_the_end, run, start
 
 TOPIC = "devices/basil/telemetry"
 CONNECTED = "connected to"
@@ -70,6 +70,16 @@ def test_without_mqtt_5_a_message_beyond_the_limit_costs_the_connection(broker: 
         assert listening.finish(signal.SIGTERM).code == 0
 
 
+def read_numbers(listening: Running, count: int) -> set[int]:
+    """Read until each number from 0 has come at least once."""
+    seen: set[int] = set()
+    while len(seen) < count:
+        assert listening.stdout.read()
+        lines, _, listening.stdout.text = listening.stdout.text.rpartition(b"\n")
+        seen |= {json.loads(line)["payload"]["n"] for line in lines.splitlines()}
+    return seen
+
+
 def test_a_reader_that_stalls_beyond_the_keep_alive_loses_nothing_with_durable(broker: Mosquitto) -> None:
     count = 5_000  # more than the pipe and the listener hold
     arguments = ("--durable", "shed", "-k", "1", "-o", "jsonl")
@@ -77,20 +87,30 @@ def test_a_reader_that_stalls_beyond_the_keep_alive_loses_nothing_with_durable(b
         listening.stderr.wait_for(CONNECTED)
         publish_in_flight(broker, TOPIC, numbered(count))
         listening.stderr.wait_for("reader slow: paused [4-6] s")  # twice the keep-alive, and more
-        seen: set[int] = set()
-        searched = 0
-        while len(seen) < count:
-            assert listening.stdout.read()
-            end = listening.stdout.text.rfind(b"\n") + 1
-            seen |= {json.loads(line)["payload"]["n"] for line in listening.stdout.text[searched:end].splitlines()}
-            searched = end
+        seen = read_numbers(listening, count)
         done = listening.finish(signal.SIGTERM)
     assert done.code == 0
     assert seen == set(range(count))
+    # all that the broker may send is held, so that the answers to pings are read behind it
+    assert "connection lost" not in done.stderr
+
+
+def test_with_durable_nothing_is_lost_even_if_such_a_reader_costs_the_connection(broker: Mosquitto) -> None:
+    count = 2_000
+    filling = b"x" * 20_000  # a thousand are more than the 16 MiB that are held
+    arguments = ("--durable", "shed", "-k", "1", "-q", "1", "-o", "jsonl")
+    with start("listen", *arguments, env=broker.environment) as listening:
+        listening.stderr.wait_for(CONNECTED)
+        publish_in_flight(broker, TOPIC, [b'{"n":%d,"x":"%s"}' % (number, filling) for number in range(count)])
+        listening.stderr.wait_for("reader slow: paused [4-6] s")
+        seen = read_numbers(listening, count)
+        done = listening.finish(signal.SIGTERM)
+    assert done.code == 0
+    assert seen == set(range(count))
+    assert "connection lost" in done.stderr
 
 
 def test_at_qos_0_such_a_reader_costs_the_connection_which_is_made_again(broker: Mosquitto) -> None:
-    # at QoS 1 the broker waits for acknowledgements, so that the socket can go on being read
     with start("listen", "-q", "0", "-k", "1", "-o", "jsonl", env=broker.environment) as listening:
         listening.stderr.wait_for(CONNECTED)
         publish_in_flight(broker, TOPIC, numbered(20_000))
