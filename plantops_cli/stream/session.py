@@ -79,11 +79,12 @@ SLOW_SECONDS = 2.0
 AtOnce = Callable[[Batch], bool]
 """Handles a few messages of QoS 0 and 1 in no time, or refuses them."""
 
-RECEIVE_MAXIMUM = 1_000
-"""How many messages of QoS 1 and 2 the broker may leave unacknowledged (MQTT 5, 3.1.2.11.3)."""
+MAX_PENDING_MESSAGES = 500
+"""How many messages wait at most; as many may be in the reader's hands.
 
-MAX_PENDING_MESSAGES = RECEIVE_MAXIMUM // 2
-"""How many messages wait at most; as many may be in the reader's hands, whatever the broker makes of the above."""
+Of QoS 1 and 2 both together are no more than that (Receive Maximum; MQTT 5, 3.1.2.11.3): thus the socket is read
+while a reader stalls, and with it the answers to pings.
+"""
 
 MAX_PENDING_BYTES = 8 * 1024 * 1024
 """How many bytes wait at most, but for a single longer packet; as many may be in the reader's hands."""
@@ -922,7 +923,7 @@ def _transport(options: ConnectOptions) -> Literal["tcp", "websockets", "unix"]:
 
 def _connect_properties(options: ConnectOptions) -> Properties:
     properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # paho is silent about it
-    properties.ReceiveMaximum = RECEIVE_MAXIMUM
+    properties.ReceiveMaximum = MAX_PENDING_MESSAGES
     properties.MaximumPacketSize = options.max_packet_bytes
     if options.session_expiry_seconds is not None:
         properties.SessionExpiryInterval = options.session_expiry_seconds

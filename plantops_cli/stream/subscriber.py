@@ -266,7 +266,7 @@ class MQTTSubscriber:
         """Subscribe to a filter now, and again after each reconnection.
 
         The broker's answer comes behind the messages that it has sent before. While nobody takes these, before
-        ``start`` or in a handler that holds them up, only 1,000 of them are read: an answer behind more is not
+        ``start`` or in a handler that holds them up, only 500 of them are read: an answer behind more is not
         waited for, and no answer for longer than 2.5 s. A refusal that comes after that ends the subscriber, as
         with ``register_handler``.
 

@@ -97,7 +97,7 @@ def test_a_reader_that_stalls_beyond_the_keep_alive_loses_nothing_with_durable(b
 
 def test_with_durable_nothing_is_lost_even_if_such_a_reader_costs_the_connection(broker: Mosquitto) -> None:
     count = 2_000
-    filling = b"x" * 20_000  # a thousand are more than the 16 MiB that are held
+    filling = b"x" * 20_000  # of these the broker may send more than wait here
     arguments = ("--durable", "shed", "-k", "1", "-q", "1", "-o", "jsonl")
     with start("listen", *arguments, env=broker.environment) as listening:
         listening.stderr.wait_for(CONNECTED)
