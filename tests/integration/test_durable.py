@@ -8,7 +8,7 @@ import random
 import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -106,19 +106,21 @@ def kept_by(account: Account) -> set[int]:
 
 
 def publish_to_a_crashing_listener(broker: FarmMosquitto, recording: Recording) -> Account:
-    """Publish while a listener is killed at ``KILLS`` random moments, and let the last one catch up."""
+    """Publish ``MANY`` or more while a listener is killed ``KILLS`` times, and let the last one catch up."""
     moments = random.Random(7)
-    with devices(broker, rate=RATE).running() as publisher:
-        for _ in range(KILLS):
+    with devices(broker, rate=RATE).running() as publisher, ExitStack() as last_one:
+        for kill in range(KILLS):
             with plantops_to_file(broker, recording.path) as process:
                 size = recording.size
                 assert until(lambda size=size: recording.size > size, seconds=30)  # type: ignore[misc]  # bound early
+                publisher.wait_for(kill * MANY // KILLS)
                 until(lambda: False, seconds=moments.uniform(0, 0.3))
                 process.kill()
                 process.wait()
+        last_one.enter_context(plantops_to_file(broker, recording.path))
+        publisher.wait_for(MANY)
         account = publisher.finish()
-    assert not account.last_of_connection
-    with plantops_to_file(broker, recording.path):
+        assert not account.last_of_connection
         until(lambda: not recording.missing(kept_by(account)), seconds=CATCH_UP_SECONDS, poll_seconds=0.3)
     return account
 
