@@ -152,6 +152,52 @@ def test_a_batch_is_written_byte_for_byte_as_its_messages_one_by_one(
         assert (count, invalid) == (len(wanted), sum(m.decode().error is not None for m in wanted))
 
 
+def plain(count: int) -> list[Packet]:
+    """Messages of three topics at QoS 1, such as most are."""
+    return [(0x32, b"devices/%d/telemetry" % (n % 3), n + 1, b"", b'{"n":%d}' % n) for n in range(count)]
+
+
+@given(st.integers(0, 200), st.lists(st.tuples(st.integers(0, 200), PACKETS), max_size=4))
+def test_many_messages_are_written_byte_for_byte_as_one_by_one_whatever_is_among_them(
+    count: int, odd_ones: list[tuple[int, Packet]]
+) -> None:
+    encoder = LineEncoder(lambda message: message.topic != "elsewhere")
+    packets = plain(count)
+    for position, packet in odd_ones:
+        packets.insert(position, packet)
+    batch = Batch([Read(nanoseconds(RECEIVED_AT), packets)])
+    for _ in range(2):  # the second time with everything kept
+        wanted = [message for message in batch if message.topic != "elsewhere"]
+        lines, shown, invalid = encoder.encode(batch)
+        assert lines == b"".join(map(encode, wanted))
+        assert (shown, invalid) == (len(wanted), sum(m.decode().error is not None for m in wanted))
+
+
+@pytest.mark.parametrize("position", [0, 63, 64, 99])
+@pytest.mark.parametrize(
+    "odd",
+    [
+        (0x32, b"devices/1/telemetry", 7, b"", b"not JSON"),
+        (0x32, b"devices/1/telemetry", 7, b"", b'{\r\n"n":\n1}\n'),
+        (0x32, b"devices/1/telemetry", 7, b"\x02\x00\x00\x00\x01", b"1"),
+        (0x3A, b"devices/1/telemetry", 7, b"", b"1"),
+        (0x33, b"devices/1/telemetry", 7, b"", b"1"),
+        (0x32, b"elsewhere", 7, b"", b"not JSON"),
+    ],
+    ids=["invalid", "on many lines", "properties", "dup", "retained", "unwanted"],
+)
+def test_one_that_is_not_like_the_others_changes_nothing_about_them(odd: Packet, position: int) -> None:
+    encoder = LineEncoder(lambda message: message.topic != "elsewhere")
+    packets = plain(100)
+    packets.insert(position, odd)
+    batch = Batch([Read(nanoseconds(RECEIVED_AT), packets)])
+    for _ in range(2):  # the second time with everything kept
+        wanted = [message for message in batch if message.topic != "elsewhere"]
+        lines, shown, invalid = encoder.encode(batch)
+        assert lines == b"".join(map(encode, wanted))
+        assert (shown, invalid) == (len(wanted), int(odd[4] == b"not JSON" and odd[1] != b"elsewhere"))
+
+
 def test_the_moment_is_exact_within_a_second_and_when_the_clock_goes_back() -> None:
     encoder, moment = LineEncoder(lambda message: True), nanoseconds(RECEIVED_AT)
     for received_ns in (moment, moment + 1_000, moment + 1_000_000_000, moment):
