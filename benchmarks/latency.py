@@ -14,7 +14,7 @@ from benchmarks.measure import Comparison, MeasurementError, Section, Sizes, amo
 from benchmarks.paced_publisher import MESSAGES_PER_SECOND
 from benchmarks.real_broker import RealBroker
 
-_TURNS = 3  # a round has more of them here, and shorter ones: a percentile near the end needs many
+_TURNS = 6  # a round has more of them here: a percentile near the end needs many
 _TARGET = 1.3  # at the 99th percentile
 _PERCENTILES = (50.0, 99.0, 99.9)
 # mosquitto_sub has the payload as a string, its quotation marks escaped
