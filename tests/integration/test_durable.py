@@ -65,6 +65,7 @@ def publish_over_crashes(broker: FarmMosquitto) -> Account:
             publisher.wait_for(kill * MANY // (KILLS + 1))
             broker.kill()
             broker.start()
+        publisher.wait_for(MANY)
         account = publisher.finish()
     assert len(account.last_of_connection) <= KILLS, "a connection ended without a kill"
     return account
@@ -118,7 +119,7 @@ def publish_to_a_crashing_listener(broker: FarmMosquitto, recording: Recording) 
                 process.kill()
                 process.wait()
         last_one.enter_context(plantops_to_file(broker, recording.path))
-        publisher.wait_for(MANY)
+        publisher.wait_for(MANY + len(publisher.account.unheard))
         account = publisher.finish()
         assert not account.last_of_connection
         until(lambda: not recording.missing(kept_by(account)), seconds=CATCH_UP_SECONDS, poll_seconds=0.3)
