@@ -86,5 +86,5 @@ def receive_maximum(connect: Packet) -> int:
     if connect.body[6] != 5:
         return 65_535
     properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # as paho has it
-    properties.unpack(connect.body[10:])  # type: ignore[no-untyped-call]
+    properties.unpack(connect.body[10:])  # type: ignore[no-untyped-call]  # as paho has it
     return getattr(properties, "ReceiveMaximum", 65_535)

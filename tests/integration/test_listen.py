@@ -66,10 +66,10 @@ def publish_in_flight(broker: Mosquitto, topic: str, payloads: Sequence[bytes]) 
 def wait_until_the_pipe_is_full(listening: Running) -> None:
     deadline = time.monotonic() + PATIENCE_SECONDS
     waiting = 0
-    while waiting < PIPE_BYTES - 4 * os.fpathconf(listening.process.stdout, "PC_PIPE_BUF"):  # type: ignore[arg-type]
+    while waiting < PIPE_BYTES - 4 * os.fpathconf(listening.stdout.descriptor, "PC_PIPE_BUF"):
         assert time.monotonic() < deadline, f"{waiting} bytes in the pipe"
         time.sleep(0.02)
-        waiting = struct.unpack("i", fcntl.ioctl(listening.process.stdout, termios.FIONREAD, b"\0" * 4))[0]  # type: ignore[arg-type]
+        waiting = struct.unpack("i", fcntl.ioctl(listening.stdout.descriptor, termios.FIONREAD, b"\0" * 4))[0]
 
 
 def fill(pipe: int) -> None:

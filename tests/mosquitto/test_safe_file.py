@@ -748,7 +748,7 @@ def test_mosquitto_passwd_at_the_same_file_meanwhile_loses_no_line_of_ours(path:
     try:
         for line in lines:
             try:
-                rewrite(path, lambda content, line=line: (content or b"") + line)  # type: ignore[misc]
+                rewrite(path, lambda content, line=line: (content or b"") + line)  # type: ignore[misc]  # bound early
                 written.append(line)
             except (BrokerFileBusyError, BrokerFileChangedError):
                 pass

@@ -157,20 +157,25 @@ def plain(count: int) -> list[Packet]:
     return [(0x32, b"devices/%d/telemetry" % (n % 3), n + 1, b"", b'{"n":%d}' % n) for n in range(count)]
 
 
-@given(st.integers(0, 200), st.lists(st.tuples(st.integers(0, 200), PACKETS), max_size=4))
-def test_many_messages_are_written_byte_for_byte_as_one_by_one_whatever_is_among_them(
-    count: int, odd_ones: list[tuple[int, Packet]]
-) -> None:
+def assert_written_as_one_by_one(packets: list[Packet]) -> None:
+    """Hold one read, of which "elsewhere" is not wanted, against ``encode``."""
     encoder = LineEncoder(lambda message: message.topic != "elsewhere")
-    packets = plain(count)
-    for position, packet in odd_ones:
-        packets.insert(position, packet)
     batch = Batch([Read(nanoseconds(RECEIVED_AT), packets)])
     for _ in range(2):  # the second time with everything kept
         wanted = [message for message in batch if message.topic != "elsewhere"]
         lines, shown, invalid = encoder.encode(batch)
         assert lines == b"".join(map(encode, wanted))
         assert (shown, invalid) == (len(wanted), sum(m.decode().error is not None for m in wanted))
+
+
+@given(st.integers(0, 200), st.lists(st.tuples(st.integers(0, 200), PACKETS), max_size=4))
+def test_many_messages_are_written_byte_for_byte_as_one_by_one_whatever_is_among_them(
+    count: int, odd_ones: list[tuple[int, Packet]]
+) -> None:
+    packets = plain(count)
+    for position, packet in odd_ones:
+        packets.insert(position, packet)
+    assert_written_as_one_by_one(packets)
 
 
 @pytest.mark.parametrize("position", [0, 63, 64, 99])
@@ -187,15 +192,9 @@ def test_many_messages_are_written_byte_for_byte_as_one_by_one_whatever_is_among
     ids=["invalid", "on many lines", "properties", "dup", "retained", "unwanted"],
 )
 def test_one_that_is_not_like_the_others_changes_nothing_about_them(odd: Packet, position: int) -> None:
-    encoder = LineEncoder(lambda message: message.topic != "elsewhere")
     packets = plain(100)
     packets.insert(position, odd)
-    batch = Batch([Read(nanoseconds(RECEIVED_AT), packets)])
-    for _ in range(2):  # the second time with everything kept
-        wanted = [message for message in batch if message.topic != "elsewhere"]
-        lines, shown, invalid = encoder.encode(batch)
-        assert lines == b"".join(map(encode, wanted))
-        assert (shown, invalid) == (len(wanted), int(odd[4] == b"not JSON" and odd[1] != b"elsewhere"))
+    assert_written_as_one_by_one(packets)
 
 
 def test_the_moment_is_exact_within_a_second_and_when_the_clock_goes_back() -> None:
