@@ -14,6 +14,7 @@ PlantopsError                     .hint: one line of advice, or None
 └── BrokerError                   .endpoint: host:port
     ├── BrokerUnreachableError    no connection, or no MQTT answer                     retryable
     ├── ConnectionLostError       the connection ended                                 retryable
+    ├── HeldUpError               an answer lies behind messages that wait
     ├── CredentialsRefusedError   CONNACK 4, 5, 0x86 or 0x87                           fatal
     ├── SubscriptionRefusedError  SUBACK of 0x80 or more; .filters: {filter: code}     fatal
     ├── CommandRefusedError       the broker refused an administrative command         fatal
@@ -104,6 +105,10 @@ class ConnectionLostError(BrokerError):
     """An established connection ended."""
 
     retryable = True
+
+
+class HeldUpError(BrokerError):
+    """The broker's answer lies behind messages that wait to be handled; the connection is well."""
 
 
 class CredentialsRefusedError(BrokerError):

@@ -128,7 +128,11 @@ class Diagnosis:
         self._addresses: list[_Address] = []
         self._reachable: _Address | None = None
         self._session: Session | None = None
-        self._versions: list[str] = []
+        self._reading: asyncio.Task[None] | None = None
+        self._first: Message | None = None
+        self._canary_topic = f"devices/plantops-canary-{secrets.token_hex(4)}/heartbeat"
+        self._is_canary_back = False
+        self._news = asyncio.Event()
 
     async def findings(self) -> AsyncGenerator[Finding, None]:
         """Examine, and yield what each step found as soon as it is known."""
@@ -155,6 +159,9 @@ class Diagnosis:
                 is_broken = finding.status is Status.FAILED
                 yield finding
         finally:
+            if self._reading:
+                self._reading.cancel()
+                await asyncio.gather(self._reading, return_exceptions=True)
             if self._session:
                 await self._session.close()
 
@@ -271,6 +278,7 @@ class Diagnosis:
             raise _BrokenError(exc, str(exc), _REFUSALS) from exc
         except BrokerError as exc:
             raise _BrokenError(exc) from exc
+        self._reading = asyncio.create_task(self._read(self._session), name="plantops-diagnosis")
         who = f"as {self._options.username!r}" if self._options.username is not None else "anonymously"
         version = self._session.options.mqtt_version
         said = [f"connected with MQTT {version} {who}, client id {self._options.client_id!r}"]
@@ -318,7 +326,8 @@ class Diagnosis:
         return subscribe
 
     async def _first_message(self) -> _Outcome:
-        message = await self._wait_for(lambda _: True)
+        await self._wait_until(lambda: self._first is not None)
+        message = self._first
         if message is None:
             said = f"none in {self._wait_seconds:g} s"
             return Status.WARNING, [said], _SILENT_ACL
@@ -326,7 +335,7 @@ class Diagnosis:
         return Status.OK, [f"{message.topic} ({kind}, {len(message.payload)} bytes)"], None
 
     async def _canary(self) -> _Outcome:
-        topic = f"devices/plantops-canary-{secrets.token_hex(4)}/heartbeat"
+        topic = self._canary_topic
         if not any(matches(name, topic) for name in self._filters):
             return Status.WARNING, [f"no filter matches {topic}"], "leave the filters out"
         try:
@@ -340,8 +349,8 @@ class Diagnosis:
                 [said],
                 "to prove the right to read, run it as a user who may publish as a device",
             )
-        message = await self._wait_for(lambda message: message.topic == topic)
-        if message is not None:
+        await self._wait_until(lambda: self._is_canary_back)
+        if self._is_canary_back:
             return Status.OK, [f"{topic} came back: this user may read what it is subscribed to"], None
         said = f"{topic} was published and did not come back in {self._wait_seconds:g} s"
         if code == _NO_MATCHING_SUBSCRIBERS:
@@ -358,18 +367,32 @@ class Diagnosis:
             return Status.WARNING, [said], "this user may not publish, or not read; MQTT 3.1.1 does not tell"
         raise _BrokenError(error, said)
 
-    async def _wait_for(self, is_wanted: Callable[[Message], bool]) -> Message | None:
+    async def _read(self, session: Session) -> None:
+        """Take what comes: an answer of the broker may have to wait behind any number of messages."""
         try:
-            async with asyncio.timeout(self._wait_seconds), aclosing(self._live.batches()) as batches:
+            async with aclosing(session.batches()) as batches:
                 async for batch in batches:
-                    for message in batch:
-                        if is_wanted(message):
-                            return message
+                    self._first = self._first or batch[0]
+                    self._is_canary_back |= any(message.topic == self._canary_topic for message in batch)
+                    self._news.set()
+        finally:
+            self._news.set()
+
+    async def _wait_until(self, is_so: Callable[[], bool]) -> None:
+        """Wait for messages, until one of them has made something so, or for no longer than was asked for."""
+        assert self._reading is not None
+        try:
+            async with asyncio.timeout(self._wait_seconds):
+                while not is_so() and not self._reading.done():
+                    self._news.clear()
+                    await self._news.wait()
         except TimeoutError:
-            return None
-        except BrokerError as exc:
-            raise _BrokenError(exc) from exc
-        return None
+            return
+        if self._reading.done() and not is_so():
+            try:
+                self._reading.result()
+            except BrokerError as exc:
+                raise _BrokenError(exc) from exc
 
     @property
     def _live(self) -> Session:

@@ -27,6 +27,9 @@ _SOCKET_REASONS = {
 
 # Mosquitto says 0x87 to wrong credentials, other brokers 0x86: one meaning
 _CREDENTIALS = frozenset({0x86, 0x87})
+# what cannot be read, and what is too long to be
+_MALFORMED = frozenset({0x81, 0x95})
+_RECEIVE_MAXIMUM_EXCEEDED = 0x93
 _TEMPORARY = frozenset({0x80, 0x83, 0x88, 0x89, 0x8B, 0x97, 0x9F})
 
 
@@ -111,6 +114,19 @@ def disconnected(code: int, name: str, *, endpoint: str, by_broker: bool, is_dur
         return taken_over(endpoint, is_durable=is_durable)
     reason = f"the broker said 0x{code:02x}, {name}" if by_broker else _socket_reason(name)
     return ConnectionLostError(f"{endpoint}: connection lost: {reason}", endpoint=endpoint)
+
+
+def protocol_broken(code: int, reason: str, *, endpoint: str) -> BrokerError:
+    """Explain why the connection was given up over what the broker has sent.
+
+    Args:
+        code: the reason code that the broker was told (MQTT 5, 3.14.2.1).
+        reason: what was wrong.
+        endpoint: the broker as ``host:port``.
+    """
+    what = "sent a malformed packet" if code in _MALFORMED else "broke the protocol"
+    hint = "max_pending_bytes is how much may wait" if code == _RECEIVE_MAXIMUM_EXCEEDED else None
+    return ConnectionLostError(f"{endpoint}: the broker {what} ({reason})", endpoint=endpoint, hint=hint)
 
 
 def is_given_up(name: str) -> bool:

@@ -5,6 +5,7 @@ import secrets
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from plantops_cli.stream.inbox import MAX_PENDING_BYTES
 from plantops_cli.stream.tls import TLSOptions
 
 SESSION_EXPIRY_SECONDS = 86_400
@@ -58,6 +59,7 @@ class ConnectOptions:
         session_expiry_seconds: how long the broker keeps the session after the connection has ended (MQTT 5,
             3.1.2.11.2; a 3.1.1 broker by its own rules); None for a session that ends with the connection.
         max_packet_bytes: longest packet to be received (MQTT 5, 3.1.2.11.4); a longer one ends the connection.
+        max_pending_bytes: memory that messages may take that wait or are being handled; as in ``Inbox``.
     """
 
     host: str
@@ -73,6 +75,7 @@ class ConnectOptions:
     websocket_path: str | None = None
     session_expiry_seconds: int | None = None
     max_packet_bytes: int = MAX_PACKET_BYTES
+    max_pending_bytes: int = MAX_PENDING_BYTES
 
     @property
     def endpoint(self) -> str:

@@ -1,7 +1,8 @@
-"""Take PUBLISH packets of QoS 0 and 1 out of a stream of MQTT bytes: pure, no I/O, MQTT 3.1.1 and MQTT 5.
+"""Take PUBLISH and PUBREL packets out of a stream of MQTT bytes: pure, no I/O, MQTT 3.1.1 and MQTT 5.
 
-MalformedPacketError (ValueError)   .packets, .others: what came before it
-└── PacketTooLargeError             .size: bytes of the packet
+MalformedPacketError (ValueError)   .packets, .others: what came before it; .reason_code: for DISCONNECT
+├── PacketTooLargeError             .size: bytes of the packet
+└── UnwantedQoSError                a QoS that nobody was granted
 
 This is the innermost loop of the program. A fleet sends the same headers again and again: one that is new is
 examined once, with all its checks, and made into a compiled layout of its packet; every further packet with that
@@ -13,11 +14,17 @@ import sys
 from array import array
 from collections.abc import Callable, Iterable, Mapping
 from itertools import repeat
-from typing import Any
+from typing import Any, ClassVar
 
 Packet = tuple[int, bytes, int, bytes, bytes]
 """A PUBLISH: first byte (type and flags), topic name as sent, packet identifier (0 at QoS 0), properties without
-their length (empty for none, and with MQTT 3.1.1), payload."""
+their length (empty for none, and with MQTT 3.1.1), payload. A PUBREL has nothing but first byte and identifier."""
+
+PUBREL = 0x62
+"""First byte of a PUBREL (MQTT 5, 3.6.1)."""
+
+QOS_2 = 0x04
+"""The bit of QoS 2 in the first byte of a PUBLISH."""
 
 LONGEST_PACKET_BYTES = 5 + 268_435_455
 """The longest packet that MQTT can express (MQTT 5, 1.5.5)."""
@@ -34,12 +41,16 @@ _HEADER_BYTES = 5
 _NO_LAYOUT: _Layout = (struct.Struct("x").unpack_from, -1, 0)
 _NO_LAYOUTS: Mapping[bytes, _Layout] = {b"": _NO_LAYOUT}
 
+# success, and that the identifier was not found (MQTT 5, 3.6.2.1)
+_PUBREL_REASONS = (b"", b"\x00", b"\x92")
+
 _PAYLOAD_FORMAT = 1
 _MESSAGE_EXPIRY = 2
 _CONTENT_TYPE = 3
 _RESPONSE_TOPIC = 8
 _CORRELATION_DATA = 9
 _SUBSCRIPTION_IDENTIFIER = 11
+_REASON_STRING = 31
 _TOPIC_ALIAS = 35
 _USER_PROPERTY = 38
 _NAMES = {
@@ -59,9 +70,12 @@ class MalformedPacketError(ValueError):
         message: what is wrong, in one line.
 
     Attributes:
+        reason_code: what a DISCONNECT says of it (MQTT 5, 3.14.2.1).
         packets: whole packets that came before it in the same ``Splitter.feed``.
         others: bytes for somebody else that came before it in the same ``Splitter.feed``.
     """
+
+    reason_code: ClassVar[int] = 0x81
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
@@ -77,9 +91,17 @@ class PacketTooLargeError(MalformedPacketError):
         size: length of the whole packet in bytes.
     """
 
+    reason_code = 0x95
+
     def __init__(self, message: str, *, size: int) -> None:
         super().__init__(message)
         self.size = size
+
+
+class UnwantedQoSError(MalformedPacketError):
+    """A PUBLISH has a higher QoS than the broker granted to any filter (MQTT 5, 3.8.4-8)."""
+
+    reason_code = 0x82
 
 
 class Splitter:
@@ -93,15 +115,21 @@ class Splitter:
         max_packet_size: bytes of the longest packet to take, its fixed header included (MQTT 5, 2.1.4).
 
     Attributes:
+        max_packet_size: as given.
         has_more: True when ``feed`` has stopped early, and would return more, or raise, without further data.
+        is_exactly_once: True when PUBLISH packets of QoS 2 or PUBREL packets are among those returned last.
     """
 
     def __init__(self, *, is_v5: bool, max_packet_size: int) -> None:
         self.has_more = False
-        self._max_packet_size = max_packet_size
+        self.is_exactly_once = False
+        self._is_v5 = is_v5
+        self.max_packet_size = max_packet_size
+        self._max_qos = 2
         self._layouts = dict(_NO_LAYOUTS)
-        # By the bit of QoS 1: identifier and properties length ("0s" where there is none), and their bytes
-        self._between = {0: ("0sB", 1), 2: ("HB", 3)} if is_v5 else {0: ("0s0s", 0), 2: ("H0s", 2)}
+        # By QoS: identifier and properties length ("0s" where there is none), and their bytes
+        without, within = (("0sB", 1), ("HB", 3)) if is_v5 else (("0s0s", 0), ("H0s", 2))
+        self._between = {0x00: without, 0x02: within, QOS_2: within}
         self._held = bytearray()
         self._needed = 0  # bytes to hold before another look is worth it; below 1 while that is unknown
         self._others_due = 0  # bytes still to come of a packet that is for somebody else
@@ -112,8 +140,18 @@ class Splitter:
         """Bytes held of a packet that is not whole yet."""
         return len(self._held)
 
+    def limit_qos(self, max_qos: int) -> None:
+        """Refuse PUBLISH packets of a higher QoS from now on.
+
+        Args:
+            max_qos: the highest that the broker may send: 0, 1 or 2.
+        """
+        if max_qos != self._max_qos:
+            self._max_qos = max_qos
+            self._layouts = dict(_NO_LAYOUTS)  # each header is to be looked at again
+
     def feed(self, data: bytes, limit: int = sys.maxsize) -> tuple[list[Packet], bytes]:
-        """Return the PUBLISH packets of QoS 0 and 1 that are whole now, and all bytes that are for somebody else.
+        """Return the PUBLISH and PUBREL packets that are whole now, and all bytes that are for somebody else.
 
         Those others keep their order. The packets among them may come in pieces, but no fixed header is cut.
 
@@ -124,6 +162,7 @@ class Splitter:
         Raises:
             MalformedPacketError: what came before is in its attributes. Every later call raises one too.
         """
+        self.is_exactly_once = False
         if self._failure:
             self._failure.packets, self._failure.others = [], b""
             raise self._failure
@@ -132,14 +171,16 @@ class Splitter:
             if len(self._held) + len(data) < self._needed:
                 self._held += data
                 return [], b""
-            data = b"".join((self._held, data))
+            held, self._held = self._held, bytearray()
+            data = b"".join((held, data))
+            del held  # a long packet is not to be in memory once more while it is taken apart
         elif limit and not self._others_due:
             # One packet alone, as a slow stream brings them, needs no exception to end the splitting; with
             # properties, or without the identifier that QoS 1 has to have, it is treated as one of many
             unpack, size, first = self._layouts.get(data[:_HEADER_BYTES], _NO_LAYOUT)
             if size == len(data):
                 topic, identifier, properties_size, payload = unpack(data, 0)
-                if not properties_size and (identifier or not first & 0x02):
+                if not properties_size and (identifier or not first & 0x06):
                     return [(first, topic, identifier or 0, b"", payload)], b""
         packets: list[Packet] = []
         others: list[bytes] = []
@@ -167,7 +208,15 @@ class Splitter:
                 if header is None:
                     break
                 body, size = header
-                if data[position] & 0xF4 != 0x30:  # neither a PUBLISH of QoS 0 nor one of QoS 1
+                if data[position] & 0xF0 == PUBREL & 0xF0:
+                    if len(data) < position + size:
+                        needed = size
+                        break
+                    append(_pubrel(data[position : position + size], body - position, is_v5=self._is_v5))
+                    self.is_exactly_once = True
+                    position += size
+                    continue
+                if data[position] & 0xF0 != 0x30:  # no PUBLISH
                     others.append(data[position : position + size])
                     position += size
                     continue
@@ -181,8 +230,10 @@ class Splitter:
                 needed = size
                 break
             if not identifier:  # b"" at QoS 0
-                if first & 0x02:
-                    raise MalformedPacketError("PUBLISH of QoS 1 with packet identifier 0 (MQTT 5, 2.2.1-4)")
+                if first & 0x06:
+                    raise MalformedPacketError(
+                        f"PUBLISH of QoS {first >> 1 & 3} with packet identifier 0 (MQTT 5, 2.2.1-4)"
+                    )
                 identifier = 0
             properties = b""
             if properties_size:  # b"" in MQTT 3.1.1
@@ -199,15 +250,20 @@ class Splitter:
     def _fixed_header(self, data: bytes, position: int) -> tuple[int, int] | None:
         """Return the position of a packet's body and the packet's size, or None while they are unknown."""
         try:
-            if data[position] & 0xF6 == 0x36:
+            first = data[position]
+            if first & 0xF6 == 0x36:
                 raise MalformedPacketError("PUBLISH of QoS 3 (MQTT 5, 3.3.1-4)")
             remaining, body = _variable_byte_integer(data, position + 1, "remaining length")
         except IndexError:
             return None
         size = body - position + remaining
-        if size > self._max_packet_size:
+        if size > self.max_packet_size:
             raise PacketTooLargeError(
-                f"a packet of {size:,} bytes, where at most {self._max_packet_size:,} are taken", size=size
+                f"a packet of {size:,} bytes, where at most {self.max_packet_size:,} are taken", size=size
+            )
+        if first & 0xF0 == 0x30 and first >> 1 & 3 > self._max_qos:
+            raise UnwantedQoSError(
+                f"PUBLISH of QoS {first >> 1 & 3}, where {self._max_qos} was granted (MQTT 5, 3.8.4-8)"
             )
         return body, size
 
@@ -219,11 +275,14 @@ class Splitter:
         if len(data) < body + 2:
             return None
         topic_size = data[body] << 8 | data[body + 1]
-        between, between_size = self._between[first & 0x02]
+        between, between_size = self._between[first & 0x06]
         payload_size = size - topic - topic_size - between_size
         if payload_size < 0:
             raise MalformedPacketError(f"PUBLISH of {size:,} bytes, too short for a topic of {topic_size:,}")
         layout = struct.Struct(f">{topic}x{topic_size}s{between}{payload_size}s").unpack_from, size, first
+        if first & QOS_2:  # kept nowhere, so that each one is seen here
+            self.is_exactly_once = True
+            return layout
         # With a remaining length of three or four bytes these do not hold the whole length of the topic
         if topic <= _HEADER_BYTES:
             if len(self._layouts) >= MAX_LAYOUTS:
@@ -254,11 +313,25 @@ def puback(packet_ids: Iterable[int]) -> bytes:
     Args:
         packet_ids: as they were received, 1 to 65,535.
     """
+    return _acknowledgements(0x40, packet_ids)
+
+
+def pubrec(packet_ids: Iterable[int]) -> bytes:
+    """Return one PUBREC of success for each packet identifier, as ``puback`` does (3.5.2.1)."""
+    return _acknowledgements(0x50, packet_ids)
+
+
+def pubcomp(packet_ids: Iterable[int]) -> bytes:
+    """Return one PUBCOMP of success for each packet identifier, as ``puback`` does (3.7.2.1)."""
+    return _acknowledgements(0x70, packet_ids)
+
+
+def _acknowledgements(first: int, packet_ids: Iterable[int]) -> bytes:
     identifiers = array("H", packet_ids)
     if sys.byteorder == "little":
         identifiers.byteswap()
     # Half-words, every other one an identifier: twice as fast as packing each
-    acknowledgements = array("H", b"\x40\x02\0\0" * len(identifiers))
+    acknowledgements = array("H", bytes((first, 2, 0, 0)) * len(identifiers))
     acknowledgements[1::2] = identifiers
     return acknowledgements.tobytes()
 
@@ -275,46 +348,75 @@ def _variable_byte_integer(data: bytes, position: int, what: str) -> tuple[int, 
     raise MalformedPacketError(f"{what} of more than 4 bytes (MQTT 5, 1.5.5)")
 
 
+def _pubrel(data: bytes, body: int, *, is_v5: bool) -> Packet:
+    """Take a whole PUBREL apart; the reason code and properties behind its identifier are checked, no more."""
+    if data[0] != PUBREL:
+        raise MalformedPacketError("PUBREL with wrong flags (MQTT 5, 3.6.1-1)")
+    identifier, rest = int.from_bytes(data[body : body + 2], "big"), data[body + 2 :]
+    if len(data) < body + 2 or not identifier:
+        raise MalformedPacketError("PUBREL without a packet identifier (MQTT 5, 2.2.1)")
+    if rest and not is_v5:
+        raise MalformedPacketError("PUBREL with more than a packet identifier (MQTT 3.1.1, 3.6)")
+    if rest[:1] not in _PUBREL_REASONS:
+        raise MalformedPacketError(f"PUBREL with reason code 0x{rest[0]:02x} (MQTT 5, 3.6.2.1)")
+    if len(rest) > 1:
+        block, behind = _cut_properties(rest[1], rest[2:])
+        if behind:
+            raise MalformedPacketError("PUBREL that is longer than its properties (MQTT 5, 3.6.2.2)")
+        _read_properties(block, _PUBREL_READERS, kind="PUBREL")
+    return PUBREL, b"", identifier, b"", b""
+
+
 def _split_properties(size: int, rest: bytes) -> tuple[bytes, bytes]:
-    """Part the properties from the payload.
+    """Part the properties of a PUBLISH from its payload.
 
     Args:
         size: the first byte of the properties' length, not 0.
         rest: all that follows it in the packet.
     """
+    block, payload = _cut_properties(size, rest)
+    # Few blocks hold such a byte at all: the others need no parsing here
+    if _TOPIC_ALIAS in block and _TOPIC_ALIAS in _read_properties(block):
+        raise MalformedPacketError("PUBLISH with a Topic Alias, where none is allowed (MQTT 5, 3.3.2.3.4)")
+    return block, payload
+
+
+def _cut_properties(size: int, rest: bytes) -> tuple[bytes, bytes]:
     start = 0
     if size >= 0x80:
         try:
             size, behind = _variable_byte_integer(bytes((size,)) + rest[:3], 0, "properties length")
         except IndexError:
-            raise MalformedPacketError("PUBLISH that ends within its properties length") from None
+            raise MalformedPacketError("a packet that ends within its properties length") from None
         start = behind - 1
     end = start + size
     if end > len(rest):
-        raise MalformedPacketError(f"PUBLISH too short for its {size:,} bytes of properties")
-    block = rest[start:end]
-    # Few blocks hold such a byte at all: the others need no parsing here
-    if _TOPIC_ALIAS in block and _TOPIC_ALIAS in _read_properties(block):
-        raise MalformedPacketError("PUBLISH with a Topic Alias, where none is allowed (MQTT 5, 3.3.2.3.4)")
-    return block, rest[end:]
+        raise MalformedPacketError(f"a packet too short for its {size:,} bytes of properties")
+    return rest[start:end], rest[end:]
 
 
-def _read_properties(block: bytes) -> dict[int, object]:
+_Reader = Callable[[bytes, int], tuple[object, int]]
+
+
+def _read_properties(
+    block: bytes, readers: Mapping[int, _Reader] | None = None, *, kind: str = "PUBLISH"
+) -> dict[int, object]:
+    readers = _READERS if readers is None else readers
     found: dict[int, object] = {}
     pairs: list[object] = []
     position = 0
     try:
         while position < len(block):
             identifier = block[position]
-            value, position = _READERS[identifier](block, position + 1)
+            value, position = readers[identifier](block, position + 1)
             if identifier == _USER_PROPERTY:
                 pairs.append(value)
                 value = pairs
             elif identifier in found and identifier != _SUBSCRIPTION_IDENTIFIER:
-                raise MalformedPacketError(f"property {identifier} twice in a PUBLISH (MQTT 5, 3.3.2.3)")
+                raise MalformedPacketError(f"property {identifier} twice in a {kind} (MQTT 5, 3.3.2.3)")
             found[identifier] = value
     except KeyError:
-        raise MalformedPacketError(f"property {identifier} in a PUBLISH (MQTT 5, 2.2.2.2)") from None
+        raise MalformedPacketError(f"property {identifier} in a {kind} (MQTT 5, 2.2.2.2)") from None
     except (IndexError, struct.error):
         raise MalformedPacketError(f"property {identifier} leads beyond the end of the properties") from None
     except UnicodeDecodeError:
@@ -371,7 +473,7 @@ def _subscription_identifier(block: bytes, position: int) -> tuple[int, int]:
     return value, end
 
 
-_READERS: dict[int, Callable[[bytes, int], tuple[object, int]]] = {
+_READERS: dict[int, _Reader] = {
     _PAYLOAD_FORMAT: _flag,
     _MESSAGE_EXPIRY: _four_bytes,
     _CONTENT_TYPE: _text,
@@ -381,3 +483,5 @@ _READERS: dict[int, Callable[[bytes, int], tuple[object, int]]] = {
     _TOPIC_ALIAS: _two_bytes,
     _USER_PROPERTY: _pair,
 }
+
+_PUBREL_READERS: dict[int, _Reader] = {_REASON_STRING: _text, _USER_PROPERTY: _pair}

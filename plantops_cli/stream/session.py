@@ -1,40 +1,56 @@
 """One connection to one broker: the only module that imports aiomqtt.
 
-aiomqtt does the protocol, except that a tap in front of paho's socket takes the messages of QoS 0 and 1 out. Thus
-they come in batches, a slow consumer stops the socket instead of filling the memory, QoS 1 is acknowledged after
-the consumer is done with a batch, and no packet of a broker can make the reader spin. The private names of aiomqtt
-and paho that this leans on are listed in ``PRIVATE_NAMES``; a session refuses to start when one has moved.
+aiomqtt does the protocol, except that a tap in front of paho's socket takes the messages out. Thus they come in
+batches, a slow consumer stops the socket instead of filling the memory, what is to be acknowledged is acknowledged
+after the consumer is done with a batch, and no packet of a broker can make the reader spin. The private names of
+aiomqtt and paho that this leans on are listed in ``PRIVATE_NAMES``; a session refuses to start when one has moved.
 """
 
 import asyncio
 import logging
+import math
 import socket
 import threading
 import time
+from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from itertools import groupby, takewhile
 from typing import Any, Literal, Self, cast
 
 import aiomqtt
 from paho.mqtt import client as paho
+from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from plantops_cli.errors import BrokerError, ConfigError, ConnectionLostError, StateError, SubscriptionRefusedError
+from plantops_cli.errors import (
+    BrokerError,
+    ConfigError,
+    ConnectionLostError,
+    HeldUpError,
+    StateError,
+    SubscriptionRefusedError,
+)
 from plantops_cli.stream import failures
 from plantops_cli.stream.batch import Batch, Read
+from plantops_cli.stream.exactly_once import ExactlyOnce, UnreleasedError
+from plantops_cli.stream.inbox import Inbox
 from plantops_cli.stream.options import ConnectOptions, MQTTVersion
 from plantops_cli.stream.packets import (
     LONGEST_TOPIC_KEPT,
+    PUBREL,
+    QOS_2,
     MalformedPacketError,
     Packet,
-    PacketTooLargeError,
     Splitter,
     parse_properties,
     puback,
+    pubcomp,
+    pubrec,
 )
 from plantops_cli.stream.racing import in_daemon_thread, unless
 from plantops_cli.stream.status import Connecting, FellBack, Paused, Status
@@ -45,26 +61,24 @@ logger = logging.getLogger("plantops.stream")
 PRIVATE_NAMES = {
     aiomqtt.Client: (
         "_client_connect",
-        "_misc_loop",
         "_on_connect",
         "_on_disconnect",
-        "_on_message",
         "_on_publish",
         "_on_socket_close",
         "_on_socket_open",
         "_on_socket_register_write",
         "_on_socket_unregister_write",
     ),
-    paho.Client: ("_create_unix_socket_connection", "_sock_close"),
+    paho.Client: ("_create_unix_socket_connection", "_handle_pingresp", "_send_pingreq", "_sock_close"),
 }
 """Methods that ``_Client`` overrides or calls although they are not public.
 
-Of the attributes, aiomqtt's ``_client``, ``_connected``, ``_disconnected``, ``_hostname``, ``_loop`` and
-``_misc_task``, and paho's ``_sock`` and ``MQTTMessage._topic`` are used too; they stand on instances only, where
-each session looks for them.
+Of the attributes, those in ``_ATTRIBUTES`` and ``_PAHO_ATTRIBUTES`` are used too; they stand on instances only,
+where each session looks for them.
 """
 
 _ATTRIBUTES = ("_client", "_connected", "_disconnected", "_hostname", "_loop", "_misc_task")
+_PAHO_ATTRIBUTES = ("_keepalive", "_last_bytes_received", "_ping_t", "_sock")
 
 
 AiomqttClient = aiomqtt.Client
@@ -79,20 +93,18 @@ SLOW_SECONDS = 2.0
 AtOnce = Callable[[Batch], bool]
 """Handles a few messages of QoS 0 and 1 in no time, or refuses them."""
 
-MAX_PENDING_MESSAGES = 500
-"""How many messages wait at most; as many may be in the reader's hands.
+RECEIVE_MAXIMUM = 500
+"""How many messages of QoS 1 and 2 the broker may leave unacknowledged (MQTT 5, 3.1.2.11.3); few keep to it."""
 
-Of QoS 1 and 2 both together are no more than that (Receive Maximum; MQTT 5, 3.1.2.11.3): thus the socket is read
-while a reader stalls, and with it the answers to pings.
-"""
-
-MAX_PENDING_BYTES = 8 * 1024 * 1024
-"""How many bytes wait at most, but for a single longer packet; as many may be in the reader's hands."""
+HELD_UP_SECONDS = 0.2
+"""When the socket has been left unread for so long, nobody waits for an answer of the broker any more."""
 
 _FEW_MESSAGES, _FEW_BYTES = 8, 2 * 1024
 _TOPICS_KEPT = 100_000
-_QOS_2 = 0x04
-_MALFORMED, _TOO_LARGE = 0x81, 0x95
+_PINGREQ = b"\xc0\x00"
+# the answers to pings, two bytes each, do not show that a packet makes headway
+_HEADWAY_BYTES = 1024
+_PAHO_SECONDS = 0.02
 
 # Sixteen reads in a row, of less than 16 KiB each and less than 0.3 ms apart, are a flood in small pieces; a rest
 # was worth it when it brought 2 KiB
@@ -103,12 +115,15 @@ _FORBIDDEN_IN_TOPICS = "+#\0"
 _PROTOCOLS = {MQTTVersion.V5: aiomqtt.ProtocolVersion.V5, MQTTVersion.V311: aiomqtt.ProtocolVersion.V311}
 
 
-async def open_session(options: ConnectOptions, on_status: Callable[[Status], None]) -> "Session":
+async def open_session(
+    options: ConnectOptions, on_status: Callable[[Status], None], exactly_once: ExactlyOnce | None = None
+) -> "Session":
     """Connect once, within ``options.timeout_seconds``; with ``AUTO``, MQTT 3.1.1 follows a refused MQTT 5.
 
     Args:
         options: where and how to connect.
         on_status: told about each step.
+        exactly_once: as in ``Session``.
 
     Raises:
         BrokerError: no connection came about.
@@ -117,15 +132,17 @@ async def open_session(options: ConnectOptions, on_status: Callable[[Status], No
     on_status(Connecting(options.endpoint))
     deadline = asyncio.get_running_loop().time() + options.timeout_seconds
     if options.mqtt_version is not MQTTVersion.AUTO:
-        return await Session(options, on_status).connect(deadline)
-    session = Session(replace(options, mqtt_version=MQTTVersion.V5), on_status)
+        return await Session(options, on_status, exactly_once).connect(deadline)
+    session = Session(replace(options, mqtt_version=MQTTVersion.V5), on_status, exactly_once)
     try:
         return await session.connect(deadline)
     except BrokerError as exc:
         if not session.is_version_refused:
             raise
         on_status(FellBack(options.endpoint, str(exc)))
-    return await Session(replace(options, mqtt_version=MQTTVersion.V311), on_status).connect(deadline)
+    return await Session(replace(options, mqtt_version=MQTTVersion.V311), on_status, exactly_once).connect(
+        deadline
+    )
 
 
 class Session:
@@ -134,6 +151,7 @@ class Session:
     Args:
         options: where and how to connect; ``mqtt_version`` must name a version.
         on_status: told when a batch holds the stream up.
+        exactly_once: what is known of an earlier connection's messages of QoS 2; default: nothing.
 
     Attributes:
         options: as given.
@@ -145,11 +163,17 @@ class Session:
         ended_at: when the connection ended, by the clock of the event loop.
         is_given_up: True when it was this side that ended the connection.
         is_resumed: True when the broker had kept the session of an earlier connection (MQTT 5, 3.2.2.1.1).
-        room: how many more messages may wait.
+        inbox: what has been read and is not done with.
+        reader: the task that iterates over ``batches``, or None.
         granted: the properties of the CONNACK by paho's names, such as ``ReceiveMaximum`` (MQTT 5, 3.2.2.3).
     """
 
-    def __init__(self, options: ConnectOptions, on_status: Callable[[Status], None]) -> None:
+    def __init__(
+        self,
+        options: ConnectOptions,
+        on_status: Callable[[Status], None],
+        exactly_once: ExactlyOnce | None = None,
+    ) -> None:
         check_private_names()
         self.options = options
         self.on_status = on_status
@@ -162,10 +186,12 @@ class Session:
         self.is_resumed = False
         self.granted: Mapping[str, object] = {}
         self._client: _Client | None = None
-        self.room = MAX_PENDING_MESSAGES
-        self._pending: list[Read] = []
-        self._pending_messages = 0
-        self._pending_bytes = 0
+        self.inbox = Inbox(options.max_pending_bytes)
+        self.reader: asyncio.Task[Any] | None = None
+        self._exactly_once = exactly_once or ExactlyOnce(options.max_pending_bytes)
+        self._exactly_once.begin()
+        self._unanswered: list[int] = []
+        self._highest_granted = -1
         self._topics: set[bytes] = set()
         self._at_once: AtOnce | None = None
         self._failure: Exception | None = None
@@ -221,6 +247,12 @@ class Session:
             if not is_connected:
                 client.abort()
 
+    def begun(self, *, is_resumed: bool) -> None:
+        """Take note of the CONNACK; messages that came along with it have been looked at already."""
+        self.is_resumed = is_resumed
+        if not is_resumed:
+            self._exactly_once.forget()
+
     async def publish(self, topic: str, payload: bytes, *, qos: int, retain: bool) -> int:
         """Publish one message, and return when it is out, at QoS 1 when it is acknowledged.
 
@@ -234,6 +266,7 @@ class Session:
             retain: whether the broker keeps it for later subscribers.
 
         Raises:
+            HeldUpError: the acknowledgement would come behind messages that nobody takes.
             BrokerError: the connection ended, or no acknowledgement came within 10 s.
         """
         client = self.client
@@ -241,6 +274,8 @@ class Session:
             raise self._ended or StateError("the session is not connected")
         try:
             code = await unless(client.ended, client.publish_for_code(topic, payload, qos=qos, retain=retain))
+        except HeldUpError:
+            raise
         except aiomqtt.MqttError as exc:
             raise self._ended or ConnectionLostError(
                 f"{self.options.endpoint}: publishing failed: {exc}", endpoint=self.options.endpoint
@@ -256,7 +291,8 @@ class Session:
 
         Args:
             filters: valid topic filters, and the QoS asked for each.
-            timeout_seconds: how long to wait for the SUBACK, which comes behind all that was sent before.
+            timeout_seconds: how long the broker may say nothing before its SUBACK. It comes behind all that was
+                sent before, which may be any number of messages (MQTT 5, 3.8.4); somebody has to take them.
 
         Raises:
             SubscriptionRefusedError: the broker refused one of them.
@@ -268,9 +304,15 @@ class Session:
         if not filters:
             return {}
         self.filters.update(filters)
+        asked = max(filters.values())
+        self._unanswered.append(asked)
+        self._limit_qos()
         codes = await unless(client.ended, self._suback(client, filters, timeout_seconds))
         if codes is None:
             raise self._ended or StateError("the session was closed meanwhile")
+        self._unanswered.remove(asked)
+        self._highest_granted = max(self._highest_granted, *(code for code in codes if code < 0x80), -1)
+        self._limit_qos()
         granted = dict(zip(filters, codes, strict=True))
         refused = {name: code for name, code in granted.items() if code >= 0x80}
         if refused:
@@ -301,9 +343,10 @@ class Session:
         self._watch()
         try:
             while True:
+                self.reader = asyncio.current_task()
                 if self._failure:
                     raise self._failure
-                if not self._pending:
+                if not self.inbox:
                     if self.is_finishing:
                         return
                     if self._ended:
@@ -311,9 +354,10 @@ class Session:
                     self._news.clear()
                     await self._news.wait()
                     continue
-                batch = self._take()
+                batch = self.inbox.take()
                 if not batch:  # nothing in it but what was passed over
                     self.acknowledge(batch.acknowledgeable(0))
+                    self._let_go()
                     continue
                 began = self._held_since = self._loop.time()
                 self._next_notice = SLOW_SECONDS
@@ -325,16 +369,24 @@ class Session:
                     if seconds >= SLOW_SECONDS:
                         self.paused_seconds += seconds
                 self.acknowledge(batch.acknowledgeable(len(batch)))
+                self._let_go()
         finally:
-            self._at_once = None
+            self._at_once = self.reader = None
             self._watcher.cancel()
+            self._let_go()
 
     def finish(self) -> None:
-        """Let ``batches`` end after what has arrived; nothing more is read."""
+        """Let ``batches`` end after what has arrived; messages that come later are dropped, unacknowledged."""
         self.is_finishing = True
         if self._client:
-            self._client.pause_reading()
+            # handlers may still wait for answers of the broker
+            self._client.resume_reading()
         self._news.set()
+
+    def _let_go(self) -> None:
+        self.inbox.let_go()
+        if self._client:
+            self._client.resume_reading()
 
     def fail(self, error: BrokerError) -> None:
         """End the session for a reason found outside of it; ``batches`` raises it."""
@@ -356,6 +408,7 @@ class Session:
             logger.debug("no clean end of the connection: %s", exc)
         finally:
             client.abort()
+            await client.parted(timeout_seconds)
             await asyncio.sleep(0)  # for the tasks that were cancelled to be gone
 
     def acknowledge(self, packets: Iterable[Packet]) -> None:
@@ -364,19 +417,36 @@ class Session:
         Args:
             packets: messages of this session; those of QoS 0 are passed over.
         """
-        exactly_once: list[int] = []
         at_least_once: list[int] = []
-        for packet in packets:
-            if packet[2]:
-                (exactly_once if packet[0] & _QOS_2 else at_least_once).append(packet[2])
-        client = self._client
+        exactly_once: list[int] = []
+        for first, topic, mid, _, payload in packets:
+            if first & QOS_2:
+                exactly_once.append(mid)
+                self._exactly_once.handled(mid, len(topic) + len(payload))
+            elif mid:
+                at_least_once.append(mid)
+        client = self.client
         if client is None:
             return
         if at_least_once:
             client.push(puback(at_least_once))
-        if exactly_once and client.is_open:
-            for mid in exactly_once:
-                client.ack_exactly_once(mid)
+        if exactly_once:
+            client.push(pubrec(exactly_once))
+            self._look_for_pubrels(client)
+
+    def _look_for_pubrels(self, client: "_Client") -> None:
+        """Ask a broker that owes many a PUBREL for a sign behind them, and give it up when they do not come."""
+        try:
+            if self._exactly_once.is_to_be_asked():
+                client.ask(self._look_after_pong)
+        except UnreleasedError as exc:
+            self.reading_failed(exc)
+
+    def _look_after_pong(self) -> None:
+        try:
+            self._exactly_once.answered()
+        except UnreleasedError as exc:
+            self.reading_failed(exc)
 
     def give_up(self, batch: Batch, *, handled: int) -> None:
         """Acknowledge the first messages of a batch only, and end the connection, so that the rest come again.
@@ -405,12 +475,41 @@ class Session:
         Raises:
             MalformedPacketError: the properties of one are not valid; those before it were handed over.
         """
+        if self.is_finishing:
+            return
         topics = self._topics
         for packet in packets:
             if packet[3] or packet[1] not in topics:
                 self._take_carefully(packets, size)
                 return
         self._hand_over(packets, size)
+
+    def take_exactly_once(self, packets: list[Packet], size: int) -> None:
+        """Do what ``take`` does with messages among which some are of QoS 2, or with PUBRELs.
+
+        Args:
+            packets: the messages and PUBRELs, at least one.
+            size: how many bytes they took, with all that came along.
+
+        Raises:
+            MalformedPacketError: as in ``take``.
+        """
+        new: list[Packet] = []
+        repeated: list[int] = []
+        released: list[int] = []
+        for packet in packets:
+            first, mid = packet[0], packet[2]
+            if first == PUBREL:
+                self._exactly_once.released(mid)
+                released.append(mid)
+            elif not first & QOS_2 or self._exactly_once.came(mid):
+                new.append(packet)
+            elif self._exactly_once.is_handled(mid):
+                repeated.append(mid)
+        if self._client and (repeated or released):
+            self._client.push(pubrec(repeated) + pubcomp(released))
+        if new:
+            self.take(new, size)
 
     def _take_carefully(self, packets: list[Packet], size: int) -> None:
         """Do what ``take`` does with messages that have properties, or topics that are not known yet."""
@@ -443,18 +542,18 @@ class Session:
                 "message passed over: its topic is empty, no UTF-8, or holds a wildcard or NUL (MQTT 3.3.2.1): %s",
                 ascii(packet[1][:80]),
             )
-        if self._pending or self._held_since is not None:
+        if self.inbox or self._held_since is not None:
             self._queue(Read(time.time_ns(), [], passed_over=packets), size)
         else:
             self.acknowledge(packets)
 
     def _offer(self, read: Read, size: int) -> bool:
         """Offer what was read to ``at_once``, if it is little and nothing waits before it; True when done."""
-        if self._at_once is None or self._pending or self._held_since is not None:
+        if self._at_once is None or self.inbox or self._held_since is not None:
             return False
         if size > _FEW_BYTES or len(read.packets) > _FEW_MESSAGES:
             return False
-        if read.packets[0][0] & _QOS_2:  # paho hands these on one by one, and holds its locks meanwhile
+        if read.packets[0][0] & QOS_2:  # seldom: let many come together
             return False
         try:
             return self._at_once(Batch([read]))
@@ -463,20 +562,16 @@ class Session:
             return False
 
     def _queue(self, read: Read, size: int) -> None:
-        self._pending.append(read)
-        self._pending_messages += len(read.packets) + len(read.passed_over)
-        self._pending_bytes += size
-        self.room = max(0, MAX_PENDING_MESSAGES - self._pending_messages)
+        self.inbox.put(read, size)
         self._news.set()
 
     def is_full(self, partial_bytes: int) -> bool:
-        """Whether nothing more is to be read until a batch is taken.
+        """Whether nothing more is to be read until the reader has done with something.
 
         Args:
             partial_bytes: what has come of a packet that is not whole yet.
         """
-        is_crowded = self._pending_bytes + partial_bytes >= MAX_PENDING_BYTES
-        return not self.room or (is_crowded and bool(self._pending))
+        return not self.is_finishing and self.inbox.is_full(partial_bytes)
 
     @property
     def heard_at(self) -> float:
@@ -486,7 +581,7 @@ class Session:
     @property
     def held(self) -> int:
         """How many messages were read and not yet taken."""
-        return self._pending_messages
+        return self.inbox.count
 
     def connection_ended(self, code: int, name: str, *, by_broker: bool) -> None:
         """Take note of the end of the connection."""
@@ -501,16 +596,11 @@ class Session:
 
     def reading_failed(self, exc: Exception) -> None:
         """Give the connection up after bytes that are no MQTT; its state cannot be trusted any more."""
+        code = exc.reason_code if isinstance(exc, MalformedPacketError) else MalformedPacketError.reason_code
         reason = exc if isinstance(exc, MalformedPacketError) else type(exc).__name__
         if self._client and self.options.mqtt_version is MQTTVersion.V5:
-            code = _TOO_LARGE if isinstance(exc, PacketTooLargeError) else _MALFORMED
-            self._client.push(bytes((0xE0, 1, code)))  # DISCONNECT (MQTT 5, 4.13.1)
-        self.fail(
-            ConnectionLostError(
-                f"{self.options.endpoint}: the broker sent a malformed packet ({reason})",
-                endpoint=self.options.endpoint,
-            )
-        )
+            self._client.part(bytes((0xE0, 1, code)))  # DISCONNECT (MQTT 5, 4.13.1)
+        self.fail(failures.protocol_broken(code, str(reason), endpoint=self.options.endpoint))
 
     def _end(self, error: BrokerError, *, by_us: bool) -> None:
         if self._ended is None:
@@ -527,13 +617,28 @@ class Session:
             self.on_status(Paused(seconds))
         self._watcher = self._loop.call_later(SLOW_SECONDS / 4, self._watch)
 
-    def _take(self) -> Batch:
-        batch, self._pending = Batch(self._pending), []
-        self._pending_messages = self._pending_bytes = 0
-        self.room = MAX_PENDING_MESSAGES
-        if self._client and not self.is_finishing:
-            self._client.resume_reading()
-        return batch
+    def trust_qos(self) -> None:
+        """Take messages of any QoS: somebody has subscribed past this session."""
+        self._unanswered.append(2)
+        self._limit_qos()
+
+    def held_up(self) -> HeldUpError:
+        """Say that an answer of the broker cannot be waited for."""
+        return _HeldUpError(
+            f"{self.options.endpoint}: the broker's answer lies behind messages that wait to be handled, "
+            f"{self.options.max_pending_bytes:,} bytes of them",
+            endpoint=self.options.endpoint,
+            hint="let the handlers be faster, or try again later; max_pending_bytes is how much may wait",
+        )
+
+    def _limit_qos(self) -> None:
+        """Let the broker send no higher QoS than it was asked for or has granted (MQTT 5, 3.8.4-8).
+
+        A session that was resumed may still hold messages of earlier subscriptions.
+        """
+        if self._client and not self.is_resumed:
+            highest = max(self._highest_granted, *self._unanswered, -1)
+            self._client.limit_qos(2 if highest < 0 else highest)
 
     def _find_wrong_topics(self, packets: list[Packet]) -> set[bytes]:
         """Find topics that are no valid topic names, and remember those that are, but for the long ones."""
@@ -543,6 +648,25 @@ class Session:
             self._topics.clear()
         self._topics |= {topic for topic in unknown - wrong if len(topic) <= LONGEST_TOPIC_KEPT}
         return wrong
+
+    @asynccontextmanager
+    async def _unless_silent(self, client: "_Client", seconds: float) -> AsyncGenerator[None]:
+        """Raise TimeoutError once the broker has said nothing for so long; what is left unread is no silence."""
+        limit = asyncio.timeout(seconds)
+        timer: asyncio.TimerHandle
+
+        def look(heard_bytes: int) -> None:
+            nonlocal timer
+            if (client.heard_bytes != heard_bytes or client.paused.is_set()) and not limit.expired():
+                limit.reschedule(self._loop.time() + seconds)
+            timer = self._loop.call_later(seconds / 2, look, client.heard_bytes)
+
+        timer = self._loop.call_later(seconds / 2, look, client.heard_bytes)
+        try:
+            async with limit:
+                yield
+        finally:
+            timer.cancel()
 
     async def _suback(self, client: "_Client", filters: Mapping[str, int], timeout_seconds: float) -> list[int]:
         is_v5 = self.options.mqtt_version is MQTTVersion.V5
@@ -557,11 +681,16 @@ class Session:
             for name, qos in filters.items()
         ]
         try:
-            codes = await client.subscribe(wanted, timeout=timeout_seconds)
-        except aiomqtt.MqttError as exc:
+            async with self._unless_silent(client, timeout_seconds):
+                codes = await client.subscribe_patiently(wanted)
+        except TimeoutError:
             raise ConnectionLostError(
                 f"{self.options.endpoint}: no answer to SUBSCRIBE within {timeout_seconds:g} s",
                 endpoint=self.options.endpoint,
+            ) from None
+        except aiomqtt.MqttError as exc:
+            raise ConnectionLostError(
+                f"{self.options.endpoint}: subscribing failed: {exc}", endpoint=self.options.endpoint
             ) from exc
         if len(codes) != len(filters):
             raise ConnectionLostError(
@@ -573,6 +702,10 @@ class Session:
 
 class _ClosedBeforeConnackError(Exception):
     """The connection ended where a CONNACK was due."""
+
+
+class _HeldUpError(HeldUpError, aiomqtt.MqttError):
+    """A ``HeldUpError`` for those, too, who expect the errors of ``aiomqtt.Client``."""
 
 
 class _Client(aiomqtt.Client):
@@ -608,22 +741,30 @@ class _Client(aiomqtt.Client):
             logger=logging.getLogger("plantops.paho"),
         )
         _check_attributes(self, _ATTRIBUTES)
-        _check_attributes(self._client, ("_sock",))
-        _check_attributes(paho.MQTTMessage(), ("_topic",))
+        _check_attributes(self._client, _PAHO_ATTRIBUTES)
         self.ended = asyncio.Event()
         self._session = session
         self._is_aborted = False
         self._tap: Tap | None = None
+        self._parting: Tap | None = None
         self.paused = asyncio.Event()
         self.read_at = 0.0
+        self._waiting: set[asyncio.Timeout] = set()
+        self._held_up: asyncio.TimerHandle | None = None
+        self._is_held_up = False
+        self._has_heard = False
+        self._partial_bytes = 0
         self._close_reads = 0
         self._is_rested = False
         self._owner = threading.current_thread()
         self._reason_codes: dict[int, asyncio.Future[int]] = {}
         self._client.connect_timeout = TCP_CONNECT_SECONDS
-        self._client.manual_ack_set(True)
         # paho's own leaves the socket open when it cannot connect, and waits without end in a full queue
         self._client._create_unix_socket_connection = self._connect_unix  # type: ignore[method-assign]  # see above
+        # nothing else tells of a ping and its answer
+        self._pings: deque[Callable[[], None]] = deque()
+        self._send_ping, self._client._send_pingreq = self._client._send_pingreq, self._ping  # type: ignore[method-assign]
+        self._pong, self._client._handle_pingresp = self._client._handle_pingresp, self._ponged  # type: ignore[method-assign]
 
     @property
     def is_open(self) -> bool:
@@ -636,6 +777,11 @@ class _Client(aiomqtt.Client):
             and self._connected.exception() is None
         )
 
+    @property
+    def heard_bytes(self) -> int:
+        """How many bytes have come from the broker."""
+        return self._tap.heard_bytes if self._tap else 0
+
     async def open(self) -> None:
         """Connect and wait for the CONNACK; the caller bounds the time and calls ``abort`` on failure."""
         await in_daemon_thread(self._client_connect)
@@ -645,7 +791,7 @@ class _Client(aiomqtt.Client):
         """Close the socket and stop everything that belongs to it, without a word to the broker."""
         self._is_aborted = True
         self._client._sock_close()
-        if self._tap:
+        if self._tap and self._parting is None:
             self._tap.abort()
         if self._misc_task:
             self._misc_task.cancel()
@@ -665,7 +811,40 @@ class _Client(aiomqtt.Client):
         if tap is not None:
             tap.linger()
         await self.__aexit__(None, None, None)
-        while tap is not None and not tap.discard():
+        if tap is not None:
+            await self._discard(tap)
+
+    def part(self, goodbye: bytes) -> None:
+        """Say a last word; ``abort`` then leaves it to ``parted`` to close the socket.
+
+        Args:
+            goodbye: a whole packet.
+        """
+        if self._tap is not None and self._parting is None:
+            self.push(goodbye)
+            self._tap.linger()
+            self._parting = self._tap
+
+    async def parted(self, timeout_seconds: float) -> None:
+        """Wait until the broker has hung up on our last word, and close the socket.
+
+        Args:
+            timeout_seconds: how long to wait at most.
+        """
+        tap, self._parting = self._parting, None
+        if tap is None:
+            return
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                await self._discard(tap)
+        except (TimeoutError, OSError) as exc:
+            logger.debug("the broker did not hang up: %s", exc)
+        finally:
+            tap.abort()
+
+    async def _discard(self, tap: Tap) -> None:
+        """Read and forget what still comes, to the end of the connection."""
+        while not tap.discard():
             readable = asyncio.Event()
             descriptor = tap.fileno()
             self._loop.add_reader(descriptor, readable.set)
@@ -674,12 +853,77 @@ class _Client(aiomqtt.Client):
             finally:
                 self._loop.remove_reader(descriptor)
 
+    async def publish(self, /, *args: Any, **kwargs: Any) -> None:
+        """Publish a message, as ``aiomqtt.Client`` does.
+
+        Raises:
+            HeldUpError: the acknowledgement of QoS 1 or 2 would come behind messages that nobody takes.
+            aiomqtt.MqttError: it could not be sent, or was not acknowledged in time.
+        """
+        qos = kwargs["qos"] if "qos" in kwargs else args[2] if len(args) > 2 else 0
+        if not qos:
+            await super().publish(*args, **kwargs)
+            return
+        async with self.answerable():
+            await super().publish(*args, **kwargs)
+
+    async def subscribe(self, /, *args: Any, **kwargs: Any) -> Any:
+        """Subscribe past the subscriber, as ``aiomqtt.Client`` does; the next connection knows nothing of it.
+
+        Raises:
+            HeldUpError: the SUBACK would come behind messages that nobody takes.
+            aiomqtt.MqttError: it could not be sent, or was not answered in time.
+        """
+        self._session.trust_qos()
+        async with self.answerable():
+            return await super().subscribe(*args, **kwargs)
+
+    async def subscribe_patiently(self, wanted: list[Any]) -> Any:
+        """Subscribe, and wait for the SUBACK for ever."""
+        return await super().subscribe(wanted, timeout=math.inf)
+
+    async def unsubscribe(self, /, *args: Any, **kwargs: Any) -> None:
+        """Unsubscribe, as ``aiomqtt.Client`` does.
+
+        Raises:
+            HeldUpError: the UNSUBACK would come behind messages that nobody takes.
+            aiomqtt.MqttError: it could not be sent, or was not answered in time.
+        """
+        async with self.answerable():
+            await super().unsubscribe(*args, **kwargs)
+
+    @asynccontextmanager
+    async def answerable(self) -> AsyncGenerator[None]:
+        """Raise HeldUpError in the block as soon as an answer of the broker cannot be waited for.
+
+        It comes behind the messages that were sent before it, and when these fill the memory that they may take,
+        they are left unread until somebody takes them: at once for who would have to, else after a moment.
+        """
+        if self._is_held_up or (self.paused.is_set() and asyncio.current_task() is self._session.reader):
+            raise self._session.held_up()
+        limit = asyncio.timeout(None)
+        self._waiting.add(limit)
+        try:
+            async with limit:
+                yield
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise self._session.held_up() from None
+        finally:
+            self._waiting.discard(limit)
+
     async def publish_for_code(self, topic: str, payload: bytes, *, qos: int, retain: bool) -> int:
         """Publish, and return the reason code of PUBACK or PUBCOMP; 0 at QoS 0.
 
         Raises:
+            HeldUpError: the acknowledgement would come behind messages that nobody takes.
             aiomqtt.MqttError: it could not be sent, or was not acknowledged in time.
         """
+        async with self.answerable():
+            return await self._publish_for_code(topic, payload, qos=qos, retain=retain)
+
+    async def _publish_for_code(self, topic: str, payload: bytes, *, qos: int, retain: bool) -> int:
         info = self._client.publish(topic, payload, qos, retain)
         if info.rc != paho.MQTT_ERR_SUCCESS:
             raise aiomqtt.MqttCodeError(info.rc, "Could not publish message")
@@ -695,9 +939,24 @@ class _Client(aiomqtt.Client):
         finally:
             self._reason_codes.pop(info.mid, None)
 
-    def ack_exactly_once(self, mid: int) -> None:
-        """Send PUBCOMP for a message of QoS 2."""
-        self._client.ack(mid, 2)
+    def ask(self, answered: Callable[[], None]) -> None:
+        """Send a ping of our own.
+
+        Args:
+            answered: called when the broker has answered, and so has dealt with all that was sent before.
+        """
+        self._pings.append(answered)
+        self.push(_PINGREQ)
+
+    def _ping(self) -> MQTTErrorCode:
+        self._pings.append(_do_nothing)
+        return self._send_ping()
+
+    def _ponged(self) -> MQTTErrorCode:
+        code = self._pong()
+        if self._pings:
+            self._pings.popleft()()
+        return code
 
     def push(self, data: bytes) -> None:
         """Send whole packets past paho."""
@@ -712,17 +971,33 @@ class _Client(aiomqtt.Client):
         if tap.has_unsent:
             self._attach_writer(tap)
 
+    def limit_qos(self, max_qos: int) -> None:
+        """Take messages of a higher QoS for a breach of the protocol."""
+        if self._tap:
+            self._tap.limit_qos(max_qos)
+
     def pause_reading(self) -> None:
         """Leave the socket unread until ``resume_reading``."""
         if self._tap is not None and self._client.socket() is not None and not self.paused.is_set():
             self.paused.set()
             self._loop.remove_reader(self._tap.fileno())
+            self._held_up = self._loop.call_later(HELD_UP_SECONDS, self._hold_up)
+
+    def _hold_up(self) -> None:
+        """Let nobody wait any longer for what stands behind unread messages."""
+        self._is_held_up = True
+        for limit in self._waiting:
+            if not limit.expired():
+                limit.reschedule(self._loop.time())
 
     def resume_reading(self) -> None:
         """Read the socket again."""
         if not self.paused.is_set():
             return
         self.paused.clear()
+        self._is_held_up = False
+        if self._held_up:
+            self._held_up.cancel()
         if self._tap is not None and self._client.socket() is not None:
             self._loop.add_reader(self._tap.fileno(), self._read)
             # TLS may hold decrypted bytes of which the selector knows nothing
@@ -733,33 +1008,47 @@ class _Client(aiomqtt.Client):
         if tap is None or self.paused.is_set() or self._client.socket() is None:
             return
         try:
-            packets, size = tap.fill(session.room)
+            packets, size = ([], 0) if tap.has_foreign else tap.fill(session.inbox.room)
             try:
                 if packets:
-                    session.take(packets, size)
+                    self._has_heard = True
+                    (session.take_exactly_once if tap.is_exactly_once else session.take)(packets, size)
             finally:
-                while tap.has_news and self._client.socket() is not None:
-                    self._client.loop_read()
+                self._let_paho_read(tap)
         except Exception as exc:  # paho raises whatever its parser trips over
             session.reading_failed(exc)
             return
-        if session.is_full(tap.partial_bytes):
+        moment = self._loop.time()
+        seconds = moment - self.read_at
+        if size:
+            self.read_at = moment
+        if tap.has_news:
+            self._loop.call_soon(self._read)
+        elif session.is_full(tap.partial_bytes):
             self.pause_reading()
         elif tap.has_more or tap.pending():
             self._loop.call_soon(self._read)
-        elif self._is_hurried(size):
+        elif self._is_hurried(size, seconds):
             self._rest()
 
-    def _is_hurried(self, size: int) -> bool:
-        """Tell whether a flood comes in small pieces, each of which costs a turn of the event loop."""
-        moment = self._loop.time()
+    def _let_paho_read(self, tap: Tap) -> None:
+        """Hand on what is no message, for no longer than others can wait."""
+        until = self._loop.time() + _PAHO_SECONDS
+        while tap.has_news and self._client.socket() is not None and self._loop.time() < until:
+            self._client.loop_read()
+
+    def _is_hurried(self, size: int, seconds: float) -> bool:
+        """Tell whether a flood comes in small pieces, each of which costs a turn of the event loop.
+
+        Args:
+            size: bytes that the last read has brought.
+            seconds: time from the one before it.
+        """
         if self._is_rested:
             self._is_rested = False
             is_close = _WORTH_A_REST_BYTES <= size < READ_BYTES
         else:
-            is_close = 0 < size < _SMALL_BYTES and moment - self.read_at < _CLOSE_SECONDS
-        if size:
-            self.read_at = moment
+            is_close = 0 < size < _SMALL_BYTES and seconds < _CLOSE_SECONDS
         self._close_reads = self._close_reads + 1 if is_close else 0
         return self._close_reads >= _CLOSE_READS
 
@@ -812,7 +1101,30 @@ class _Client(aiomqtt.Client):
         if self._is_aborted or sock.fileno() < 0:
             return
         self._loop.add_reader(sock.fileno(), self._read)
-        self._misc_task = self._loop.create_task(self._misc_loop(), name="plantops-keepalive")
+        self._misc_task = self._loop.create_task(self._keep_alive(), name="plantops-keepalive")
+
+    async def _keep_alive(self) -> None:
+        """Send pings, and end a connection on which nothing at all has come for too long."""
+        while True:
+            if self._is_alive():
+                # a PINGRESP may lie behind messages, read or unread, without end
+                self._client._ping_t = 0.0
+                self._client._last_bytes_received = time.monotonic()
+            if self._client.loop_misc() != MQTTErrorCode.MQTT_ERR_SUCCESS:
+                return
+            await asyncio.sleep(1)
+
+    def _is_alive(self) -> bool:
+        """Tell whether the broker has sent a message, or a good piece of one, or something lies unread."""
+        tap = self._tap
+        if tap is None:
+            return False
+        headway = tap.partial_bytes - self._partial_bytes
+        is_alive = self._has_heard or headway < 0 or headway >= _HEADWAY_BYTES or tap.has_unread
+        self._has_heard = False
+        if is_alive:
+            self._partial_bytes = tap.partial_bytes
+        return is_alive
 
     def _on_socket_close(self, client: paho.Client, userdata: Any, sock: Any) -> None:
         if threading.current_thread() is self._owner:
@@ -841,7 +1153,10 @@ class _Client(aiomqtt.Client):
         reason_code: ReasonCode,
         properties: Properties | None = None,
     ) -> None:
-        self._session.is_resumed = flags.session_present
+        self._session.begun(is_resumed=flags.session_present)
+        # paho has taken the broker's, by which a dead connection might never be noticed (MQTT 5, 3.2.2.3.14)
+        ours = self._session.options.keepalive_seconds
+        self._client._keepalive = min(self._client._keepalive or ours, ours)
         if properties is not None:
             self._session.granted = properties.json()  # type: ignore[no-untyped-call]  # paho is silent about it
         super()._on_connect(client, userdata, flags, reason_code, properties)
@@ -880,12 +1195,8 @@ class _Client(aiomqtt.Client):
         elif not acknowledged.done():
             acknowledged.set_result(_code_and_name(reason_code)[0])
 
-    def _on_message(self, client: paho.Client, userdata: Any, message: paho.MQTTMessage) -> None:
-        # QoS 2, which the tap leaves to paho
-        first = message.qos << 1 | message.retain | message.dup << 3
-        payload = bytes(message.payload)
-        packet = (first, bytes(message._topic), message.mid, _block(message), payload)
-        self._session.take([packet], len(payload))
+
+def _do_nothing() -> None: ...
 
 
 def _code_and_name(code: Any) -> tuple[int, str]:
@@ -923,7 +1234,7 @@ def _transport(options: ConnectOptions) -> Literal["tcp", "websockets", "unix"]:
 
 def _connect_properties(options: ConnectOptions) -> Properties:
     properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # paho is silent about it
-    properties.ReceiveMaximum = MAX_PENDING_MESSAGES
+    properties.ReceiveMaximum = RECEIVE_MAXIMUM
     properties.MaximumPacketSize = options.max_packet_bytes
     if options.session_expiry_seconds is not None:
         properties.SessionExpiryInterval = options.session_expiry_seconds
@@ -947,12 +1258,3 @@ def _is_topic(topic: bytes) -> bool:
         return bool(topic) and not any(character in topic.decode() for character in _FORBIDDEN_IN_TOPICS)
     except UnicodeDecodeError:
         return False
-
-
-def _block(message: paho.MQTTMessage) -> bytes:
-    """Write the properties of a message as they were sent, without their length."""
-    properties = getattr(message, "properties", None)
-    if properties is None or properties.isEmpty():
-        return b""
-    packed = bytes(properties.pack())
-    return packed[next(at for at, byte in enumerate(packed) if byte < 128) + 1 :]

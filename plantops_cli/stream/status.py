@@ -86,12 +86,17 @@ class FellBack:
 
 @dataclass(frozen=True, slots=True)
 class Connected:
-    """The broker answered, and each filter is subscribed at the QoS it granted, or the session is resumed."""
+    """The broker answered, and each filter is subscribed at the QoS it granted, or the session is resumed.
+
+    Attributes:
+        is_answered: False when messages have come instead of the answer to SUBSCRIBE, and it is still to come.
+    """
 
     endpoint: str
     mqtt_version: str
     granted: Mapping[str, int]
     is_resumed: bool = False
+    is_answered: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +157,10 @@ def describe(status: Status) -> str:
             return f"{reason}; trying MQTT 3.1.1"
         case Connected(endpoint, mqtt_version, _, True):
             return f"connected to {endpoint} with MQTT {mqtt_version}: session resumed"
+        case Connected(endpoint, mqtt_version, _, _, False):
+            return (
+                f"connected to {endpoint} with MQTT {mqtt_version}: messages come before the answer to SUBSCRIBE"
+            )
         case Connected(endpoint, mqtt_version, granted):
             filters = ", ".join(f"{name} at QoS {qos}" for name, qos in granted.items())
             return f"connected to {endpoint} with MQTT {mqtt_version}: {filters or 'nothing subscribed yet'}"

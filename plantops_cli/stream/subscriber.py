@@ -11,11 +11,20 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from plantops_cli.errors import BrokerError, ConfigError, PlantopsError, StateError, SubscriptionRefusedError
+from plantops_cli.errors import (
+    BrokerError,
+    ConfigError,
+    HeldUpError,
+    PlantopsError,
+    StateError,
+    SubscriptionRefusedError,
+)
 from plantops_cli.messages import Message, in_utc, now
 from plantops_cli.stream import failures
 from plantops_cli.stream.backoff import STABLE_SECONDS, Backoff
 from plantops_cli.stream.batch import Batch
+from plantops_cli.stream.exactly_once import ExactlyOnce
+from plantops_cli.stream.inbox import MAX_PENDING_BYTES
 from plantops_cli.stream.options import (
     MAX_PACKET_BYTES,
     SESSION_EXPIRY_SECONDS,
@@ -86,6 +95,9 @@ class MQTTSubscriber:
         mqtt_version: ``auto`` (5, and 3.1.1 where the broker refuses 5), ``5`` or ``3.1.1``.
         qos: the QoS asked for when ``subscribe`` names none: 0, 1 or 2.
         max_packet_bytes: longest packet to be received; a longer one ends the connection.
+        max_pending_bytes: memory that messages may take which wait or are being handled, objects included. Up to
+            it the connection is read while handlers are busy, and with it the answers to pings, to ``publish`` and
+            to ``subscribe``; then it is left unread, and nothing is dropped. A single message may be larger.
         websocket_path: path of the broker's WebSocket, for example ``/mqtt``; None for plain MQTT.
         unix_socket: path of the broker's Unix socket, used instead of ``host`` and ``port``.
         connect_timeout_seconds: bound of one attempt to connect.
@@ -112,6 +124,7 @@ class MQTTSubscriber:
         mqtt_version: str = MQTTVersion.AUTO,
         qos: int = 1,
         max_packet_bytes: int = MAX_PACKET_BYTES,
+        max_pending_bytes: int = MAX_PENDING_BYTES,
         websocket_path: str | None = None,
         unix_socket: str | None = None,
         connect_timeout_seconds: float = 6.5,
@@ -120,6 +133,7 @@ class MQTTSubscriber:
         _check_arguments(host, port, client_id, keepalive_seconds=keepalive_seconds, mqtt_version=mqtt_version)
         _check_session(durable, client_id, session_expiry_seconds, qos=qos)
         _check_packet_size(max_packet_bytes)
+        _check_pending(max_pending_bytes)
         self._options = ConnectOptions(
             host=host,
             port=port,
@@ -132,6 +146,7 @@ class MQTTSubscriber:
             timeout_seconds=connect_timeout_seconds,
             session_expiry_seconds=(session_expiry_seconds or SESSION_EXPIRY_SECONDS) if durable else None,
             max_packet_bytes=max_packet_bytes,
+            max_pending_bytes=max_pending_bytes,
             websocket_path=websocket_path,
             unix_socket=unix_socket,
         )
@@ -145,6 +160,7 @@ class MQTTSubscriber:
         self._handlers: dict[str, list[Handler]] = {}
         self._filters: dict[str, int] = {}
         self._routes: dict[str, tuple[Handler, ...]] = {}
+        self._exactly_once = ExactlyOnce(max_pending_bytes)
         self._session: Session | None = None
         self._owner: asyncio.Task[None] | None = None
         self._reader: asyncio.Task[Any] | None = None
@@ -265,10 +281,8 @@ class MQTTSubscriber:
     ) -> int | None:
         """Subscribe to a filter now, and again after each reconnection.
 
-        The broker's answer comes behind the messages that it has sent before. While nobody takes these, before
-        ``start`` or in a handler that holds them up, only 500 of them are read: an answer behind more is not
-        waited for, and no answer for longer than 2.5 s. A refusal that comes after that ends the subscriber, as
-        with ``register_handler``.
+        The broker's answer comes behind the messages that it has sent before, and is waited for 2.5 s. A refusal
+        that comes after that ends the subscriber, as with ``register_handler``.
 
         Args:
             topic_filter: an MQTT topic filter.
@@ -281,6 +295,8 @@ class MQTTSubscriber:
         Raises:
             TopicError: the filter is not valid (MQTT 4.7).
             SubscriptionRefusedError: the broker refused it (SUBACK 0x80 or above); a new filter is forgotten.
+            HeldUpError: so many messages wait, before ``start`` or for a handler that holds them up, that the
+                answer behind them cannot be read; the filter is kept, and subscribed when they are handled.
             BrokerError: the connection ended meanwhile.
         """
         is_new = topic_filter not in self._filters
@@ -290,7 +306,8 @@ class MQTTSubscriber:
             return None
         asking = self._ask(session, {topic_filter: self._filters[topic_filter]})
         try:
-            await self._wait_for_answer(asking, unless_paused=session.client.paused)
+            async with session.client.answerable():
+                await asyncio.wait((asking,), timeout=SUBACK_SECONDS)
         finally:
             if not asking.done():
                 asking.add_done_callback(partial(_end_if_failed, session))
@@ -303,24 +320,39 @@ class MQTTSubscriber:
                 self._forget(topic_filter)
             raise
 
-    def _ask(self, session: Session, filters: Mapping[str, int]) -> asyncio.Task[dict[str, int]]:
+    def _ask(
+        self, session: Session, filters: Mapping[str, int], *, timeout_seconds: float = _PATIENCE_SECONDS
+    ) -> asyncio.Task[dict[str, int]]:
         """Subscribe in a task, for the SUBACK may have to wait behind messages."""
         # noted at once, so that nobody asks for the same again before the task has begun
         session.filters.update({self._wire(name): qos for name, qos in filters.items()})
         asking = asyncio.create_task(
-            self._subscribe(session, filters, timeout_seconds=_PATIENCE_SECONDS), name="plantops-subscribe"
+            self._subscribe(session, filters, timeout_seconds=timeout_seconds), name="plantops-subscribe"
         )
         self._asking.add(asking)
         asking.add_done_callback(self._asking.discard)
         return asking
 
-    async def _wait_for_answer(
-        self, asking: asyncio.Task[dict[str, int]], *, unless_paused: asyncio.Event
-    ) -> None:
-        """Wait for a SUBACK, but not behind messages that nobody takes meanwhile."""
-        waiting = asyncio.wait((asking,), timeout=SUBACK_SECONDS)
-        is_somebody_reading = self._reader not in (None, asyncio.current_task())
-        await (waiting if is_somebody_reading else unless(unless_paused, waiting))
+    async def _first_answer(self, session: Session) -> dict[str, int] | None:
+        """Subscribe everything, and return what was granted; None when messages are to be handled first.
+
+        The broker may send any number of them before its SUBACK (MQTT 5, 3.8.4).
+        """
+        asking = self._ask(session, self._filters, timeout_seconds=SUBACK_SECONDS)
+        try:
+            with suppress(HeldUpError):
+                while session.client and not asking.done():
+                    async with session.client.answerable():
+                        await asyncio.wait((asking,), timeout=SUBACK_SECONDS)
+                    if session.held:
+                        break
+            if session.client is None or asking.done():
+                return await asking
+        except BaseException:
+            asking.cancel()
+            raise
+        asking.add_done_callback(partial(_end_if_failed, session))
+        return None
 
     async def _subscribe(
         self, session: Session, filters: Mapping[str, int], *, timeout_seconds: float = SUBACK_SECONDS
@@ -593,10 +625,11 @@ class MQTTSubscriber:
         self._state = State.CONNECTING
         self._warn_once()
         try:
-            session = await open_session(replace(self._options, mqtt_version=self._version), self._tell)
+            options = replace(self._options, mqtt_version=self._version)
+            session = await open_session(options, self._tell, self._exactly_once)
             try:
                 # who waited for the SUBACK here would wait behind all that the broker has kept
-                granted = {} if session.is_resumed else await self._subscribe(session, self._filters)
+                granted = {} if session.is_resumed else await self._first_answer(session)
             except BaseException:
                 await session.close()
                 raise
@@ -611,7 +644,15 @@ class MQTTSubscriber:
         self._connection_count += 1
         self._connected_since = now()
         self._connected_at = asyncio.get_running_loop().time()
-        self._tell(Connected(session.options.endpoint, self._version, granted, session.is_resumed))
+        self._tell(
+            Connected(
+                session.options.endpoint,
+                self._version,
+                granted or {},
+                session.is_resumed,
+                is_answered=granted is not None,
+            )
+        )
         if session.is_resumed:
             self._subscribe_missing(session)
         self._look_at_session(session)
@@ -764,6 +805,14 @@ def _check_packet_size(max_packet_bytes: int) -> None:
         raise ConfigError(
             f"a largest packet of {max_packet_bytes} bytes is out of range",
             hint=f"64 to {LONGEST_PACKET_BYTES} bytes (MQTT 5, 1.5.5)",
+        )
+
+
+def _check_pending(max_pending_bytes: int) -> None:
+    if max_pending_bytes < 1:
+        raise ConfigError(
+            f"{max_pending_bytes} bytes for the messages that wait are out of range",
+            hint="at least 1; a message is taken whatever its size",
         )
 
 

@@ -4,16 +4,19 @@ paho reads each packet with several system calls, and one packet per turn of the
 brings up to 128 KiB, and the splitter takes the messages out of it all at once.
 """
 
+import select
 import socket
 import ssl
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Protocol
 
-from plantops_cli.stream.packets import MalformedPacketError, Packet, Splitter
+from plantops_cli.stream.packets import MalformedPacketError, Packet, PacketTooLargeError, Splitter
 
 READ_BYTES = 128 * 1024
 """How much is read at once, at most."""
+
+_FRAME_BYTES = 1024 * 1024
 
 
 class Wire(Protocol):
@@ -31,14 +34,21 @@ class Tap:
     Args:
         wire: the socket below.
         splitter: takes the PUBLISH packets out.
+
+    Attributes:
+        heard_bytes: how many bytes have been read.
     """
 
     def __init__(self, wire: Wire, splitter: Splitter) -> None:
+        self.heard_bytes = 0
         self._wire = wire
         self._splitter = splitter
         # of TLS records and WebSocket frames a read returns one, however many have arrived
         self._comes_in_pieces = isinstance(wire, ssl.SSLSocket) or not isinstance(wire, socket.socket)
         self._buffer = memoryview(bytearray(READ_BYTES))
+        # paho keeps a WebSocket frame until it is whole
+        self._is_framed = hasattr(wire, "_readbuffer")
+        self._max_frame_bytes = max(_FRAME_BYTES, splitter.max_packet_size)
         self._pending: Callable[[], int] | None = getattr(wire, "pending", None)
         self._foreign = bytearray()
         self._unsent = bytearray()
@@ -63,14 +73,39 @@ class Tap:
         return self._splitter.has_more
 
     @property
+    def is_exactly_once(self) -> bool:
+        """Whether messages of QoS 2 or PUBRELs are among those that ``fill`` returned last."""
+        return self._splitter.is_exactly_once
+
+    @property
     def partial_bytes(self) -> int:
-        """Bytes of a packet that is not whole yet."""
-        return self._splitter.held
+        """Bytes of a packet, or of a WebSocket frame, that is not whole yet."""
+        return self._splitter.held + self._frame_bytes
+
+    @property
+    def has_foreign(self) -> bool:
+        """Whether bytes that are no messages wait to be fetched by ``recv``."""
+        return bool(self._foreign)
+
+    @property
+    def has_unread(self) -> bool:
+        """Whether the socket holds bytes that nobody has read, or its end."""
+        if self._wire.fileno() < 0:
+            return False
+        if self.pending():
+            return True
+        poll = select.poll()
+        poll.register(self._wire.fileno(), select.POLLIN)
+        return bool(poll.poll(0))
 
     @property
     def has_unsent(self) -> bool:
         """Whether something that was given to ``push`` could not be sent yet."""
         return bool(self._unsent)
+
+    def limit_qos(self, max_qos: int) -> None:
+        """Refuse messages of a higher QoS from now on."""
+        self._splitter.limit_qos(max_qos)
 
     def fill(self, limit: int) -> tuple[list[Packet], int]:
         """Read what is there, up to ``READ_BYTES``; return the messages in it, and how many bytes they took.
@@ -81,7 +116,7 @@ class Tap:
             limit: how many messages to return at most; nothing is read while earlier ones wait.
 
         Raises:
-            MalformedPacketError: what was read is no MQTT.
+            MalformedPacketError: what was read is no MQTT, or a WebSocket frame is longer than any packet may be.
         """
         splitter = self._splitter
         data = b""
@@ -202,7 +237,16 @@ class Tap:
         while size < READ_BYTES and (data := self._read(READ_BYTES - size)):
             parts.append(data)
             size += len(data)
+        if self._frame_bytes > self._max_frame_bytes:
+            raise PacketTooLargeError(
+                f"a WebSocket frame of more than {self._max_frame_bytes:,} bytes", size=self._frame_bytes
+            )
         return b"".join(parts)
+
+    @property
+    def _frame_bytes(self) -> int:
+        # paho's private buffer, of which nothing else tells
+        return len(getattr(self._wire, "_readbuffer", b"")) if self._is_framed else 0
 
     def _read(self, size: int) -> bytes:
         """Return what is there, up to ``size`` bytes; nothing also at the end of the connection, noted here."""
@@ -220,4 +264,5 @@ class Tap:
             self._end, self._has_ended = exc, True
             return b""
         self._has_ended = not data
+        self.heard_bytes += len(data)
         return data

@@ -37,6 +37,11 @@ async def eventually(condition: Callable[[], object]) -> None:
             await asyncio.sleep(0.01)
 
 
+def is_left_unread(session: Session) -> bool:
+    """Tell whether the socket is left unread, because so much waits."""
+    return session.client is not None and session.client.paused.is_set()
+
+
 async def take(subscriber: MQTTSubscriber | Session, count: int) -> list[Message]:
     """Read so many messages from ``batches``."""
     taken: list[Message] = []

@@ -222,8 +222,8 @@ async def test_a_filter_may_be_added_before_start_to_a_session_with_a_long_backl
     async with subscribing(keeping, durable="one") as subscriber:
         subscriber.register_handler(WANTED, lambda message: heard.append(message.text))
         await subscriber.connect()
-        await eventually(lambda: subscriber._session and subscriber._session.room == 0)
-        assert await subscriber.subscribe("added", lambda message: heard.append(message.text)) is None
+        await eventually(lambda: subscriber._session and subscriber._session.held)
+        assert await subscriber.subscribe("added", lambda message: heard.append(message.text)) == 1
         await subscriber.start()
         await eventually(lambda: len(heard) == len(away))
         await publish_all(keeping, "added", ["last"])

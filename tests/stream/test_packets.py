@@ -14,12 +14,17 @@ from paho.mqtt.properties import Properties
 
 from plantops_cli.stream.packets import (
     MAX_LAYOUTS,
+    PUBREL,
+    QOS_2,
     MalformedPacketError,
     Packet,
     PacketTooLargeError,
     Splitter,
+    UnwantedQoSError,
     parse_properties,
     puback,
+    pubcomp,
+    pubrec,
 )
 
 MAX_PACKET_SIZE = 4 * 1024 * 1024
@@ -50,6 +55,8 @@ def string(data: bytes) -> bytes:
 
 def publish(message: Packet, *, is_v5: bool) -> bytes:
     first, topic, identifier, properties, payload = message
+    if first == PUBREL:
+        return packet(first, identifier.to_bytes(2, "big"))
     body = string(topic) + (identifier.to_bytes(2, "big") if first & 0x06 else b"")
     return packet(first, body + (variable_byte_integer(len(properties)) + properties if is_v5 else b"") + payload)
 
@@ -103,19 +110,18 @@ def messages(*, is_v5: bool, first_bytes: Iterable[int]) -> st.SearchStrategy[Pa
 
 
 def our_messages(*, is_v5: bool) -> st.SearchStrategy[Packet]:
-    return messages(is_v5=is_v5, first_bytes=[0x30, 0x31, 0x32, 0x33, 0x3A, 0x3B])
+    pubrels = st.integers(1, 65_535).map(lambda mid: (PUBREL, b"", mid, b"", b""))
+    return messages(is_v5=is_v5, first_bytes=[0x30, 0x31, 0x32, 0x33, 0x3A, 0x3B, 0x34, 0x35, 0x3D]) | pubrels
 
 
-def foreign_packets(*, is_v5: bool) -> st.SearchStrategy[bytes]:
-    """Packets of every other type, and PUBLISH of QoS 2; what is in them is nobody's business here."""
-    kinds = st.sampled_from([first for first in range(0x00, 0x100, 0x10) if first != 0x30])
-    return st.builds(packet, kinds, PAYLOADS) | messages(is_v5=is_v5, first_bytes=[0x34, 0x35, 0x3D]).map(
-        lambda message: publish(message, is_v5=is_v5)
-    )
+def foreign_packets() -> st.SearchStrategy[bytes]:
+    """Packets of every other type; what is in them is nobody's business here."""
+    kinds = st.sampled_from([first for first in range(0x00, 0x100, 0x10) if first not in (0x30, 0x60)])
+    return st.builds(packet, kinds, PAYLOADS)
 
 
 def contents(is_v5: bool) -> st.SearchStrategy[tuple[bool, list[Packet | bytes]]]:
-    one = our_messages(is_v5=is_v5) | foreign_packets(is_v5=is_v5)
+    one = our_messages(is_v5=is_v5) | foreign_packets()
     return st.tuples(st.just(is_v5), st.lists(one, max_size=8))
 
 
@@ -177,7 +183,7 @@ def test_a_packet_that_comes_alone_waits_when_none_is_wanted() -> None:
 def test_what_looks_like_a_known_packet_but_is_within_another_is_left_to_others() -> None:
     ours, stream = splitter(), publish((0x30, b"a", 0, b"", b"payload"), is_v5=True)
     assert ours.feed(stream)[0]
-    begin = bytes([0x34, 5 + 3 * len(stream)]) + b"\0\1a\0\1"
+    begin = bytes([0x90, 5 + 3 * len(stream)]) + b"\0\1a\0\1"
     assert ours.feed(begin) == ([], begin)
     assert ours.feed(stream) == ([], stream)
 
@@ -279,9 +285,7 @@ def heard_by_paho(stream: bytes, *, is_v5: bool) -> tuple[list[Packet], list[str
     said: list[str] = []
 
     def on_log(_client: object, _userdata: object, _level: int, text: str) -> None:
-        if not text.startswith(
-            ("Received PUBLISH (d0, q0", "Received PUBLISH (d0, q1", "Received PUBLISH (d1, q1")
-        ):
+        if not text.startswith(("Received PUBLISH", "Received PUBREL", "Sending PUBREC")):
             said.append(text)
 
     client = paho_client(heard.append, is_v5=is_v5)
@@ -310,9 +314,22 @@ def test_paho_finds_the_same_messages_and_misses_nothing_else(
     packets, others, _, _ = split(pieces(stream, cuts), is_v5=is_v5)
     of_all, said_of_all = heard_by_paho(stream, is_v5=is_v5)
     of_others, said_of_others = heard_by_paho(others, is_v5=is_v5)
-    assert [(*found[:3], b"", found[4]) for found in packets] == [got for got in of_all if not got[0] & 0x04]
-    assert of_others == [got for got in of_all if got[0] & 0x04]
+    assert as_paho_tells(packets) == of_all
+    assert of_others == []
     assert said_of_others == said_of_all
+
+
+def as_paho_tells(packets: Iterable[Packet]) -> list[Packet]:
+    """The messages without their properties, those of QoS 2 when their PUBREL comes."""
+    told, held = list[Packet](), dict[int, Packet]()
+    for first, topic, identifier, _, payload in packets:
+        if first == PUBREL:
+            told += [held.pop(identifier)] if identifier in held else []
+        elif first & QOS_2:
+            held[identifier] = (first, topic, identifier, b"", payload)
+        else:
+            told.append((first, topic, identifier, b"", payload))
+    return told
 
 
 def read_in_order(stream: bytes, *, is_v5: bool) -> tuple[list[Packet], str]:
@@ -325,18 +342,19 @@ def read_in_order(stream: bytes, *, is_v5: bool) -> tuple[list[Packet], str]:
             packets, socket.stream = ours.feed(data, 1)
             for found in packets:
                 parse_properties(found[3])
-                heard.append((*found[:3], b"", found[4]))
+                heard.append(found)
         except MalformedPacketError as exc:
-            return heard, str(exc)
+            return as_paho_tells(heard), str(exc)
         if not reads_all(client, socket):
             failure = "paho"
         data = b""
-    return heard, failure
+    return as_paho_tells(heard), failure
 
 
 # No messages, though paho takes them for some
 FORBIDDEN_AND_YET_TAKEN_BY_PAHO = (
     "packet identifier 0",
+    "PUBREL (with|without|that)",
     "Topic Alias",
     "leads beyond the end of the properties",
     "too short for its .* bytes of properties",
@@ -373,7 +391,7 @@ def test_of_a_damaged_stream_paho_finds_the_same_messages_before_the_first_error
 
 @VERSIONS
 def test_a_foreign_packet_is_handed_on_as_it_comes(is_v5: bool) -> None:
-    large = publish((0x34, b"a", 1, b"", bytes(1_000_000)), is_v5=is_v5)
+    large = packet(0x90, bytes(1_000_000))
     ours = splitter(is_v5=is_v5)
     for part in pieces(large, range(5, len(large), 1_000)):
         assert ours.feed(part) == ([], part)
@@ -407,18 +425,18 @@ def test_held_counts_the_bytes_of_a_packet_that_is_not_whole() -> None:
     assert held == [1, 4, 900, 10, 0]
 
 
-@pytest.mark.parametrize("first", [0x32, 0x34], ids=["ours", "foreign"])
+@pytest.mark.parametrize("first", [0x32, 0x34, 0x90], ids=["QoS 1", "QoS 2", "foreign"])
 def test_a_large_packet_in_thousands_of_pieces_costs_linear_time(first: int) -> None:
     # copied anew with each piece these would be 64 GiB, which takes many seconds
     size, piece = 16 * 1024 * 1024, 2_048
     message = (first, b"a", 1, b"", bytes(size))
-    stream = publish(message, is_v5=True)
+    stream = packet(first, bytes(size)) if first == 0x90 else publish(message, is_v5=True)
     parts = list(pieces(stream, range(piece, size, piece)))
     ours = splitter(max_packet_size=2 * size)
     began = time.process_time()
     found = [ours.feed(part) for part in parts]
     assert time.process_time() - began < 2
-    if first == 0x32:
+    if first != 0x90:
         assert found[-1] == ([message], b"")
     else:
         assert b"".join(others for _, others in found) == stream
@@ -667,6 +685,50 @@ def test_a_puback_is_the_four_bytes_of_the_standard() -> None:
     assert puback([]) == b""
     assert puback([1]) == b"\x40\x02\x00\x01"
     assert puback(iter([0x1234, 65_535])) == b"\x40\x02\x12\x34\x40\x02\xff\xff"
+
+
+def test_the_answers_of_qos_2_are_the_four_bytes_of_the_standard() -> None:
+    assert pubrec([1, 0x1234]) == b"\x50\x02\x00\x01\x50\x02\x12\x34"
+    assert pubcomp([1, 0x1234]) == b"\x70\x02\x00\x01\x70\x02\x12\x34"
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [b"", b"\0", b"\x92", b"\x92\0", b"\0\x04\x1f\0\1x", b"\0" + bytes([len(USER_PROPERTY)]) + USER_PROPERTY],
+)
+def test_a_pubrel_is_its_identifier_whatever_is_said_with_it(rest: bytes) -> None:
+    ours, stream = splitter(), packet(PUBREL, b"\x12\x34" + rest)
+    assert ours.feed(stream + PINGRESP) == ([(PUBREL, b"", 0x1234, b"", b"")], PINGRESP)
+    assert ours.is_exactly_once
+    assert ours.feed(PINGRESP) == ([], PINGRESP)
+    assert not ours.is_exactly_once
+
+
+@pytest.mark.parametrize(
+    ("is_v5", "stream", "why"),
+    [
+        (True, b"\x60\x02\x00\x01", "wrong flags"),
+        (True, b"\x62\x01\x00", "without a packet identifier"),
+        (True, b"\x62\x02\x00\x00", "without a packet identifier"),
+        (False, b"\x62\x03\x00\x01\x00", "more than a packet identifier"),
+        (True, b"\x62\x03\x00\x01\x80", "reason code 0x80"),
+        (True, b"\x62\x04\x00\x01\x00\x02", "too short for its 2 bytes"),
+        (True, b"\x62\x05\x00\x01\x00\x00x", "longer than its properties"),
+        (True, b"\x62\x06\x00\x01\x00\x02\x01\x01", "property 1 in a PUBREL"),
+    ],
+)
+def test_a_malformed_pubrel_is_named(is_v5: bool, stream: bytes, why: str) -> None:
+    with pytest.raises(MalformedPacketError, match=why):
+        splitter(is_v5=is_v5).feed(stream)
+
+
+@pytest.mark.parametrize(("first", "limit"), [(0x32, 0), (0x34, 0), (0x34, 1)])
+def test_a_higher_qos_than_may_come_is_refused_though_its_header_is_known(first: int, limit: int) -> None:
+    ours, stream = splitter(), publish((first, b"a", 1, b"", b""), is_v5=True)
+    assert ours.feed(stream)[0]
+    ours.limit_qos(limit)
+    with pytest.raises(UnwantedQoSError, match=f"where {limit} was granted"):
+        ours.feed(stream)
 
 
 @given(st.lists(st.integers(1, 65_535)))

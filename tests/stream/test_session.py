@@ -3,6 +3,7 @@ import logging
 import socket
 import tempfile
 import threading
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -22,14 +23,9 @@ from plantops_cli.errors import (
 )
 from plantops_cli.messages import Message
 from plantops_cli.stream.batch import Batch
+from plantops_cli.stream.inbox import MAX_PENDING_BYTES, MESSAGE_BYTES
 from plantops_cli.stream.options import ConnectOptions, MQTTVersion, random_client_id
-from plantops_cli.stream.session import (
-    MAX_PENDING_BYTES,
-    MAX_PENDING_MESSAGES,
-    PRIVATE_NAMES,
-    Session,
-    open_session,
-)
+from plantops_cli.stream.session import PRIVATE_NAMES, Session, open_session
 from plantops_cli.stream.status import Connecting, FellBack, Status
 from plantops_cli.stream.tap import READ_BYTES
 from plantops_cli.stream.tls import TLSOptions
@@ -38,26 +34,35 @@ from tests.scripted_broker import (
     CLOSE,
     CONNECT,
     DISCONNECT,
+    PINGREQ,
     PUBCOMP,
     PUBREC,
     SUBSCRIBE,
+    Packet,
     ScriptedBroker,
     packet_of,
     publish,
     serving,
 )
-from tests.stream.support import SECRET, WAIT_SECONDS, eventually, open_files, publish_all, take
+from tests.stream.support import SECRET, WAIT_SECONDS, eventually, is_left_unread, open_files, publish_all, take
 
 CONNACK_311_BAD_VERSION = b"\x20\x02\x00\x01"
 PUBLISH_TOO_SHORT_FOR_ITS_TOPIC = b"\x30\x03\x00\x10a"
 PUBLISH = 0x30
 MIB = 1024 * 1024
+FEW_BYTES = 128 * 1024
 LENGTH_OF_FIVE_BYTES = b"\x30\xff\xff\xff\xff\x7f"
 
 
 @asynccontextmanager
 async def session_on(
-    broker: ScriptedBroker, *, version: str = "5", seconds: float = WAIT_SECONDS, said: list[Status] | None = None
+    broker: ScriptedBroker,
+    *,
+    version: str = "5",
+    seconds: float = WAIT_SECONDS,
+    said: list[Status] | None = None,
+    max_pending_bytes: int = MAX_PENDING_BYTES,
+    keepalive_seconds: int = 15,
 ) -> AsyncIterator[Session]:
     options = ConnectOptions(
         host="127.0.0.1",
@@ -66,6 +71,8 @@ async def session_on(
         password=SECRET,
         mqtt_version=MQTTVersion(version),
         timeout_seconds=seconds,
+        max_pending_bytes=max_pending_bytes,
+        keepalive_seconds=keepalive_seconds,
     )
     session = await open_session(options, (said if said is not None else []).append)
     try:
@@ -106,7 +113,7 @@ async def test_a_release_that_has_moved_a_private_name_is_refused_at_once(
 
 
 @pytest.mark.parametrize(
-    ("kind", "name"), [(aiomqtt.Client, "_hostname"), (paho.Client, "_sock"), (paho.MQTTMessage, "_topic")]
+    ("kind", "name"), [(aiomqtt.Client, "_hostname"), (paho.Client, "_sock"), (paho.Client, "_ping_t")]
 )
 async def test_a_release_that_has_moved_an_attribute_is_refused_before_connecting(
     kind: type, name: str, monkeypatch: pytest.MonkeyPatch
@@ -347,13 +354,16 @@ async def test_what_is_passed_over_behind_a_batch_waits_until_that_is_acknowledg
 
 async def test_a_flood_that_is_passed_over_does_not_fill_the_memory() -> None:
     flood = publish(b"a/+") * 5_000
-    async with serving(ScriptedBroker(after_suback=publish(b"good"))) as broker, session_on(broker) as session:
+    async with (
+        serving(ScriptedBroker(after_suback=publish(b"good"))) as broker,
+        session_on(broker, max_pending_bytes=FEW_BYTES) as session,
+    ):
         await session.subscribe({"#": 1})
         batches = session.batches()
         assert len(await anext(batches)) == 1
         await broker.send(flood)
-        await eventually(lambda: session.room == 0)
-        assert session.held == MAX_PENDING_MESSAGES
+        await eventually(lambda: is_left_unread(session))
+        assert session.held <= FEW_BYTES // MESSAGE_BYTES
         reading = asyncio.create_task(anext(batches))
         await eventually(lambda: session.invalid == 5_000)
         await broker.send(publish(b"good", b"last"))
@@ -467,17 +477,162 @@ async def test_a_reader_that_breaks_off_leaves_its_batch_unacknowledged() -> Non
         assert broker.acknowledged == []
 
 
-async def test_qos_2_is_delivered_once_and_completed_after_handling() -> None:
-    async with serving(ScriptedBroker(after_suback=publish(b"a", qos=2, mid=6))) as broker:
-        async with session_on(broker) as session:
-            await session.subscribe({"#": 2})
-            await broker.wait_for(PUBREC)
-            await broker.send(b"\x62\x02\x00\x06")
-            async for batch in session.batches():
-                assert [(m.qos, m.mid) for m in batch] == [(2, 6)]
-                assert broker.of_kind(PUBCOMP) == []
-                session.finish()
+PUBREL_6 = b"\x62\x02\x00\x06"
+
+
+async def test_qos_2_is_delivered_once_and_answered_after_handling() -> None:
+    script = publish(b"a", qos=2, mid=6)
+    async with (
+        serving(ScriptedBroker(subacks=[[2]], after_suback=script)) as broker,
+        session_on(broker) as session,
+    ):
+        await session.subscribe({"#": 2})
+        batches = session.batches()
+        assert [(m.qos, m.mid) for m in await anext(batches)] == [(2, 6)]
+        await broker.send(publish(b"a", qos=2, mid=6))  # once more, before its PUBREC
+        await asyncio.sleep(0.05)
+        assert broker.of_kind(PUBREC) == []
+        following = asyncio.create_task(anext(batches))
+        await broker.wait_for(PUBREC)
+        await broker.send(publish(b"a", qos=2, mid=6))  # and once more, as if that had been lost
+        await broker.wait_for(PUBREC, 2)
+        await broker.send(PUBREL_6)
         await broker.wait_for(PUBCOMP)
+        await broker.send(publish(b"a", b"new", qos=2, mid=6))
+        assert [m.text for m in await following] == ["new"]
+        await batches.aclose()
+        assert [packet.body for packet in broker.of_kind(PUBREC)] == 2 * [b"\0\x06"]
+        assert [packet.body for packet in broker.of_kind(PUBCOMP)] == [b"\0\x06"]
+
+
+async def test_a_pubrel_for_nothing_that_is_known_is_completed() -> None:
+    async with serving(ScriptedBroker(after_suback=PUBREL_6)) as broker, session_on(broker) as session:
+        await session.subscribe({"#": 2})
+        await broker.wait_for(PUBCOMP)
+        assert session.held == 0
+
+
+@pytest.mark.parametrize("count", [40, 200])
+async def test_a_broker_that_sends_no_pubrel_is_told_so_before_the_memory_fills(count: int) -> None:
+    script = b"".join(publish(b"a", bytes(10_000), qos=2, mid=mid) for mid in range(1, count + 1))
+    async with (
+        serving(ScriptedBroker(subacks=[[2]], after_suback=script)) as broker,
+        session_on(broker, max_pending_bytes=FEW_BYTES) as session,
+    ):
+        await session.subscribe({"#": 2})
+        received: list[Message] = []
+        with pytest.raises(ConnectionLostError, match="messages of QoS 2 without their PUBREL"):
+            await collect(session, received)
+        await session.close()
+        await broker.wait_for(DISCONNECT)
+        assert broker.of_kind(DISCONNECT)[0].body == b"\x93"
+        assert len(received) >= 13
+
+
+async def test_a_broker_whose_pubrels_come_late_is_not_taken_for_one_that_sends_none() -> None:
+    count = 30
+    script = b"".join(publish(b"a", bytes(10_000), qos=2, mid=mid) for mid in range(1, count + 1))
+
+    late: list[bytes] = []
+
+    class Late(ScriptedBroker):
+        """Answers all PUBRECs together, and a ping behind them."""
+
+        def _answer(self, packet: Packet, writer: asyncio.StreamWriter, *, version: int) -> None:
+            if packet.kind == PUBREC:
+                late.append(b"\x62\x02" + packet.body)
+            elif packet.kind == PINGREQ:
+                writer.write(b"".join(late))
+            super()._answer(packet, writer, version=version)
+
+    async with (
+        serving(Late(subacks=[[2]], after_suback=script)) as broker,
+        session_on(broker, max_pending_bytes=FEW_BYTES) as session,
+    ):
+        await session.subscribe({"#": 2})
+        received: list[Message] = []
+        reading = asyncio.create_task(collect(session, received))
+        await eventually(lambda: len(received) == count)
+        await broker.wait_for(PINGREQ)
+        await asyncio.sleep(0.1)
+        assert session.client is not None
+        session.finish()
+        await reading
+
+
+@pytest.mark.parametrize(("asked", "granted", "sent"), [(0, 0, 1), (1, 1, 2), (1, 0, 1), (2, 1, 2)])
+async def test_a_message_of_a_higher_qos_than_was_granted_ends_the_connection(
+    asked: int, granted: int, sent: int
+) -> None:
+    async with serving(ScriptedBroker(subacks=[[granted]])) as broker, session_on(broker) as session:
+        await session.subscribe({"#": asked})
+        await broker.send(publish(b"a") + publish(b"a", qos=sent))
+        received: list[Message] = []
+        with pytest.raises(ConnectionLostError, match=f"PUBLISH of QoS {sent}, where {granted} was granted"):
+            await collect(session, received)
+        assert [message.qos for message in received] == [0]
+        await session.close()
+        await broker.wait_for(DISCONNECT)
+        assert broker.of_kind(DISCONNECT)[0].body == b"\x82"
+
+
+async def test_a_resumed_session_may_hold_messages_of_a_higher_qos_than_is_granted_now() -> None:
+    broker = ScriptedBroker(
+        answers=[b"\x20\x03\x01\x00\x00"], subacks=[[0]], after_suback=publish(b"a", qos=2, mid=1)
+    )
+    async with serving(broker), session_on(broker) as session:
+        await session.subscribe({"#": 0})
+        assert [message.qos for message in await take(session, 1)] == [2]
+
+
+async def test_who_subscribes_past_the_session_gets_what_that_was_granted() -> None:
+    broker = ScriptedBroker(subacks=[[1], [2]])
+    async with serving(broker), session_on(broker) as session:
+        await session.subscribe({"a": 1})
+        assert session.client is not None
+        await session.client.subscribe("b", qos=2)
+        await broker.send(publish(b"b", qos=2))
+        assert [message.qos for message in await take(session, 1)] == [2]
+
+
+# Keep-alive
+
+
+@pytest.mark.parametrize(("server", "seconds"), [(0, 1), (60, 1), (1, 60)])
+async def test_a_silent_broker_is_noticed_by_the_shorter_keep_alive(server: int, seconds: int) -> None:
+    class Silent(ScriptedBroker):
+        def _answer(self, packet: Packet, writer: asyncio.StreamWriter, *, version: int) -> None:
+            if packet.kind != PINGREQ:
+                super()._answer(packet, writer, version=version)
+
+    connack = b"\x20\x06\x00\x00\x03\x13" + server.to_bytes(2, "big")
+    async with (
+        serving(Silent(answers=[connack])) as broker,
+        session_on(broker, keepalive_seconds=seconds) as session,
+    ):
+        await session.subscribe({"a": 1})
+        with pytest.raises(ConnectionLostError, match="no answer to keep-alive pings"):
+            async with asyncio.timeout(6):
+                await collect(session, [])
+        assert broker.of_kind(PINGREQ)
+
+
+async def test_an_event_loop_that_was_held_up_takes_unread_answers_for_a_sign_of_life(
+    mosquitto: Mosquitto,
+) -> None:
+    options = ConnectOptions(
+        host="127.0.0.1", port=mosquitto.port, username=USERNAME, password=PASSWORD, keepalive_seconds=1
+    )
+    session = await open_session(options, lambda status: None)
+    try:
+        await session.subscribe({"a": 1})
+        assert session.client is not None
+        for _ in range(4):
+            await asyncio.sleep(1.05)  # a ping is on its way
+            time.sleep(1.3)  # less than after what the broker gives us up
+        assert session.client is not None
+    finally:
+        await session.close()
 
 
 async def test_retain_dup_and_properties_arrive_by_mosquittos_names() -> None:
@@ -497,11 +652,15 @@ async def test_retain_dup_and_properties_arrive_by_mosquittos_names() -> None:
 async def test_a_flood_that_nobody_takes_stops_the_reading_and_arrives_complete_in_the_end() -> None:
     count = 50_000
     flood = b"".join(publish(b"devices/a/telemetry", b"%d" % number) for number in range(count))
-    async with serving(ScriptedBroker(after_suback=flood)) as broker, session_on(broker) as session:
+    async with (
+        serving(ScriptedBroker(after_suback=flood)) as broker,
+        session_on(broker, max_pending_bytes=FEW_BYTES) as session,
+    ):
         await session.subscribe({"#": 0})
-        await eventually(lambda: session.room == 0)
+        await eventually(lambda: is_left_unread(session))
+        held = session.held
         await asyncio.sleep(0.05)
-        assert session.held == MAX_PENDING_MESSAGES
+        assert session.held == held <= FEW_BYTES // MESSAGE_BYTES
         received = await take(session, count)
     assert [int(message.payload) for message in received] == list(range(count))
 
@@ -511,12 +670,12 @@ async def test_large_payloads_stop_the_reading_by_their_bytes() -> None:
     script = publish(b"a", payload) * count
     async with serving(ScriptedBroker(after_suback=script)) as broker, session_on(broker) as session:
         await session.subscribe({"#": 0})
-        await eventually(lambda: session.held == 1)
+        await eventually(lambda: session.held == 3)
         await asyncio.sleep(0.05)
-        assert session.held == 1  # and of the second one no more than there was room for
+        assert session.held == 3  # and of the fourth one no more than there was room for
         assert session.client is not None
         assert session.client._tap is not None
-        assert 5 * MIB + session.client._tap.partial_bytes <= MAX_PENDING_BYTES + READ_BYTES
+        assert 15 * MIB + session.client._tap.partial_bytes <= MAX_PENDING_BYTES + READ_BYTES
         assert [len(message.payload) for message in await take(session, count)] == [len(payload)] * count
 
 
@@ -524,13 +683,19 @@ async def test_qos_1_of_a_slow_reader_waits_in_the_broker_and_arrives_once_in_or
     count = 3_000
     broker = Mosquitto(tmp_path, extra="max_inflight_messages 0\nmax_queued_messages 0")
     broker.start()
-    options = ConnectOptions(host="127.0.0.1", port=broker.port, username=USERNAME, password=PASSWORD)
+    options = ConnectOptions(
+        host="127.0.0.1",
+        port=broker.port,
+        username=USERNAME,
+        password=PASSWORD,
+        max_pending_bytes=FEW_BYTES,
+    )
     session = await open_session(options, lambda status: None)
     try:
         await session.subscribe({"a": 1})
         await publish_all(broker, "a", map(str, range(count)))
-        await eventually(lambda: session.room == 0)
-        assert session.held == MAX_PENDING_MESSAGES
+        await eventually(lambda: is_left_unread(session))
+        assert session.held <= FEW_BYTES // MESSAGE_BYTES
         assert [int(message.payload) for message in await take(session, count)] == list(range(count))
     finally:
         await session.close()
@@ -720,30 +885,25 @@ async def test_qos_2_is_not_offered_at_once_but_yielded_together() -> None:
         return True
 
     mids = range(1, 4)
-    async with serving(ScriptedBroker()) as broker, session_on(broker) as session:
+    async with serving(ScriptedBroker(subacks=[[2]])) as broker, session_on(broker) as session:
         await session.subscribe({"#": 2})
         batches = session.batches(at_once)
         reading = asyncio.create_task(anext(batches))
         await asyncio.sleep(0)
         await broker.send(b"".join(publish(b"a", qos=2, mid=mid) for mid in mids))
-        await broker.wait_for(PUBREC, 3)
-        await broker.send(b"".join(b"\x62\x02\x00" + bytes([mid]) for mid in mids))
         assert [(message.qos, message.mid) for message in await reading] == [(2, mid) for mid in mids]
         assert offered == []
         await batches.aclose()
 
 
-async def test_qos_2_does_not_overtake_what_was_read_with_it() -> None:
-    async with serving(ScriptedBroker()) as broker, session_on(broker) as session:
+async def test_messages_of_all_qos_come_in_the_order_in_which_they_were_sent() -> None:
+    script = b"".join(publish(b"a", b"%d" % number, qos=number % 3, mid=number + 1) for number in range(30))
+    async with (
+        serving(ScriptedBroker(subacks=[[2]], after_suback=script)) as broker,
+        session_on(broker) as session,
+    ):
         await session.subscribe({"#": 2})
-        batches = session.batches(lambda batch: False)
-        reading = asyncio.create_task(anext(batches))
-        await asyncio.sleep(0)
-        await broker.send(publish(b"a", qos=2, mid=9))
-        await broker.wait_for(PUBREC)
-        await broker.send(publish(b"a", qos=1, mid=8) + b"\x62\x02\x00\x09")
-        assert [message.mid for message in await reading] == [8, 9]
-        await batches.aclose()
+        assert [int(message.payload) for message in await take(session, 30)] == list(range(30))
 
 
 async def test_nothing_is_offered_at_once_while_something_waits() -> None:

@@ -37,6 +37,10 @@ DOWN = BrokerUnreachableError("h:1883: nothing listens there", endpoint="h:1883"
         (Retrying(1.24, DOWN), "h:1883: nothing listens there; retry in 1.2 s"),
         (Resumed(3.06), "resumed after 3.1 s; messages of that time may be missing"),
         (Resumed(3.06, is_session_kept=True), "resumed after 3.1 s; the broker has kept the session"),
+        (
+            Connected("h:1883", "5", {}, is_answered=False),
+            "connected to h:1883 with MQTT 5: messages come before the answer to SUBSCRIBE",
+        ),
         (Connected("h:1883", "5", {}, is_resumed=True), "connected to h:1883 with MQTT 5: session resumed"),
         (SessionBegun("h:1883", "one"), "a new session begins: h:1883 had kept nothing for 'one'"),
         (SessionLost("h:1883", "one"), "h:1883 has forgotten the session 'one': what it was to keep is lost"),

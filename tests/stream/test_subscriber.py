@@ -11,6 +11,7 @@ from plantops_cli.errors import (
     BrokerUnreachableError,
     ConfigError,
     CredentialsRefusedError,
+    HeldUpError,
     SessionTakenOverError,
     StateError,
     SubscriptionRefusedError,
@@ -265,33 +266,26 @@ async def test_a_refused_late_handler_ends_the_subscriber() -> None:
 
 
 def behind_messages(broker: ScriptedBroker, codes: list[int]) -> bytes:
-    """More messages than are held at once, and behind them the answer to the newest SUBSCRIBE."""
+    """Many messages, and behind them the answer to the newest SUBSCRIBE."""
     return publish(b"a") * 1_500 + suback(broker.of_kind(SUBSCRIBE)[-1].body, codes, version=5)
 
 
-async def test_subscribe_before_start_does_not_wait_behind_messages_that_nobody_takes(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("plantops_cli.stream.subscriber.SUBACK_SECONDS", 60.0)
-    early, late = Recorder(), Recorder()
+FEW_BYTES = 64 * 1024
+"""Less than these messages take."""
+
+
+async def test_subscribe_before_start_is_answered_behind_messages_that_nobody_has_taken_yet() -> None:
     broker = ScriptedBroker(subacks=["grant", None])
     async with serving(broker), subscribing(broker) as subscriber:
-        subscriber.register_handler("a", early)
+        subscriber.register_handler("a", Recorder())
         await subscriber.connect()
-        subscribing_late = asyncio.create_task(subscriber.subscribe("b", late))
+        subscribing_late = asyncio.create_task(subscriber.subscribe("b"))
         await broker.wait_for(SUBSCRIBE, 2)
-        await broker.send(behind_messages(broker, [1]) + publish(b"b"))
-        assert await subscribing_late is None
-        await subscriber.start()
-        await eventually(lambda: late.topics)
-        assert (len(early.topics), late.topics) == (1_500, ["b"])
-        assert subscriber.health.outage_count == 0
+        await broker.send(behind_messages(broker, [1]))
+        assert await subscribing_late == 1
 
 
-async def test_subscribe_in_a_handler_does_not_wait_behind_messages_that_the_handler_holds_up(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("plantops_cli.stream.subscriber.SUBACK_SECONDS", 60.0)
+async def test_subscribe_in_a_handler_is_answered_behind_messages_that_the_handler_holds_up() -> None:
     granted: list[int | None] = []
     late = Recorder()
 
@@ -306,18 +300,59 @@ async def test_subscribe_in_a_handler_does_not_wait_behind_messages_that_the_han
         await broker.wait_for(SUBSCRIBE, 2)
         await broker.send(behind_messages(broker, [1]) + publish(b"b"))
         await eventually(lambda: late.topics)
-        assert (granted, subscriber.health.outage_count) == ([None], 0)
+        assert (granted, subscriber.health.outage_count) == ([1], 0)
 
 
-async def test_a_refusal_that_comes_after_subscribe_has_returned_ends_the_subscriber() -> None:
+async def test_subscribe_before_start_does_not_wait_behind_more_messages_than_may_wait() -> None:
+    early, late = Recorder(), Recorder()
     broker = ScriptedBroker(subacks=["grant", None])
-    async with serving(broker), subscribing(broker) as subscriber:
+    async with serving(broker), subscribing(broker, max_pending_bytes=FEW_BYTES) as subscriber:
+        subscriber.register_handler("a", early)
+        await subscriber.connect()
+        subscribing_late = asyncio.create_task(subscriber.subscribe("b", late))
+        await broker.wait_for(SUBSCRIBE, 2)
+        await broker.send(behind_messages(broker, [1]) + publish(b"b"))
+        async with asyncio.timeout(1.0):
+            with pytest.raises(HeldUpError):
+                await subscribing_late
+        await subscriber.start()
+        await eventually(lambda: late.topics)
+        assert (len(early.topics), late.topics) == (1_500, ["b"])
+        assert subscriber.health.outage_count == 0
+
+
+async def test_subscribe_in_a_handler_does_not_wait_behind_more_messages_than_may_wait() -> None:
+    errors: list[HeldUpError] = []
+    late = Recorder()
+
+    async def subscribe(message: Message) -> None:
+        if not errors:
+            try:
+                await subscriber.subscribe("b", late)
+            except HeldUpError as exc:
+                errors.append(exc)
+
+    broker = ScriptedBroker(subacks=["grant", None], after_suback=publish(b"a"))
+    async with serving(broker), subscribing(broker, max_pending_bytes=FEW_BYTES) as subscriber:
+        subscriber.register_handler("a", subscribe)
+        await subscriber.start()
+        await broker.wait_for(SUBSCRIBE, 2)
+        await broker.send(behind_messages(broker, [1]) + publish(b"b"))
+        await eventually(lambda: late.topics)
+        assert "messages that wait to be handled" in str(errors[0])
+        assert subscriber.health.outage_count == 0
+
+
+async def test_a_refusal_that_comes_after_subscribe_has_given_up_ends_the_subscriber() -> None:
+    broker = ScriptedBroker(subacks=["grant", None])
+    async with serving(broker), subscribing(broker, max_pending_bytes=FEW_BYTES) as subscriber:
         subscriber.register_handler("a", Recorder())
         await subscriber.connect()
         subscribing_late = asyncio.create_task(subscriber.subscribe("secret/#"))
         await broker.wait_for(SUBSCRIBE, 2)
         await broker.send(behind_messages(broker, [0x87]))
-        assert await subscribing_late is None
+        with pytest.raises(HeldUpError):
+            await subscribing_late
         await subscriber.start()
         with pytest.raises(SubscriptionRefusedError):
             await subscriber.wait()

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from paho.mqtt import client as paho
 
+from plantops_cli.stream.inbox import BATCH_MESSAGES, MESSAGE_BYTES
 from plantops_cli.stream.options import MQTTVersion
-from plantops_cli.stream.session import MAX_PENDING_MESSAGES
 from tests.scripted_broker import CONNECT, PINGREQ, PUBCOMP, PUBREC, Packet, ScriptedBroker, publish, serving
-from tests.stream.support import WAIT_SECONDS, eventually, subscribing, take
+from tests.stream.support import WAIT_SECONDS, eventually, is_left_unread, subscribing, take
 from tests.stream.test_bulk import session_to
 
 VERSIONS = pytest.mark.parametrize("version", ["5", "3.1.1"])
@@ -25,24 +25,25 @@ def numbered(count: int, version: str) -> bytes:
 
 @VERSIONS
 async def test_a_broker_that_ignores_the_receive_maximum_is_left_unread(version: str) -> None:
-    count = 3_000
+    count, max_bytes = 3_000, 512 * 1024
     script = numbered(count, version)
     async with (
         serving(ScriptedBroker(after_suback=script)) as broker,
-        session_to(broker.port, mqtt_version=MQTTVersion(version)) as session,
+        session_to(broker.port, mqtt_version=MQTTVersion(version), max_pending_bytes=max_bytes) as session,
         aclosing(session.batches()) as batches,
     ):
         await session.subscribe({"a": 1})
         came = list(await anext(batches))
-        assert len(came) <= MAX_PENDING_MESSAGES
-        await eventually(lambda: session.held == MAX_PENDING_MESSAGES)
+        assert len(came) <= BATCH_MESSAGES
+        await eventually(lambda: is_left_unread(session))
+        held = session.held
         await asyncio.sleep(0.1)  # a socket that were still read would bring more
-        assert session.held == MAX_PENDING_MESSAGES
+        assert session.held == held < max_bytes // MESSAGE_BYTES
         assert broker.acknowledged == []
         async with asyncio.timeout(WAIT_SECONDS):
             while len(came) < count:
                 batch = await anext(batches)
-                assert len(batch) <= MAX_PENDING_MESSAGES
+                assert len(batch) <= BATCH_MESSAGES
                 came += batch
         session.finish()
         assert await anext(batches, None) is None

@@ -1,0 +1,101 @@
+"""The messages of QoS 2 of one client, by their packet identifiers: pure.
+
+A message is handed on when its PUBLISH comes, and the PUBREC goes out when it has been handled, so that a crash
+between the two loses nothing. From then on the identifier alone is kept, until the PUBREL: a PUBLISH that repeats
+it is no new message (MQTT 5, 4.3.3).
+"""
+
+from plantops_cli.stream.packets import MalformedPacketError
+
+UNRELEASED_FACTOR = 4
+"""How many times the bytes that may wait a broker may owe a PUBREL for, whatever it answers."""
+
+
+class UnreleasedError(MalformedPacketError):
+    """More of QoS 2 came without its PUBREL than any broker that sends PUBREL leaves open (MQTT 5, 4.9)."""
+
+    reason_code = 0x93
+
+
+class ExactlyOnce:
+    """What is known of packet identifiers; outlives a connection when the broker keeps the session.
+
+    A broker may send many messages before the first PUBREL, for it answers in its turn. Past a bound it is pinged,
+    and the PUBRELs have to come before its answer.
+
+    Args:
+        max_bytes: bytes of messages without PUBREL, past which the broker is asked.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._in_hand: set[int] = set()
+        self._handled: dict[int, int] = {}
+        self._handled_bytes = 0
+        self._asked: frozenset[int] = frozenset()
+
+    def begin(self) -> None:
+        """Begin a connection: what was not handled comes again."""
+        self._in_hand.clear()
+        self._asked = frozenset()
+
+    def forget(self) -> None:
+        """Forget what was handled: the broker has not kept the session, and will use each identifier anew."""
+        self._handled.clear()
+        self._handled_bytes = 0
+
+    def came(self, mid: int) -> bool:
+        """Take note of a PUBLISH, and tell whether it brings a new message."""
+        if mid in self._in_hand or mid in self._handled:
+            return False
+        self._in_hand.add(mid)
+        return True
+
+    def is_handled(self, mid: int) -> bool:
+        """Tell whether a message was handled whose PUBREL has not come."""
+        return mid in self._handled
+
+    def handled(self, mid: int, size: int) -> None:
+        """Take note that a message has been handled, and its PUBREC goes out.
+
+        Args:
+            mid: its packet identifier.
+            size: its bytes.
+        """
+        self._in_hand.discard(mid)
+        if mid not in self._handled:
+            self._handled[mid] = size
+            self._handled_bytes += size
+
+    def released(self, mid: int) -> None:
+        """Take note of a PUBREL; the identifier may be used again."""
+        self._handled_bytes -= self._handled.pop(mid, 0)
+
+    def is_to_be_asked(self) -> bool:
+        """Tell whether the broker is to be pinged now, to show that it sends PUBREL; ``answered`` is called then.
+
+        Raises:
+            UnreleasedError: so much came without PUBREL that no answer is waited for.
+        """
+        if self._handled_bytes > UNRELEASED_FACTOR * self._max_bytes:
+            raise self._unreleased()
+        if self._handled_bytes <= self._max_bytes or self._asked:
+            return False
+        self._asked = frozenset(self._handled)
+        return True
+
+    def answered(self) -> None:
+        """Look whether the PUBRELs have come before the answer to a ping that was sent behind their PUBRECs.
+
+        Raises:
+            UnreleasedError: they have not.
+        """
+        asked, self._asked = self._asked, frozenset()
+        if self._handled_bytes > self._max_bytes and not asked.isdisjoint(self._handled):
+            raise self._unreleased()
+
+    def _unreleased(self) -> UnreleasedError:
+        return UnreleasedError(
+            f"{len(self._handled):,} messages of QoS 2 without their PUBREL, {self._handled_bytes:,} bytes "
+            "(MQTT 5, 4.9)"
+        )

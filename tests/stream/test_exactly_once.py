@@ -1,0 +1,65 @@
+"""Packet identifiers of QoS 2: what is new, what is a repetition, and what a broker owes."""
+
+import pytest
+
+from plantops_cli.stream.exactly_once import UNRELEASED_FACTOR, ExactlyOnce, UnreleasedError
+
+
+def test_an_identifier_brings_a_new_message_only_after_its_pubrel() -> None:
+    once = ExactlyOnce(1_000)
+    assert once.came(1)
+    assert not once.came(1)
+    once.handled(1, 10)
+    assert not once.came(1)
+    assert once.is_handled(1)
+    once.released(1)
+    assert once.came(1)
+    assert not once.is_handled(1)
+
+
+def test_on_a_new_connection_what_was_not_handled_comes_again_and_what_was_does_not() -> None:
+    once = ExactlyOnce(1_000)
+    assert once.came(1)
+    assert once.came(2)
+    once.handled(2, 10)
+    once.begin()
+    assert once.came(1)
+    assert not once.came(2)
+
+
+def test_in_a_new_session_each_identifier_is_new() -> None:
+    once = ExactlyOnce(5)
+    once.handled(2, 10)
+    once.begin()
+    once.forget()
+    assert once.came(2)
+    assert not once.is_to_be_asked()
+
+
+def test_a_broker_is_asked_once_it_owes_more_than_may_wait() -> None:
+    once = ExactlyOnce(20)
+    once.handled(1, 20)
+    assert not once.is_to_be_asked()
+    once.handled(2, 1)
+    assert once.is_to_be_asked()
+    assert not once.is_to_be_asked()  # until it has answered
+    once.released(1)
+    once.released(2)
+    once.handled(3, 21)  # after the ping
+    once.answered()
+    assert once.is_to_be_asked()
+    with pytest.raises(UnreleasedError, match="1 messages of QoS 2 without their PUBREL"):
+        once.answered()
+
+
+def test_a_broker_that_owes_much_more_is_not_asked() -> None:
+    once = ExactlyOnce(20)
+    once.handled(1, UNRELEASED_FACTOR * 20 + 1)
+    with pytest.raises(UnreleasedError):
+        once.is_to_be_asked()
+
+
+def test_an_answer_without_a_question_says_nothing() -> None:
+    once = ExactlyOnce(20)
+    once.handled(1, 50)
+    once.answered()
