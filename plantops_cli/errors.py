@@ -6,6 +6,7 @@ PlantopsError                     .hint: one line of advice, or None
 ├── StateError (RuntimeError)     a method called at the wrong moment
 ├── OutputError                   standard output, or the file instead of it, refused a write
 │   └── NoRoomError               the disk is full; it may have room again
+├── ForeignFileError              a file of somebody else's, not ours to write; it is untouched
 ├── BrokerFileError               a file of Mosquitto's; it was left as it was
 │   ├── BrokerFileBusyError       another run holds its lock
 │   └── BrokerFileChangedError    another program kept rewriting it meanwhile
@@ -57,6 +58,10 @@ class OutputError(PlantopsError):
 
 class NoRoomError(OutputError):
     """The disk is full; the same write may succeed later."""
+
+
+class ForeignFileError(PlantopsError):
+    """A file to be continued holds what plantops did not write, or is a stranger's; it is untouched."""
 
 
 class BrokerFileError(PlantopsError):

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
 from plantops_cli.messages import Message
+from plantops_cli.sinks.jsonl import encode
 from plantops_cli.stream.batch import Batch, Read
 
 RECEIVED_AT = datetime(2026, 11, 23, 20, 15, 2, 123456, tzinfo=UTC)
@@ -43,3 +44,8 @@ def batch_of(*messages: Message) -> Batch:
         (0x30 | m.dup << 3 | m.qos << 1 | m.retain, m.topic.encode(), m.mid, b"", m.payload) for m in messages
     ]
     return Batch([Read(nanoseconds(messages[0].received_at), packets)] if messages else [])
+
+
+def lines(*numbers: int) -> bytes:
+    """The JSON lines of messages that are numbered in ``n``."""
+    return b"".join(encode(message(b'{"n":%d}' % number, topic="t")) for number in numbers)

@@ -12,6 +12,7 @@ from plantops_cli.errors import (
     CommandRefusedError,
     ConfigError,
     CredentialsRefusedError,
+    ForeignFileError,
     OutputError,
     PlantopsError,
     ProofError,
@@ -32,7 +33,7 @@ class Exit(IntEnum):
     UNREACHABLE = 3
     CREDENTIALS = 5
     SUBSCRIPTION = 6
-    BROKER_FILE = 7
+    FILE = 7
     TOPIC = 8
     TIMEOUT = 27
     INTERRUPTED = 130
@@ -46,7 +47,7 @@ MEANINGS = {
     Exit.UNREACHABLE: "broker unreachable, the connection was lost for good, or a reload failed",
     Exit.CREDENTIALS: "the broker refused the credentials, or `provision-user` found that it does not honour them",
     Exit.SUBSCRIPTION: "the broker refused a subscription",
-    Exit.BROKER_FILE: "password file, ACL file or `mosquitto.conf` problem; the file is untouched",
+    Exit.FILE: "a file (password, ACL, `mosquitto.conf`) is unusable, or that of `--to` not ours; it is untouched",
     Exit.TOPIC: "invalid topic given to `parse-topic`",
     Exit.TIMEOUT: "`-W` ran out before `-C` was met, or with no message at all",
     Exit.INTERRUPTED: "Ctrl-C before `-C` was met, or before there was anything to stop",
@@ -57,7 +58,8 @@ MEANINGS = {
 _CODES: tuple[tuple[type[PlantopsError], Exit], ...] = (
     (ConfigError, Exit.USAGE),
     (TopicError, Exit.USAGE),
-    (BrokerFileError, Exit.BROKER_FILE),
+    (BrokerFileError, Exit.FILE),
+    (ForeignFileError, Exit.FILE),
     (ReloadError, Exit.UNREACHABLE),
     (ProofError, Exit.CREDENTIALS),
     (CredentialsRefusedError, Exit.CREDENTIALS),

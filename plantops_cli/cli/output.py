@@ -51,6 +51,7 @@ class FileOutput:
         file: the file; it is opened here.
 
     Raises:
+        ForeignFileError: it is not ours.
         ConfigError: it cannot be opened.
     """
 
@@ -59,8 +60,7 @@ class FileOutput:
     def __init__(self, file: LineFile) -> None:
         self._file = file
         file.open()
-        for notice in file.notices:
-            say(f"note: {notice}")
+        self._say_notices()
 
     async def write(self, data: bytes, *, stopped: asyncio.Event) -> int:
         """Write ``data`` and return how many bytes were written: all, or none when stopped while the disk is full.
@@ -70,6 +70,7 @@ class FileOutput:
             stopped: once it is set, room is not waited for.
 
         Raises:
+            ForeignFileError: what has come to the place of the file is not ours.
             OutputError: the disk failed in another way than by being full.
         """
         is_told = False
@@ -85,6 +86,7 @@ class FileOutput:
                     return 0
             else:
                 break
+        self._say_notices()
         if is_told:
             say(f"there is room again for {str(self._file.path)!r}")
         return len(data)
@@ -99,6 +101,10 @@ class FileOutput:
     def close(self) -> None:
         """Close the file, in a thread that the end of the event loop waits for."""
         asyncio.get_running_loop().run_in_executor(None, self._file.close)
+
+    def _say_notices(self) -> None:
+        while self._file.notices:
+            say(f"note: {self._file.notices.pop(0)}")
 
 
 class Output:
@@ -209,6 +215,7 @@ def file_output(
 
     Raises:
         ConfigError: the flags contradict each other, or the file cannot be opened.
+        ForeignFileError: the file is not ours.
     """
     if path is None:
         if rotate_size or rotate_every:

@@ -1,7 +1,7 @@
 """JSON lines in a file, of which none is lost: on disk when ``append`` returns, whole or not at all.
 
 Blocks, and is therefore to be called in a thread. Closed files are compressed with gzip, for it needs no further
-dependency and every tool reads it.
+dependency and every tool reads it. A file that is there already is continued only when we have written it.
 """
 
 import errno
@@ -18,7 +18,8 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from plantops_cli.errors import ConfigError, NoRoomError, OutputError
+from plantops_cli.errors import ConfigError, ForeignFileError, NoRoomError, OutputError
+from plantops_cli.sinks.tail import whole_bytes
 
 _BLOCK_BYTES = 64 * 1024
 _CLOSE_SECONDS = 5.0
@@ -69,11 +70,11 @@ class LineFile:
         """Open the file, cut off what a crash has left of a last line, and finish what it interrupted.
 
         Raises:
+            ForeignFileError: it holds something else than our lines; it is untouched.
             ConfigError: it is no regular file, is in use by another plantops, or cannot be opened.
         """
         try:
             self._descriptor = self._open()
-            self._repair()
         except OSError as exc:
             raise ConfigError(
                 f"--to {str(self.path)!r}: {exc.strerror}", hint="name a file in a folder that is there"
@@ -91,7 +92,8 @@ class LineFile:
         Raises:
             NoRoomError: the disk is full; try again with the same lines when there is room.
             OutputError: the disk failed in another way.
-            ConfigError: what has come to the place of the file is no regular file, or another plantops uses it.
+            ForeignFileError: what has come to the place of the file is not ours.
+            ConfigError: it is no regular file, or another plantops uses it.
         """
         try:
             self._take_back()
@@ -119,16 +121,17 @@ class LineFile:
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
         descriptor = os.open(self.path, flags, self._mode)
         try:
-            mode = os.fstat(descriptor).st_mode
-            if not stat.S_ISREG(mode):
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
                 raise ConfigError(
                     f"--to {str(self.path)!r} is not a regular file",
                     hint="use standard output: > FILE",
                 )
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._repair(descriptor, os.fstat(descriptor))
             # not the link to it, if it is one: to rename that would close nothing
             self.path = Path(os.path.realpath(self.path))
-            self._mode = stat.S_IMODE(mode)  # of the next file too: what only some may read, stays so
+            self._mode = stat.S_IMODE(status.st_mode)  # of the next file too: what only some may read, stays so
             _sync_folder(self.path)
             return descriptor
         except BlockingIOError:
@@ -140,13 +143,22 @@ class LineFile:
             os.close(descriptor)
             raise
 
-    def _repair(self) -> None:
-        status = os.fstat(self._descriptor)  # before the repair, which makes the file new
-        size = status.st_size
-        whole = _end_of_last_line(self._descriptor, size)
+    def _repair(self, descriptor: int, status: os.stat_result) -> None:
+        """Take off what a crash has left of a last line.
+
+        Args:
+            descriptor: the file.
+            status: as it was found, for to cut it makes it new.
+        """
+        whole, size = whole_bytes(descriptor), status.st_size
+        if whole is None:
+            raise ForeignFileError(
+                f"--to {str(self.path)!r} does not end in lines of plantops",
+                hint="name another file, or move this one away; it is untouched",
+            )
         if whole < size:
-            os.ftruncate(self._descriptor, whole)
-            os.fsync(self._descriptor)
+            os.ftruncate(descriptor, whole)
+            os.fsync(descriptor)
             self.notices.append(
                 f"{str(self.path)!r} ended in a cut line of {size - whole} bytes, which was taken off: "
                 "it was never acknowledged"
@@ -264,19 +276,6 @@ def parse_period(text: str) -> float:
     if not seconds:
         raise ConfigError(f"--rotate-every {text!r}: no time", hint="for example 15m, 1h or 1d")
     return float(seconds)
-
-
-def _end_of_last_line(descriptor: int, size: int) -> int:
-    """Find where the last whole line ends; NULs, which a power cut may leave, are no line."""
-    end = size
-    while end:
-        start = max(0, end - _BLOCK_BYTES)
-        block = os.pread(descriptor, end - start, start)
-        position = block.rfind(b"\n")
-        if position >= 0:
-            return start + position + 1
-        end = start
-    return 0
 
 
 def _compress(path: Path) -> None:

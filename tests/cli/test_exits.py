@@ -17,6 +17,7 @@ CODES = {
     "TopicError": 2,
     "StateError": 1,
     "NoRoomError": 1,
+    "ForeignFileError": 7,
     "OutputError": 1,
     "BrokerFileError": 7,
     "BrokerFileBusyError": 7,

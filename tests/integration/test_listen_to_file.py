@@ -14,6 +14,7 @@ import pytest
 from tests.brokers import Mosquitto
 from tests.integration.test_listen import numbered, publish_in_flight
 from tests.plantops import run, start
+from tests.samples import lines
 
 TOPIC = "devices/basil/telemetry"
 CONNECTED = "connected to"
@@ -85,7 +86,7 @@ def numbers(*paths: Path) -> list[int]:
 
 def test_lines_go_to_the_file_and_nothing_to_standard_output(patient: Mosquitto, tmp_path: Path) -> None:
     path = tmp_path / "lines.jsonl"
-    path.write_bytes(b'{"payload":{"n":-1}}\n{"cut')
+    path.write_bytes(lines(-1) + lines(0)[:5])
     with start("listen", "--to", str(path), "-C", "500", env=patient.environment) as listening:
         listening.stderr.wait_for(CONNECTED)
         publish_in_flight(patient, TOPIC, numbered(500))
@@ -194,7 +195,7 @@ def test_a_flood_is_written_in_groups_of_at_most_a_thousand(hasty: Mosquitto, tm
 
 def test_a_file_that_would_become_too_long_is_closed_and_compressed(patient: Mosquitto, tmp_path: Path) -> None:
     path = tmp_path / "lines.jsonl"
-    earlier = b'{"payload":{"n":-1}}\n' * 190
+    earlier = lines(-1) * (4_096 // len(lines(-1)))
     path.write_bytes(earlier)
     arguments = ("listen", "--to", str(path), "--rotate-size", "4K", "-C", "1")
     with start(*arguments, env=patient.environment) as listening:
@@ -257,3 +258,37 @@ def test_flags_that_make_no_sense_are_refused(arguments: list[str], words: str) 
     assert (done.code, done.stdout) == (2, b"")
     assert len(done.errors) == 1
     assert words in done.errors[0]
+
+
+@pytest.mark.parametrize(
+    "content", [b"SQLite format 3\0" * 600, b'{"name": "pump"}', lines(1) + b"milk", b"milk\n"]
+)
+def test_a_file_of_somebody_elses_is_refused_before_anything_is_connected(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "config.json"
+    path.write_bytes(content)
+    nowhere = {"MQTT_HOST": "127.0.0.1", "MQTT_PORT": "1", "MQTT_BACKEND_PASSWORD": "x"}
+    done = run("listen", "--to", str(path), "--rotate-size", "4K", env=nowhere)
+    assert (done.code, done.stdout, len(done.errors)) == (7, b"", 1)
+    assert "config.json' does not end in lines of plantops (name another file, or move" in done.errors[0]
+    assert path.read_bytes() == content
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_is_not_ours_in_the_place_of_a_moved_file_ends_the_run_and_costs_no_message(
+    patient: Mosquitto, tmp_path: Path
+) -> None:
+    path, moved = tmp_path / "lines.jsonl", tmp_path / "lines.jsonl.1"
+    with start("listen", *DURABLE, "--to", str(path), env=patient.environment) as listening:
+        listening.stderr.wait_for(CONNECTED)
+        publish_in_flight(patient, TOPIC, numbered(1))
+        while not path.read_bytes():
+            assert listening.process.poll() is None
+        path.rename(moved)
+        path.write_bytes(b"milk")
+        publish_in_flight(patient, TOPIC, numbered(500)[1:])
+        done = listening.finish()
+    assert (done.code, len(done.errors), path.read_bytes()) == (7, 1, b"milk")
+    path.unlink()
+    assert run("listen", *DURABLE, "--to", str(path), "-W", "2", env=patient.environment).code == 0
+    # the first may be in both, if it was still being brought to the disk when the file was moved
+    assert sorted(set(numbers(moved, path))) == list(range(500))

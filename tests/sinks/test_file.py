@@ -23,11 +23,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from plantops_cli.cli.output import FileOutput
-from plantops_cli.errors import ConfigError, NoRoomError, OutputError
+from plantops_cli.errors import ConfigError, ForeignFileError, NoRoomError, OutputError
 from plantops_cli.sinks.file import LineFile, parse_period, parse_size
+from plantops_cli.sinks.jsonl import encode
 from tests.plantops import PATIENCE_SECONDS
+from tests.samples import lines, message
 
 NOON = 1_795_521_600.0  # 2026-11-24 12:00 UTC, where an hour begins
+
+
+CUT = lines(2)[:-3]
+LONG_CUT = CUT + b" " * 3_000_000
 
 
 class Clock:
@@ -49,16 +55,12 @@ def opened(path: Path, **options: object) -> LineFile:
     return file
 
 
-def lines(*numbers: int) -> bytes:
-    return b"".join(b'{"n":%d}\n' % number for number in numbers)
-
-
 def everything(folder: Path) -> list[int]:
     """The numbers in all files of a folder, closed ones first."""
     closed = sorted(path for path in folder.iterdir() if path.suffix == ".gz")
     contents = [gzip.decompress(path.read_bytes()) for path in closed]
     contents += [path.read_bytes() for path in sorted(folder.iterdir()) if path.suffix != ".gz"]
-    return [json.loads(line)["n"] for content in contents for line in content.splitlines()]
+    return [json.loads(line)["payload"]["n"] for content in contents for line in content.splitlines()]
 
 
 def test_lines_are_appended_to_what_is_there(path: Path) -> None:
@@ -71,7 +73,7 @@ def test_lines_are_appended_to_what_is_there(path: Path) -> None:
     assert file.notices == []
 
 
-@pytest.mark.parametrize("cut", [b'{"n":2', b"\0" * 9, b'{"n":2\0\0\0', b"x" * 200_000])
+@pytest.mark.parametrize("cut", [CUT, b"\0" * 9, CUT + b"\0\0\0", LONG_CUT, LONG_CUT + b"\0" * 200_000])
 @pytest.mark.parametrize("whole", [b"", lines(1), lines(*range(20_000))])
 def test_a_cut_last_line_is_taken_off_and_told(path: Path, whole: bytes, cut: bytes) -> None:
     path.write_bytes(whole + cut)
@@ -83,12 +85,103 @@ def test_a_cut_last_line_is_taken_off_and_told(path: Path, whole: bytes, cut: by
     assert path.read_bytes() == whole + lines(2)
 
 
-@given(st.binary())
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_whatever_is_there_is_kept_up_to_its_last_newline(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
+def test_a_killed_program_may_have_cut_its_last_line_anywhere(path: Path) -> None:
+    whole, last = lines(1), encode(message('"\u00fc\\"'.encode(), topic='devices/\u00fc\\"/x', dup=True))
+    for length in range(1, len(last)):
+        path.write_bytes(whole + last[:length])
+        opened(path).close()
+        assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize("size", [len(lines(2)) // 2, len(lines(2)) - 1])
+def test_what_was_killed_in_its_very_first_write_begins_anew(path: Path, size: int) -> None:
+    path.write_bytes(lines(2)[:size])
     opened(path).close()
-    assert path.read_bytes() == content[: content.rfind(b"\n") + 1]
+    assert path.read_bytes() == b""
+
+
+FOREIGN = {
+    "a database": b"SQLite format 3\0" + bytes(range(256)) * 38,
+    "settings": b'{"name": "pump"}',
+    "settings in lines": b'{\n  "name": "pump"\n}\n',
+    "one bracket": b"{",
+    "too little to tell": b'{"tst":"2026-11-23T20:15:02.123456+00:00","topic":',
+    "other lines": b'{"a":1}\n{"a":2}\n',
+    "lines of mosquitto_sub": b'{"tst":"2026-11-23T20:15:02.123456+0000","topic":"t","qos":1,"retain":0,'
+    b'"payloadlen":2,"mid":1,"payload":{}}\n',
+    "one of them without its end": b'{"tst":"2026-11-23T20:15:02.123456+0000","topic":"t","qos":1,"ret',
+    "fields in another order": b'{"topic":"t","tst":"2026-11-23T20:15:02.123456+00:00"}\n',
+    "line ends of Windows": lines(1, 2).replace(b"\n", b"\r\n"),
+    "a blank line": lines(1) + b"\n",
+    "a line of ours that lacks its end": lines(1)[:-3] + b"\n",
+    "text behind our lines": lines(1) + b"remember the milk",
+    "a line behind our lines": lines(1) + b"remember the milk\n",
+    "bytes behind our lines": lines(1) + bytes(range(200)),
+    "NULs before text": b"\0" * 4_096 + b"text",
+    "NULs behind text": b"text" + b"\0" * 4_096,
+    "NULs behind a foreign line": b"text\n" + b"\0" * 4_096,
+    "long text": b"x" * 3_000_000,
+    "long text behind a line of ours": lines(1) + b"x" * 3_000_000,
+    "a long line": b"x" * 3_000_000 + b"\n",
+}
+
+
+@pytest.mark.parametrize("content", FOREIGN.values(), ids=FOREIGN)
+def test_what_plantops_did_not_write_is_refused_untouched(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    with pytest.raises(ForeignFileError, match="does not end in lines of plantops") as caught:
+        opened(path)
+    assert path.read_bytes() == content
+    assert "untouched" in (caught.value.hint or "")
+
+
+@given(st.binary(), st.sampled_from([b"", lines(1), b"\n"]))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_is_there_is_kept(path: Path, content: bytes, before: bytes) -> None:
+    path.write_bytes(before + content)
+    if content.strip(b"\0") and not lines(2).startswith(content):
+        with pytest.raises(ForeignFileError):
+            opened(path)
+        assert path.read_bytes() == before + content
+    elif before != b"\n":
+        opened(path).close()
+        assert path.read_bytes() == before
+
+
+def test_a_huge_file_of_somebody_elses_is_refused_without_reading_it(path: Path) -> None:
+    for content in (b"text", b"text\n", b"\0\0\0\x18ftyp"):
+        path.write_bytes(content)
+        os.truncate(path, 1 << 40)
+        began = time.monotonic()
+        with pytest.raises(ForeignFileError):
+            opened(path)
+        assert time.monotonic() - began < 2
+        assert path.stat().st_size == 1 << 40
+
+
+@pytest.mark.parametrize("payload", [b'"' + b"x" * 5_000_000 + b'"', b"x" * 5_000_000, b"\xff" * 5_000_000])
+def test_a_long_line_of_ours_is_continued(path: Path, payload: bytes) -> None:
+    long = encode(message(payload))
+    for content in (long, lines(1) + long, long + CUT, long + long[:-7] + b"\0" * 90):
+        path.write_bytes(content)
+        opened(path).close()
+        assert path.read_bytes() == content[: content.rfind(b"\n") + 1]
+
+
+def test_what_comes_to_the_place_of_a_file_that_was_moved_away_is_judged_alike(path: Path, tmp_path: Path) -> None:
+    file = opened(path)
+    file.append(lines(1))
+    path.rename(tmp_path / "moved")
+    path.write_bytes(b"remember the milk")
+    with pytest.raises(ForeignFileError, match="does not end in lines of plantops"):
+        file.append(lines(2))
+    assert path.read_bytes() == b"remember the milk"
+    assert (tmp_path / "moved").read_bytes() == lines(1)
+    path.write_bytes(lines(5) + CUT)
+    file.append(lines(2))
+    file.close()
+    assert path.read_bytes() == lines(5, 2)
+    assert len(file.notices) == 1
 
 
 def test_two_at_once_are_refused(path: Path) -> None:
@@ -188,7 +281,7 @@ def test_lines_are_on_the_disk_when_append_returns(path: Path, monkeypatch: pyte
 
     def write(descriptor: int, data: memoryview) -> int:
         done.append(("written", descriptor))
-        return system_write(descriptor, data[:5])
+        return system_write(descriptor, data[:100])
 
     def fsync(descriptor: int) -> None:
         system_fsync(descriptor)
@@ -224,7 +317,7 @@ def test_a_cut_line_that_cannot_be_taken_back_at_once_is_before_the_next_one(
     def write(descriptor: int, data: memoryview) -> int:
         if path.read_bytes() != lines(1):
             failure(errno.ENOSPC)()
-        return system_write(descriptor, data[:5])
+        return system_write(descriptor, data[:100])
 
     file = opened(path)
     file.append(lines(1))
@@ -259,12 +352,13 @@ def test_on_a_full_disk_nothing_is_half_written_and_the_same_lines_fit_later(tmp
         from pathlib import Path
         from plantops_cli.errors import NoRoomError
         from plantops_cli.sinks.file import LineFile
+        from tests.samples import lines
 
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, resource.RLIM_INFINITY))
         file = LineFile(Path(sys.argv[1]))
         file.open()
-        many = b"".join(b'{"n":%d}\\n' % n for n in range(500))
+        many = lines(*range(500))
         for _ in range(3):
             try:
                 file.append(many)
@@ -318,7 +412,7 @@ def test_a_disk_that_is_full_when_a_new_file_is_to_be_made_is_no_room(
 
 def test_a_compression_that_finds_no_room_leaves_nothing_behind(tmp_path: Path) -> None:
     closed = tmp_path / "lines.jsonl.20261124T120000Z"
-    closed.write_bytes(random.randbytes(100_000))
+    closed.write_bytes(encode(message(random.randbytes(100_000))))
     script = textwrap.dedent("""
         import resource, signal, sys
         from pathlib import Path
@@ -350,11 +444,12 @@ def test_whoever_is_killed_leaves_every_line_that_was_appended_once(tmp_path: Pa
         import sys
         from pathlib import Path
         from plantops_cli.sinks.file import LineFile
+        from tests.samples import lines
 
         file = LineFile(Path(sys.argv[1]), rotate_bytes=4096)
         file.open()
         for number in range(int(sys.argv[2]), 1_000_000, 10):
-            file.append(b"".join(b'{"n":%d,"x":"%s"}\\n' % (n, b"x" * 50) for n in range(number, number + 10)))
+            file.append(lines(*range(number, number + 10)))
             print(number + 10, flush=True)
     """)
     folder = tmp_path / "log"
@@ -382,10 +477,10 @@ def test_whoever_is_killed_leaves_every_line_that_was_appended_once(tmp_path: Pa
 
 
 def test_a_file_that_would_become_too_long_is_closed_and_compressed(tmp_path: Path, path: Path) -> None:
-    file = opened(path, rotate_bytes=4_096, clock=Clock())
+    file = opened(path, rotate_bytes=65_536, clock=Clock())
     for start in range(0, 2_000, 50):
         file.append(lines(*range(start, start + 50)))
-        assert path.stat().st_size <= 4_096
+        assert path.stat().st_size <= 65_536
     file.close()
     names = sorted(entry.name for entry in tmp_path.iterdir())
     assert names[:3] == [
@@ -422,7 +517,7 @@ def test_a_new_period_begins_a_new_file(tmp_path: Path, path: Path) -> None:
     assert gzip.decompress(closed.read_bytes()) == lines(1, 2)
 
 
-@pytest.mark.parametrize("cut", [b"", b'{"n":'])
+@pytest.mark.parametrize("cut", [b"", CUT])
 def test_a_file_of_an_earlier_period_is_closed_by_the_first_line_of_a_new_run(
     tmp_path: Path, path: Path, cut: bytes
 ) -> None:
@@ -445,59 +540,87 @@ def test_a_compression_that_was_cut_off_is_ended_by_the_next_run(tmp_path: Path,
     assert everything(tmp_path) == [1, 2]
 
 
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Compression waits, before its file is on the disk, until this is set."""
+    go, system_fsync = threading.Event(), os.fsync
+
+    def fsync(descriptor: int) -> None:
+        if threading.current_thread().name == "plantops-gzip":
+            assert go.wait(PATIENCE_SECONDS)
+        system_fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    return go
+
+
+def begun(closed: Path) -> Path:
+    """Wait for the compressed file that is being made."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not (part := closed.with_name(f"{closed.name}.gz.part")).exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return part
+
+
 def test_a_file_that_is_closed_while_another_is_compressed_is_compressed_after_it(
-    tmp_path: Path, path: Path
+    tmp_path: Path, path: Path, held: threading.Event
 ) -> None:
     closed = tmp_path / "lines.jsonl.20261124T120000Z"
-    os.mkfifo(closed)
+    closed.write_bytes(lines(0))
     file = opened(path, rotate_bytes=4_096)
-    writer = writing_end(closed)
-    file.append(lines(*range(500)))
+    begun(closed)
+    file.append(lines(*range(1, 500)))
     file.append(lines(500))
-    os.close(writer)
+    held.set()
     file.close()
     assert [entry.suffix for entry in sorted(tmp_path.iterdir())] == [".jsonl", ".gz", ".gz"]
-    assert everything(tmp_path) == list(range(501))
+    assert sorted(everything(tmp_path)) == list(range(501))
 
 
-def test_what_only_some_may_read_stays_so(tmp_path: Path, path: Path) -> None:
+def test_what_only_some_may_read_stays_so(tmp_path: Path, path: Path, held: threading.Event) -> None:
     closed = tmp_path / "lines.jsonl.20261124T120000Z"
-    os.mkfifo(closed, 0o640)
+    closed.write_bytes(lines(0))
+    closed.chmod(0o640)
     path.touch(0o640)
     file = opened(path, rotate_bytes=4_096)
-    writer = writing_end(closed)
-    while not (begun := tmp_path / f"{closed.name}.gz.part").exists():
-        time.sleep(0.01)
-    assert stat.S_IMODE(begun.stat().st_mode) == 0o600
+    begun(closed)
     file.append(lines(*range(500)))
     file.append(lines(500))
-    os.close(writer)
+    held.set()
     file.close()
     assert [stat.S_IMODE(entry.stat().st_mode) for entry in tmp_path.iterdir()] == [0o640] * 3
 
 
-async def test_the_event_loop_does_not_wait_for_a_compression(tmp_path: Path, path: Path) -> None:
+def test_what_is_being_compressed_may_be_read_by_its_owner_alone(
+    tmp_path: Path, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     closed = tmp_path / "lines.jsonl.20261124T120000Z"
-    os.mkfifo(closed)
+    closed.write_bytes(lines(0))
+    system_fchmod, modes = os.fchmod, []
+
+    def fchmod(descriptor: int, mode: int) -> None:
+        modes.append((stat.S_IMODE(os.fstat(descriptor).st_mode), mode))
+        system_fchmod(descriptor, mode)
+
+    monkeypatch.setattr(os, "fchmod", fchmod)
+    opened(path, rotate_bytes=4_096).close()
+    assert modes == [(0o600, stat.S_IMODE(path.stat().st_mode))]
+
+
+async def test_the_event_loop_does_not_wait_for_a_compression(
+    tmp_path: Path, path: Path, held: threading.Event
+) -> None:
+    closed = tmp_path / "lines.jsonl.20261124T120000Z"
+    closed.write_bytes(lines(0))
     output = FileOutput(LineFile(path, rotate_bytes=4_096))
-    writer = writing_end(closed)
+    begun(closed)
     began = time.monotonic()
     output.close()
     assert time.monotonic() - began < 2
-    os.close(writer)
+    held.set()
     await asyncio.get_running_loop().shutdown_default_executor()
     assert [entry.name for entry in sorted(tmp_path.iterdir())] == ["lines.jsonl", f"{closed.name}.gz"]
-
-
-def writing_end(fifo: Path) -> int:
-    """Open a FIFO as soon as somebody reads it; who compresses it waits for what is written, and its end."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while True:
-        try:
-            return os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
-        except OSError:  # nobody yet
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
 
 
 @pytest.mark.parametrize(
