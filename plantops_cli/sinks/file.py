@@ -6,22 +6,19 @@ dependency and every tool reads it. A file that is there already is continued on
 
 import errno
 import fcntl
-import gzip
 import os
 import re
-import shutil
 import stat
-import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import UTC, datetime
 from pathlib import Path
 
 from plantops_cli.errors import ConfigError, ForeignFileError, NoRoomError, OutputError
+from plantops_cli.sinks.closed import Packer, claim_name, sync_folder, tidy
+from plantops_cli.sinks.ownership import create_or_open, follow, is_strangers
 from plantops_cli.sinks.tail import whole_bytes
 
-_BLOCK_BYTES = 64 * 1024
 _CLOSE_SECONDS = 5.0
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3}
@@ -62,24 +59,26 @@ class LineFile:
         self._mode = 0o644
         self._period = 0
         self._begun_at: int | None = None
-        self._lock = threading.Lock()
-        self._packing: threading.Thread | None = None
-        self._is_packing_due = False
+        self._packer: Packer | None = None
 
     def open(self) -> None:
         """Open the file, cut off what a crash has left of a last line, and finish what it interrupted.
 
         Raises:
-            ForeignFileError: it holds something else than our lines; it is untouched.
+            ForeignFileError: it holds something else than our lines, or is a stranger's; it is untouched.
             ConfigError: it is no regular file, is in use by another plantops, or cannot be opened.
         """
         try:
             self._descriptor = self._open()
+            if self._rotate_bytes is not None or self._rotate_seconds is not None:
+                owner = os.fstat(self._descriptor).st_uid
+                tidy(self.path, owners={os.geteuid(), owner})
+                self._packer = Packer()
+                self._packer.start(self.path, owner=owner)
         except OSError as exc:
             raise ConfigError(
                 f"--to {str(self.path)!r}: {exc.strerror}", hint="name a file in a folder that is there"
             ) from exc
-        self._pack()
 
     def append(self, lines: bytes) -> None:
         """Write whole lines; they are on disk when it returns, and not in the file at all when it raises.
@@ -109,30 +108,27 @@ class LineFile:
 
     def close(self) -> None:
         """Close the file; a compression is waited for a while, and else ended by the next run."""
-        if packing := self._packing:
-            packing.join(_CLOSE_SECONDS)
+        if self._packer:
+            self._packer.join(_CLOSE_SECONDS)
         # not before, for the next run compresses what this one has left
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
 
     def _open(self) -> int:
-        # a FIFO or a device would be opened for good before anybody could look at it
-        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
-        descriptor = os.open(self.path, flags, self._mode)
+        target = follow(self.path)  # to rename the link to it, if it is one, would close nothing
+        with suppress(FileNotFoundError):
+            self._check_regular(self.path.stat())
+        descriptor = create_or_open(target, mode=self._mode)
         try:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                raise ConfigError(
-                    f"--to {str(self.path)!r} is not a regular file",
-                    hint="use standard output: > FILE",
-                )
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._repair(descriptor, os.fstat(descriptor))
-            # not the link to it, if it is one: to rename that would close nothing
-            self.path = Path(os.path.realpath(self.path))
+            status = os.fstat(descriptor)
+            self._check_regular(status)
+            self._check_ours(target, status)
+            self._repair(descriptor, status)
+            self.path = target
             self._mode = stat.S_IMODE(status.st_mode)  # of the next file too: what only some may read, stays so
-            _sync_folder(self.path)
+            sync_folder(self.path)
             return descriptor
         except BlockingIOError:
             os.close(descriptor)
@@ -142,6 +138,22 @@ class LineFile:
         except BaseException:
             os.close(descriptor)
             raise
+
+    def _check_regular(self, status: os.stat_result) -> None:
+        if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
+            raise ConfigError(
+                f"--to {str(self.path)!r} is not a regular file",
+                hint="use standard output: > FILE",
+            )
+
+    def _check_ours(self, target: Path, status: os.stat_result) -> None:
+        """Refuse a file that a stranger has put there, to read what is written or to have it written elsewhere."""
+        has_other_name = status.st_nlink > 1 and target.parent.stat().st_mode & stat.S_IWOTH
+        if has_other_name or is_strangers(status, target.parent):
+            raise ForeignFileError(
+                f"--to {str(self.path)!r} may be another user's, in a folder that everybody may write in",
+                hint="name a file in a folder of your own; this one is untouched",
+            )
 
     def _repair(self, descriptor: int, status: os.stat_result) -> None:
         """Take off what a crash has left of a last line.
@@ -189,7 +201,7 @@ class LineFile:
         """Begin the file anew when somebody has moved it away, as logrotate does, and tell whether it was so."""
         if self._descriptor >= 0:
             with suppress(FileNotFoundError):
-                if os.path.samestat(self.path.stat(), os.fstat(self._descriptor)):
+                if os.path.samestat(self.path.lstat(), os.fstat(self._descriptor)):
                     return False
             os.close(self._descriptor)
             self._descriptor = -1
@@ -201,55 +213,26 @@ class LineFile:
         period = self._period_of(self._clock())
         is_too_long = self._rotate_bytes is not None and length + size > self._rotate_bytes
         if length and (is_too_long or period != self._period):
-            self.path.rename(self._name_of_closed())
-            os.close(self._descriptor)
-            self._descriptor = -1
-            self._pack()
+            self._close_full()
             self._descriptor = self._open()
         self._period = period
 
     def _period_of(self, moment: float) -> int:
         return int(moment // self._rotate_seconds) if self._rotate_seconds else 0
 
-    def _name_of_closed(self) -> Path:
-        moment = datetime.fromtimestamp(self._clock(), UTC).strftime("%Y%m%dT%H%M%SZ")
-        number = 0
-        while True:
-            name = self.path.with_name(f"{self.path.name}.{moment}" + (f".{number}" if number else ""))
-            if not name.exists() and not name.with_name(f"{name.name}.gz").exists():
-                return name
-            number += 1
-
-    def _pack(self) -> None:
-        """Compress closed files, in a thread of their own."""
-        if self._rotate_bytes is None and self._rotate_seconds is None:
-            return
-        with self._lock:
-            self._is_packing_due = True
-            if self._packing is None:
-                self._packing = threading.Thread(target=self._pack_while_due, name="plantops-gzip", daemon=True)
-                self._packing.start()
-
-    def _pack_while_due(self) -> None:
-        while self._is_more_to_pack():
-            # what cannot be compressed is left as it is, and tried again at the next rotation
+    def _close_full(self) -> None:
+        closed = claim_name(self.path, self._clock())
+        try:
+            self.path.rename(closed)
+        except OSError:
             with suppress(OSError):
-                self._pack_all()
-
-    def _is_more_to_pack(self) -> bool:
-        """Tell whether a file was closed since this was asked last; the thread ends when there was none."""
-        with self._lock:
-            is_due, self._is_packing_due = self._is_packing_due, False
-            if not is_due:
-                self._packing = None
-            return is_due
-
-    def _pack_all(self) -> None:
-        closed = re.compile(re.escape(self.path.name) + r"\.\d{8}T\d{6}Z(\.\d+)?")
-        for path in sorted(self.path.parent.iterdir()):
-            if closed.fullmatch(path.name):
-                with suppress(OSError):
-                    _compress(path)
+                closed.unlink()
+            raise
+        owner = os.fstat(self._descriptor).st_uid
+        os.close(self._descriptor)
+        self._descriptor = -1
+        if self._packer:
+            self._packer.start(self.path, owner=owner)
 
 
 def parse_size(text: str) -> int:
@@ -276,30 +259,3 @@ def parse_period(text: str) -> float:
     if not seconds:
         raise ConfigError(f"--rotate-every {text!r}: no time", hint="for example 15m, 1h or 1d")
     return float(seconds)
-
-
-def _compress(path: Path) -> None:
-    """Replace a file by its gzip; at each moment one of the two is there and whole."""
-    packed = path.with_name(f"{path.name}.gz")
-    begun = path.with_name(f"{path.name}.gz.part")
-    try:
-        begun.touch(0o600)  # until it is whole, and may be read by those who could read the file
-        with path.open("rb") as source, begun.open("wb") as target:
-            with gzip.GzipFile(filename=path.name, mode="wb", fileobj=target) as packer:
-                shutil.copyfileobj(source, packer, _BLOCK_BYTES)
-            target.flush()
-            os.fsync(target.fileno())
-            os.fchmod(target.fileno(), stat.S_IMODE(os.fstat(source.fileno()).st_mode))
-        begun.replace(packed)
-    finally:
-        begun.unlink(missing_ok=True)  # half of it would keep a full disk full
-    _sync_folder(path)
-    path.unlink()
-
-
-def _sync_folder(path: Path) -> None:
-    descriptor = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
