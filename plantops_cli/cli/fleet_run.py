@@ -1,6 +1,7 @@
 """The run of ``fleet``: a live board, one look, or a line for each change."""
 
 import os
+import secrets
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from plantops_cli.fleet.following import clock_offset_seconds
 from plantops_cli.fleet.look import Look
 from plantops_cli.fleet.presence import MAX_CHANGES, MAX_DEVICES, Presence
 from plantops_cli.fleet.roster import write_roster
+from plantops_cli.sinks.ownership import create
 
 _ONCE_SECONDS = 30.0
 _TOO_SIMPLE = ("dumb", "unknown")
@@ -175,9 +177,11 @@ def _save_roster(path: Path, look: Look) -> None:
     seen = [report.device_id for report in look.reports if report.messages or report.is_retained_only]
     try:
         # written whole under another name, and linked, which never replaces a file
-        draft = path.with_name(f".{path.name}.{os.getpid()}")
-        draft.write_text(write_roster(seen), encoding="utf-8")
+        draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        descriptor = create(draft, mode=0o666)
         try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(write_roster(seen).encode())
             path.hardlink_to(draft)
         finally:
             draft.unlink()

@@ -263,6 +263,18 @@ def test_a_roster_never_replaces_a_file(own_mosquitto: Mosquitto, tmp_path: Path
     assert "No such file" in done.errors[0]
 
 
+def test_a_roster_is_not_written_through_a_link_that_was_planted(own_mosquitto: Mosquitto, tmp_path: Path) -> None:
+    roster, victim = tmp_path / "roster", tmp_path / "victim"
+    victim.write_text("mine\n")
+    arguments = ("fleet", "--once", "--wait", "0.5", "--save-roster", str(roster))
+    with start(*arguments, env=own_mosquitto.environment) as running:
+        tmp_path.joinpath(f".roster.{running.process.pid}").symlink_to(victim)
+        running.finish()
+    assert victim.read_text() == "mine\n"
+    assert roster.is_file()
+    assert not roster.is_symlink()
+
+
 def test_ctrl_c_before_the_look_is_over_is_no_look(own_mosquitto: Mosquitto) -> None:
     with start("fleet", "--once", env=own_mosquitto.environment) as running:
         running.stderr.wait_for("connected to")
