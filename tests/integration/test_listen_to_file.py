@@ -292,3 +292,16 @@ def test_what_is_not_ours_in_the_place_of_a_moved_file_ends_the_run_and_costs_no
     assert run("listen", *DURABLE, "--to", str(path), "-W", "2", env=patient.environment).code == 0
     # the first may be in both, if it was still being brought to the disk when the file was moved
     assert sorted(set(numbers(moved, path))) == list(range(500))
+
+
+def test_a_cut_line_in_the_place_of_a_moved_file_is_taken_off_and_told(patient: Mosquitto, tmp_path: Path) -> None:
+    path = tmp_path / "lines.jsonl"
+    with start("listen", "--to", str(path), "-C", "1", env=patient.environment) as listening:
+        listening.stderr.wait_for(CONNECTED)
+        path.rename(tmp_path / "lines.jsonl.1")
+        path.write_bytes(lines(-1) + lines(0)[:-9])
+        publish_in_flight(patient, TOPIC, numbered(1))
+        done = listening.finish()
+    assert done.code == 0
+    assert f"cut line of {len(lines(0)) - 9} bytes" in done.stderr
+    assert numbers(path) == [-1, 0]
