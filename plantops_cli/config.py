@@ -3,19 +3,22 @@
 The only importer of pydantic_settings.
 """
 
+import logging
 import os
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, PrivateAttr, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from plantops_cli.credentials import choose_password
+from plantops_cli.envfile import ADDRESS, find_env_file, read_env_file, take
 from plantops_cli.errors import ConfigError
 
-ENV_FILE = Path(".env")
+_logger = logging.getLogger("plantops.config")
+
 DEFAULT_USERNAME = "plantops_backend"
 PLAIN_PORT = 1883
 TLS_PORT = 8883
@@ -43,9 +46,7 @@ Port = Annotated[int, Field(ge=1, le=65_535)]
 class Settings(BaseSettings):
     """What plantops needs to know of its surroundings; each field is the environment variable of its name."""
 
-    model_config = SettingsConfigDict(
-        env_file_encoding="utf-8", env_ignore_empty=True, extra="ignore", frozen=True
-    )
+    model_config = SettingsConfigDict(env_ignore_empty=True, extra="ignore", frozen=True)
 
     mqtt_host: str = Field("localhost", description="name or address of the broker")
     mqtt_port: Port | None = Field(None, description="its port; default 1883, with TLS 8883")
@@ -67,6 +68,9 @@ class Settings(BaseSettings):
     mqtt_certfile: Path | None = Field(None, description="client certificate, PEM")
     mqtt_keyfile: Path | None = Field(None, description="its private key, PEM")
     mqtt_client_id: str | None = Field(None, description="MQTT client id; default: a random one")
+
+    _by_file: dict[str, Path] = PrivateAttr(default_factory=dict)
+    """Which file decided a setting, for those that one did."""
 
     @property
     def is_tls(self) -> bool:
@@ -128,6 +132,11 @@ class Settings(BaseSettings):
         """Whether anybody said where the broker is; otherwise its address is only the default."""
         return not self.model_fields_set.isdisjoint({"mqtt_host", "mqtt_port"})
 
+    @property
+    def address_file(self) -> Path | None:
+        """The ``.env``, or the file named instead, that has a say in where a password goes; None when none has."""
+        return next((path for name, path in self._by_file.items() if name in ADDRESS), None)
+
     def password(self, *, secret_file: str | None = None, ask: bool = False) -> bytes:
         """Return the password of the login, as ``find_password`` does.
 
@@ -143,33 +152,43 @@ class Settings(BaseSettings):
         return password
 
 
-def load_settings(**flags: object) -> Settings:
+def load_settings(*, env_file: str | os.PathLike[str] | None = None, **flags: object) -> Settings:
     """Resolve the settings: flag, then environment, then ``.env``, then default.
 
+    A ``.env`` that others could have had a hand in is ignored, and from none everything is taken (see
+    ``plantops_cli.envfile``); the log is warned of what was left out.
+
     Args:
+        env_file: a file to read instead of ``.env``, whoever owns it.
         flags: values given on the command line, by field; None means that the flag was not given.
 
     Raises:
-        ConfigError: a value is not what its setting takes; secrets are not repeated.
+        ConfigError: a value is not what its setting takes, or ``env_file`` cannot be read; no secret is repeated.
     """
     given: dict[str, Any] = {name: value for name, value in flags.items() if value is not None}
+    file = find_env_file() if env_file is None else read_env_file(Path(env_file))
+    taken: dict[str, str] = {}
+    if file is not None:
+        chosen = take(file, Settings.model_fields.keys() - given.keys() - _names_in_environment(), os.environ)
+        for warning in chosen.warnings:
+            _logger.warning("%s", warning)
+        taken.update(chosen.values)
     try:
-        # only a regular file: reading a pipe of that name would wait for ever
-        return Settings(**given | {"_env_file": ENV_FILE if ENV_FILE.is_file() else None})
+        settings = Settings(**taken | given)
     except ValidationError as exc:
         raise _explain(exc.errors()[0], given) from None  # the foreign error repeats the value, secret or not
-    except UnicodeDecodeError as exc:
-        raise ConfigError(".env is not UTF-8 text", hint="save it as UTF-8, or remove it") from exc
+    if file is not None:
+        settings._by_file.update(dict.fromkeys(taken, file.path))  # noqa: SLF001  # made here, and handed out frozen
+    return settings
 
 
 def origins(settings: Settings, **flags: object) -> dict[str, str]:
-    """Tell where each setting came from: a flag, ``environment``, ``.env`` or ``default``.
+    """Tell where each setting came from: a flag, ``environment``, the name of a file (``.env``) or ``default``.
 
     Args:
         settings: resolved settings.
         flags: the values that ``load_settings`` got.
     """
-    environment = {name.lower() for name, value in os.environ.items() if value}
     found = {}
     for name in Settings.model_fields:
         if flags.get(name) is not None:
@@ -177,8 +196,13 @@ def origins(settings: Settings, **flags: object) -> dict[str, str]:
         elif name not in settings.model_fields_set:
             found[name] = "default"
         else:
-            found[name] = "environment" if name in environment else str(ENV_FILE)
+            file = settings._by_file.get(name)  # noqa: SLF001  # of the class above
+            found[name] = "environment" if file is None else str(file)
     return found
+
+
+def _names_in_environment() -> set[str]:
+    return {name.lower() for name, value in os.environ.items() if value}
 
 
 def parse_url(url: str) -> dict[str, object]:

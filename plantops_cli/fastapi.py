@@ -29,7 +29,7 @@ def mqtt_lifespan(
 
     Args:
         subscriber: with its handlers registered, or to be registered later.
-        settings: where the login comes from; default: environment and ``.env``.
+        settings: where the login comes from; default: environment and ``.env``, as ``load_settings`` takes them.
         wait_for_broker: start although the broker cannot be reached within 10 s, and keep trying; False: fail
             to start.
 

@@ -18,6 +18,7 @@ FLOORS = {
     "topics": 1,
     "messages": 2,
     "credentials": 3,
+    "envfile": 3,
     "config": 4,
     "stream": 5,
     "mosquitto": 6,
@@ -32,6 +33,7 @@ FLOORS = {
 ONLY_IMPORTER = {
     "aiomqtt": "stream.session",
     "amqtt": "demo",
+    "dotenv": "envfile",
     "fastapi": "fastapi",
     "paho": "stream",
     "prometheus_client": "metrics",

@@ -20,7 +20,7 @@ def dotenv(tmp_path: Path) -> Path:
 def refusal(**flags: object) -> str:
     """How settings are refused, cure included."""
     with pytest.raises(ConfigError) as refused:
-        load_settings(**flags)
+        load_settings(env_file=None, **flags)
     assert SECRET not in repr(refused.value)
     assert refused.value.__cause__ is None or SECRET not in repr(refused.value.__cause__)
     return f"{refused.value} ({refused.value.hint})"
@@ -79,7 +79,7 @@ def test_other_lines_of_dotenv_are_nobodys_business(dotenv: Path) -> None:
 def test_port_8883_and_certificate_files_imply_tls_unless_told_otherwise(
     flags: dict[str, object], *, is_tls: bool, port: int
 ) -> None:
-    settings = load_settings(**flags)
+    settings = load_settings(env_file=None, **flags)
     assert (settings.is_tls, settings.port) == (is_tls, port)
 
 
@@ -200,8 +200,14 @@ def test_every_setting_knows_where_it_came_from(dotenv: Path, monkeypatch: pytes
     monkeypatch.setenv("MQTT_HOST", "b.example")
     monkeypatch.setenv("MQTT_CAFILE", "")
     flags = {"mqtt_port": 1884, "mqtt_tls": None}
-    found = origins(load_settings(**flags), **flags)
+    found = origins(load_settings(env_file=None, **flags), **flags)
     assert found["mqtt_port"] == "--port"
     assert found["mqtt_host"] == "environment"
     assert found["mqtt_client_id"] == ".env"
     assert {found["mqtt_tls"], found["mqtt_cafile"], found["mqtt_backend_username"]} == {"default"}
+
+
+def test_a_setting_of_a_file_that_was_named_knows_its_name(tmp_path: Path) -> None:
+    (tmp_path / "named").write_text("MQTT_HOST=a.example\n")
+    found = origins(load_settings(env_file="named"))
+    assert (found["mqtt_host"], found["mqtt_port"]) == ("named", "default")

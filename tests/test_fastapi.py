@@ -150,6 +150,20 @@ async def test_a_password_file_without_a_password_fails_the_start(mosquitto: Mos
     assert not (tmp_path / "passwords").exists()
 
 
+async def test_what_others_wrote_into_dotenv_does_not_count(
+    mosquitto: Mosquitto, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    dotenv = tmp_path / ".env"
+    dotenv.write_text(f"MQTT_PASSWORD_FILE={tmp_path}/passwords\nMQTT_BACKEND_PASSWORD={PASSWORD}\n")
+    dotenv.chmod(0o666)
+    async with mqtt_lifespan(subscriber_of(mosquitto))(FastAPI()):
+        assert not (tmp_path / "passwords").exists()
+    assert caplog.text.count(".env is ignored: others may write it") == 1
+    dotenv.chmod(0o600)
+    async with mqtt_lifespan(subscriber_of(mosquitto))(FastAPI()):
+        assert (tmp_path / "passwords").exists()
+
+
 async def test_refused_credentials_fail_the_start(mosquitto: Mosquitto) -> None:
     subscriber = subscriber_of(mosquitto, password="wrong")
     with pytest.raises(CredentialsRefusedError):

@@ -33,6 +33,7 @@ class ConnectionFlags:
     insecure: bool = False
     websockets: str | None = None
     unix: str | None = None
+    env_file: Path | None = None
     durable: str | None = None
     session_expiry: int | None = None
     group: str | None = None
@@ -110,7 +111,7 @@ def resolve(flags: ConnectionFlags, **others: object) -> Settings:
     Raises:
         ConfigError: flags or settings are malformed or contradict each other.
     """
-    settings = load_settings(**others, **given_by(flags))
+    settings = load_settings(env_file=flags.env_file, **others, **given_by(flags))
     _check_tls(flags, settings)
     return settings
 

@@ -180,6 +180,16 @@ Unix = Annotated[
     typer.Option("--unix", metavar="PATH", help="Connect to a Unix socket instead.", rich_help_panel=_CONNECTION),
 ]
 
+EnvFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--env-file",
+        metavar="FILE",
+        help="Take settings from this file, whoever owns it. (.env here, if nobody else may write it)",
+        rich_help_panel=_CONNECTION,
+    ),
+]
+
 Connection = dict[str, Any]
 """The connection flags of a command by name, as ``ConnectionFlags`` takes them."""
 
@@ -201,6 +211,7 @@ _CONNECTION_FLAGS: dict[str, tuple[object, object]] = {
     "insecure": (Insecure, False),
     "websockets": (Websockets, None),
     "unix": (Unix, None),
+    "env_file": (EnvFile, None),
 }
 
 

@@ -42,6 +42,7 @@ def provision_user(
     cert: o.Cert = None,
     key: o.Key = None,
     insecure: o.Insecure = False,
+    env_file: o.EnvFile = None,
     output: o.Document = o.DocumentChoice.TEXT,
     debug: o.Debug = False,
 ) -> None:
@@ -67,6 +68,7 @@ def provision_user(
         cert=cert,
         key=key,
         insecure=insecure,
+        env_file=env_file,
     )
     flags = ProvisioningFlags(
         username=username,

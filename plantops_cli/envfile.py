@@ -1,0 +1,261 @@
+"""The ``.env``: whether one counts, and what of it is taken.
+
+Whoever chooses the ``.env`` of a folder chooses where a password is sent. So one counts only when nobody had a
+hand in it but the caller, root and, for root under sudo, the user who called sudo (``SUDO_UID``):
+
+- The file is judged by the descriptor that it is then read from: it is a regular one, belongs to one of those
+  users, and nobody else may write it.
+- So is its folder, for whoever may rename in it can give this name to any file of the caller's, a log for example.
+  A sticky folder lets nobody rename a file that is not theirs, and is no fault; but a file that has a second name
+  does not count in it, for anybody may have made that name.
+- A symbolic link belongs to one of those users as well, and the folder that it leads to is judged like the first.
+
+The write bit of a private group is no fault: that of a group with the name of one of those users, which is that
+user's own and has no other member. Not seen are access control lists, the folders on the way to where a link
+leads, and a file of the caller's that was moved to a sticky folder out of one that belongs to another user.
+
+Even what counts may have come from elsewhere, in a cloned repository: see ``take``.
+"""
+
+import grp
+import logging
+import os
+import pwd
+import re
+import stat
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from io import StringIO
+from pathlib import Path
+from typing import BinaryIO
+
+from dotenv import dotenv_values
+
+from plantops_cli.errors import ConfigError
+
+_logger = logging.getLogger("plantops.envfile")
+
+ENV_FILE = Path(".env")
+ADDRESS = frozenset({"mqtt_host", "mqtt_port", "mqtt_tls", "mqtt_cafile"})
+"""The settings that decide where a password goes, or who may pass for the broker."""
+
+_MAX_BYTES = 1 << 20
+_PROGRAM = "command:"
+_PASSWORDS = ("mqtt_backend_password", "mqtt_admin_password")
+_SECRET_FILES = ("mqtt_backend_password_file", "mqtt_admin_password_file")
+_SENT = ("mqtt_host", "mqtt_client_id", "mqtt_backend_username", "mqtt_admin_username", *_PASSWORDS)
+_REFERENCE = re.compile(r"\$\{([^}:]*)")  # ${NAME} and ${NAME:-default}, which python-dotenv fills in
+_UID = re.compile(r"[0-9]{1,10}")
+_NOT_REGULAR = "it is not a regular file"
+_CURE = "if you trust it, name it: --env-file, or load_settings(env_file=...)"
+
+
+@dataclass(frozen=True, slots=True)
+class EnvFile:
+    """A file of settings that was read.
+
+    Attributes:
+        path: where it is, as it was named.
+        values: what it sets, by lower-case name; what it sets to nothing is left out.
+        references: names of the variables that its values are put together from.
+        is_public: whether every user of this machine may read it.
+    """
+
+    path: Path
+    values: Mapping[str, str] = field(repr=False)
+    references: frozenset[str] = frozenset()
+    is_public: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What of a file is used.
+
+    Attributes:
+        values: the settings that it decides, by field.
+        warnings: what a person should know, one line each.
+    """
+
+    values: Mapping[str, str] = field(repr=False)
+    warnings: tuple[str, ...] = ()
+
+
+def find_env_file(path: Path = ENV_FILE) -> EnvFile | None:
+    """Read the ``.env`` that nobody named; one that does not count is ignored, with a warning in the log.
+
+    Args:
+        path: where it would be.
+
+    Raises:
+        ConfigError: it counts, but is not text, or too long for a file of settings.
+    """
+    try:
+        # only a regular file is opened: a pipe would wait for its writer, a device may do anything
+        if not stat.S_ISREG(path.stat().st_mode):
+            _ignore(path, _NOT_REGULAR, cure="rename it, or move it away")
+            return None
+        link, folders = path.lstat(), [path.parent.stat()]
+        if stat.S_ISLNK(link.st_mode):
+            folders.append(Path(os.path.realpath(path)).parent.stat())
+        with _open(path) as file:
+            seen = os.fstat(file.fileno())
+            fault = find_fault(seen, link=link, folders=folders, users=trusted_users())
+            if fault is None:
+                return _read(file, path)
+            _ignore(path, fault, cure=_CURE)
+    except FileNotFoundError:
+        pass
+    except OSError as exc:
+        _ignore(path, f"it cannot be read: {exc.strerror}", cure="check who may read it")
+    return None
+
+
+def read_env_file(path: Path) -> EnvFile:
+    """Read a file of settings that somebody named on purpose, whoever owns it.
+
+    Args:
+        path: a regular file, or a symbolic link to one.
+
+    Raises:
+        ConfigError: it is missing, unreadable, not a regular file, not text, or too long.
+    """
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise ConfigError(f"cannot read settings from {str(path)!r}: {_NOT_REGULAR}", hint="name another")
+        with _open(path) as file:
+            return _read(file, path)
+    except OSError as exc:
+        hint = "check the path and who may read it"
+        raise ConfigError(f"cannot read settings from {str(path)!r}: {exc.strerror}", hint=hint) from exc
+
+
+def trusted_users() -> frozenset[int]:
+    """Return the user ids whose ``.env`` counts: ours and root's, and for root that of whoever called sudo."""
+    caller = os.environ.get("SUDO_UID", "") if os.geteuid() == 0 else ""
+    called_by = {int(caller)} if _UID.fullmatch(caller) else set[int]()
+    return frozenset({os.geteuid(), 0} | called_by)
+
+
+def find_fault(
+    file: os.stat_result, *, link: os.stat_result, folders: Collection[os.stat_result], users: frozenset[int]
+) -> str | None:
+    """Say why a ``.env`` does not count, or None when it does.
+
+    Args:
+        file: the open file.
+        link: what bears its name: the file itself, or a symbolic link to it.
+        folders: those that link and file stand in.
+        users: the user ids that may have had a hand in it.
+    """
+    if not stat.S_ISREG(file.st_mode):
+        return _NOT_REGULAR
+    if file.st_uid not in users:
+        return f"it belongs to {_name(file.st_uid)}"
+    if link.st_uid not in users:
+        return f"it is a link that belongs to {_name(link.st_uid)}"
+    if _may_others_write(file, users):
+        return "others may write it"
+    for folder in folders:
+        if folder.st_uid not in users:
+            return f"its folder belongs to {_name(folder.st_uid)}, who may put any file there"
+        is_sticky = folder.st_mode & stat.S_ISVTX
+        if (file.st_nlink > 1 or not is_sticky) and _may_others_write(folder, users):
+            return "others may write in its folder, and put any file there"
+    return None
+
+
+def take(file: EnvFile, wanted: Collection[str], environment: Mapping[str, str]) -> Taken:
+    """Choose what of a file is used. It may be the caller's own and yet come from elsewhere, in a repository.
+
+    So a program to run is never taken from it. And when it says where to connect, it may not send there what is
+    not its own: neither a file outside its folder nor a variable of the environment that it did not set.
+
+    Args:
+        file: the file.
+        wanted: the settings that nothing of a higher rank has given.
+        environment: the variables of the environment.
+    """
+    values = {name: value for name, value in file.values.items() if name in wanted}
+    reasons = dict[str, str]()
+    if values.get("mqtt_reload", "").lstrip().lower().startswith(_PROGRAM):
+        reasons["mqtt_reload"] = "it would run a program"
+    if not ADDRESS.isdisjoint(values):
+        folder = os.path.realpath(file.path.parent)
+        for name in values.keys() & set(_SECRET_FILES):
+            if not Path(os.path.realpath(values[name])).is_relative_to(folder):
+                reasons[name] = f"{file.path} says where to connect, and may send no file there from elsewhere"
+        for name in values.keys() & set(_SENT):
+            if borrowed := _borrowed(values[name], file.references, environment):
+                reasons[name] = f"{file.path} says where to connect, and may not send {borrowed} there"
+    refused = [
+        f"{name.upper()} of {file.path} is not taken: {why} (set {name.upper()} in the environment if you want it)"
+        for name, why in sorted(reasons.items())
+    ]
+    if file.is_public and not file.values.keys().isdisjoint(_PASSWORDS):
+        refused.append(
+            f"{file.path} holds a password and is readable by every user of this machine "
+            "(chmod 600 would end that)"
+        )
+    return Taken({name: value for name, value in values.items() if name not in reasons}, tuple(refused))
+
+
+def _borrowed(value: str, references: Collection[str], environment: Mapping[str, str]) -> str | None:
+    """Name the variable of the environment that went into a value, for what is filled in appears whole."""
+    return next(
+        (name for name in sorted(references) if environment.get(name) and environment[name] in value), None
+    )
+
+
+def _may_others_write(seen: os.stat_result, users: frozenset[int]) -> bool:
+    if seen.st_mode & stat.S_IWOTH:
+        return True
+    return bool(seen.st_mode & stat.S_IWGRP) and not _is_private(seen.st_gid, users)
+
+
+def _is_private(gid: int, users: frozenset[int]) -> bool:
+    """Whether a group is that of one of these users alone, as most systems make one with each account."""
+    try:
+        group = grp.getgrgid(gid)
+        owner = pwd.getpwnam(group.gr_name)
+    except KeyError:
+        return False
+    if owner.pw_gid != gid or owner.pw_uid not in users or set(group.gr_mem) - {owner.pw_name}:
+        return False
+    return all(account.pw_uid == owner.pw_uid for account in pwd.getpwall() if account.pw_gid == gid)
+
+
+def _name(uid: int) -> str:
+    try:
+        return repr(pwd.getpwuid(uid).pw_name)
+    except KeyError:
+        return f"uid {uid}"
+
+
+def _ignore(path: Path, fault: str, *, cure: str) -> None:
+    _logger.warning("%s is ignored: %s (%s)", path, fault, cure)
+
+
+def _open(path: Path) -> BinaryIO:
+    # what has become a pipe meanwhile is not waited for
+    return open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK | os.O_NOCTTY))
+
+
+def _read(file: BinaryIO, path: Path) -> EnvFile:
+    mode = os.fstat(file.fileno()).st_mode
+    data = file.read(_MAX_BYTES + 1) if stat.S_ISREG(mode) else b"\0"
+    if len(data) > _MAX_BYTES:
+        raise ConfigError(f"{path} has more than {_MAX_BYTES:,} bytes", hint="is it a file of settings?")
+    try:
+        text = data.decode()
+        if "\0" in text:
+            raise ValueError
+    except ValueError:
+        # from None: the foreign error carries the whole file
+        raise ConfigError(f"{path} is not UTF-8 text", hint="save it as UTF-8, or remove it") from None
+    values = dotenv_values(stream=StringIO(text))
+    return EnvFile(
+        path,
+        {name.lower(): value for name, value in values.items() if value},
+        frozenset(_REFERENCE.findall(text)),
+        is_public=bool(mode & stat.S_IROTH),
+    )
