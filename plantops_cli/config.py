@@ -133,9 +133,10 @@ class Settings(BaseSettings):
         return not self.model_fields_set.isdisjoint({"mqtt_host", "mqtt_port"})
 
     @property
-    def address_file(self) -> Path | None:
-        """The ``.env``, or the file named instead, that has a say in where a password goes; None when none has."""
-        return next((path for name, path in self._by_file.items() if name in ADDRESS), None)
+    def address_source(self) -> str | None:
+        """What a ``.env``, or the file named instead, says of where a password goes; None when it says nothing."""
+        names = [name for name in ADDRESS if name in self._by_file]
+        return f"{', '.join(map(str.upper, names))} from {self._by_file[names[0]]}" if names else None
 
     def password(self, *, secret_file: str | None = None, ask: bool = False) -> bytes:
         """Return the password of the login, as ``find_password`` does.

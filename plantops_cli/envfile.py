@@ -36,7 +36,7 @@ from plantops_cli.errors import ConfigError
 _logger = logging.getLogger("plantops.envfile")
 
 ENV_FILE = Path(".env")
-ADDRESS = frozenset({"mqtt_host", "mqtt_port", "mqtt_tls", "mqtt_cafile"})
+ADDRESS = ("mqtt_host", "mqtt_port", "mqtt_tls", "mqtt_cafile")
 """The settings that decide where a password goes, or who may pass for the broker."""
 
 _MAX_BYTES = 1 << 20
@@ -179,7 +179,7 @@ def take(file: EnvFile, wanted: Collection[str], environment: Mapping[str, str])
     reasons = dict[str, str]()
     if values.get("mqtt_reload", "").lstrip().lower().startswith(_PROGRAM):
         reasons["mqtt_reload"] = "it would run a program"
-    if not ADDRESS.isdisjoint(values):
+    if not values.keys().isdisjoint(ADDRESS):
         folder = os.path.realpath(file.path.parent)
         for name in values.keys() & set(_SECRET_FILES):
             if not Path(os.path.realpath(values[name])).is_relative_to(folder):

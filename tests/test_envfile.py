@@ -319,13 +319,13 @@ def test_one_that_holds_a_password_and_that_everybody_may_read_is_warned_of_once
 
 def test_settings_know_which_file_says_where_to_connect(dotenv: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dotenv.write_text("MQTT_CLIENT_ID=me\n")
-    assert load_settings().address_file is None
-    dotenv.write_text("MQTT_TLS=false\n")
-    assert load_settings().address_file == Path(".env")
-    assert load_settings(env_file=dotenv).address_file == dotenv
-    assert load_settings(mqtt_tls=True).address_file is None
+    assert load_settings().address_source is None
+    dotenv.write_text("MQTT_TLS=false\nMQTT_HOST=broker.example\n")
+    assert load_settings().address_source == "MQTT_HOST, MQTT_TLS from .env"
+    assert load_settings(env_file=dotenv).address_source == f"MQTT_HOST, MQTT_TLS from {dotenv}"
+    assert load_settings(mqtt_tls=True).address_source == "MQTT_HOST from .env"
     monkeypatch.setenv("MQTT_TLS", "true")
-    assert load_settings().address_file is None
+    assert load_settings(mqtt_host="a.example").address_source is None
 
 
 def test_no_secret_shows_in_what_was_read(dotenv: Path) -> None:

@@ -14,6 +14,7 @@ from plantops_cli.cli.options import CheckChoice
 from plantops_cli.cli.service import Service
 from plantops_cli.cli.stopping import Stop, exit_for
 from plantops_cli.cli.summary import counted
+from plantops_cli.cli.talk import say
 from plantops_cli.cli.watching import Watching, parse_duration, read_roster
 from plantops_cli.errors import ConnectionLostError, PlantopsError
 from plantops_cli.fleet.following import clock_offset_seconds
@@ -21,6 +22,8 @@ from plantops_cli.fleet.look import Look
 from plantops_cli.fleet.presence import Presence
 from plantops_cli.fleet.verdict import Figure, Status, Thresholds, Verdict, judge
 from plantops_cli.sinks.terminal import escape, json_escape
+from plantops_cli.stream.status import Connecting, describe
+from plantops_cli.stream.status import Status as Step
 
 # whoever is refused has to be told as much as one whose devices are gone
 _REFUSALS = (Exit.CREDENTIALS, Exit.SUBSCRIPTION)
@@ -86,7 +89,7 @@ async def _look(flags: CheckFlags, connection: ConnectionFlags) -> Look:
     )
     watching = Watching(
         connection,
-        Service(presence, lambda _: None),
+        Service(presence, _name_address),
         devices=flags.devices,
         qos=flags.qos,
         stop_after_seconds=parse_duration(flags.within, flag="--within"),
@@ -99,6 +102,12 @@ async def _look(flags: CheckFlags, connection: ConnectionFlags) -> Look:
         # whoever has stopped hearing cannot say who is silent
         raise ConnectionLostError(outages[-1].reason, endpoint=watching.endpoint)
     return watching.look()
+
+
+def _name_address(status: Step) -> None:
+    """Say on stderr where the password goes, if a file had a say in it; the rest is in the verdict."""
+    if isinstance(status, Connecting) and status.address_source is not None:
+        say(describe(status))
 
 
 def _render(verdict: Verdict, look: Look | None, choice: CheckChoice, *, is_terminal: bool) -> str:

@@ -4,10 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from plantops_cli.cli.talk import say
 from plantops_cli.config import Settings, load_settings, parse_url
 from plantops_cli.errors import ConfigError
 from plantops_cli.stream.options import MAX_PACKET_BYTES, ConnectOptions
-from plantops_cli.stream.status import Status
+from plantops_cli.stream.status import Connecting, Status, describe
 from plantops_cli.stream.subscriber import MQTTSubscriber
 from plantops_cli.stream.tls import TLSOptions
 
@@ -160,6 +161,17 @@ def address(flags: ConnectionFlags, settings: Settings) -> ConnectOptions:
     """
     tls = TLSOptions.from_settings(settings, insecure=flags.insecure)
     return ConnectOptions(host=settings.mqtt_host, port=settings.port, tls=tls)
+
+
+def name_address(options: ConnectOptions, settings: Settings) -> None:
+    """Say where a password is about to go, in a command that tells no steps, if a file had a say in it.
+
+    Args:
+        options: where that is.
+        settings: what ``resolve`` made of the flags.
+    """
+    if settings.address_source is not None:
+        say(describe(Connecting(options.endpoint, settings.address_source)))
 
 
 def _ensure(settings: Settings, login: tuple[str | None, bytes | None]) -> None:

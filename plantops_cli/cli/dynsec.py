@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import replace
 from pathlib import Path
 
-from plantops_cli.cli.connection import ConnectionFlags, address, resolve
+from plantops_cli.cli.connection import ConnectionFlags, address, name_address, resolve
 from plantops_cli.cli.exits import Exit, complain, exit_code, explain
 from plantops_cli.cli.provisioning import NewSecret, ProvisioningFlags, find_conflict, find_password, judge_drift
 from plantops_cli.cli.report import Report
@@ -35,6 +35,7 @@ def provision(flags: ProvisioningFlags, connection: ConnectionFlags) -> Exit:
     settings = resolve(connection, mqtt_broker_config=flags.config)
     _check_plugin(settings.mqtt_broker_config)
     admin = _administrator(connection, settings)
+    name_address(admin, settings)
     report = Report(flags.output, is_dry_run=flags.dry_run)
     if flags.list_users:
         report.dynsec_users(admin.endpoint, asyncio.run(list_users(admin)))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
-from plantops_cli.cli.connection import ConnectionFlags, address, resolve
+from plantops_cli.cli.connection import ConnectionFlags, address, name_address, resolve
 from plantops_cli.cli.exits import Exit, complain, exit_code, explain
 from plantops_cli.cli.options import BackendChoice, DocumentChoice
 from plantops_cli.cli.report import Report
@@ -78,6 +78,8 @@ def provision(flags: ProvisioningFlags, connection: ConnectionFlags) -> Exit:
         report.users(path, users(path, lock_timeout_seconds=flags.lock_timeout))
         return Exit.OK
     request = _request(flags, connection, settings)
+    if request.address is not None and not flags.dry_run:
+        name_address(request.address, settings)
     outcome = _carry_out(request, NewSecret.of(flags, connection, request.password))
     is_real = not flags.dry_run and outcome.login.action is not Action.UNCHANGED
     secret = request.password if flags.show and is_real else None

@@ -1,8 +1,8 @@
 """What a subscriber reports about itself: steps as they happen, and a snapshot of its health."""
 
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
@@ -71,9 +71,10 @@ class Health:
 
 @dataclass(frozen=True, slots=True)
 class Connecting:
-    """An attempt to connect begins."""
+    """An attempt to connect begins; ``address_source`` names the file that had a say in where, if one had."""
 
     endpoint: str
+    address_source: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,8 +152,10 @@ Status = Connecting | FellBack | Connected | Lost | Retrying | Resumed | Session
 def describe(status: Status) -> str:
     """Say a step in one line for a person."""
     match status:
-        case Connecting(endpoint):
+        case Connecting(endpoint, None):
             return f"connecting to {endpoint}"
+        case Connecting(endpoint, address_source):
+            return f"connecting to {endpoint} ({address_source})"
         case FellBack(_, reason):
             return f"{reason}; trying MQTT 3.1.1"
         case Connected(endpoint, mqtt_version, _, True):
@@ -178,6 +181,20 @@ def describe(status: Status) -> str:
             return f"{endpoint} has forgotten the session {client_id!r}: what it was to keep is lost"
         case Paused(seconds):
             return f"reader slow: paused {seconds:.0f} s"
+
+
+def naming(address_source: str, tell: Callable[[Status], None]) -> Callable[[Status], None]:
+    """Let each attempt to connect name the file that had a say in where.
+
+    Args:
+        address_source: its name, and what it said.
+        tell: told about each step.
+    """
+
+    def told(status: Status) -> None:
+        tell(replace(status, address_source=address_source) if isinstance(status, Connecting) else status)
+
+    return told
 
 
 def log_status(status: Status) -> None:

@@ -48,6 +48,7 @@ from plantops_cli.stream.status import (
     State,
     Status,
     log_status,
+    naming,
 )
 from plantops_cli.stream.tls import TLSOptions
 from plantops_cli.topics import check_filter, matches
@@ -197,6 +198,8 @@ class MQTTSubscriber:
     ) -> Self:
         """Make the subscriber that the settings describe.
 
+        Where a file had a say in where a password goes, each attempt to connect names it.
+
         Args:
             settings: resolved settings, of ``plantops_cli.config.load_settings``.
             login: user name and password instead of those of the settings.
@@ -206,10 +209,13 @@ class MQTTSubscriber:
         Raises:
             ConfigError: no password, or an argument or a TLS file that is not usable.
         """
+        login = login or (settings.mqtt_backend_username, settings.password())
+        if settings.address_source and login[1] is not None and more.get("unix_socket") is None:
+            more["on_status"] = naming(settings.address_source, more.get("on_status", log_status))
         return cls(
             settings.mqtt_host,
             settings.port,
-            *(login or (settings.mqtt_backend_username, settings.password())),
+            *login,
             client_id=settings.mqtt_client_id,
             tls=TLSOptions.from_settings(settings, insecure=insecure),
             **more,

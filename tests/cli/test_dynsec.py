@@ -190,6 +190,16 @@ def test_the_administrator_may_have_another_name_and_a_password_file(broker: Mos
     assert_refused(both, 2, "MQTT_ADMIN_PASSWORD and MQTT_ADMIN_PASSWORD_FILE")
 
 
+def test_a_file_that_says_where_the_passwords_go_is_named(
+    broker: Mosquitto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "settings").write_text(f"MQTT_HOST=127.0.0.1\nMQTT_PORT={broker.port}\n")
+    monkeypatch.chdir(tmp_path)
+    made = plantops(broker, "--env-file", "settings", MQTT_PORT="")
+    assert made.returncode == 0, made.stderr
+    assert f"plantops: connecting to 127.0.0.1:{broker.port} (MQTT_PORT from settings)\n" in made.stderr
+
+
 def test_an_address_elsewhere_is_refused_without_tls(broker: Mosquitto) -> None:
     result = plantops(broker, MQTT_HOST="broker.example")
     assert_refused(result, 2, "unencrypted", "--tls")

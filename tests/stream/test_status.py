@@ -16,6 +16,7 @@ from plantops_cli.stream.status import (
     Status,
     describe,
     log_status,
+    naming,
 )
 
 LOST = ConnectionLostError("h:1883: connection lost: the network connection ended", endpoint="h:1883")
@@ -26,6 +27,7 @@ DOWN = BrokerUnreachableError("h:1883: nothing listens there", endpoint="h:1883"
     ("status", "line"),
     [
         (Connecting("h:1883"), "connecting to h:1883"),
+        (Connecting("h:1883", "MQTT_HOST from .env"), "connecting to h:1883 (MQTT_HOST from .env)"),
         (FellBack("h:1883", "h:1883: refused"), "h:1883: refused; trying MQTT 3.1.1"),
         (
             Connected("h:1883", "5", {"a/+": 1, "b": 0}),
@@ -69,3 +71,11 @@ def test_trouble_is_logged_as_a_warning(status: Status, level: int, caplog: pyte
     caplog.set_level(logging.INFO, "plantops.stream")
     log_status(status)
     assert caplog.record_tuples == [("plantops.stream", level, describe(status))]
+
+
+def test_attempts_to_connect_name_the_file_that_had_a_say_in_where() -> None:
+    said = list[Status]()
+    tell = naming(".env", said.append)
+    for status in (Connecting("h:1"), Paused(3)):
+        tell(status)
+    assert said == [Connecting("h:1", ".env"), Paused(3)]
