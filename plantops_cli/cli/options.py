@@ -140,7 +140,7 @@ MqttVersion = Annotated[
     typer.Option(
         "-V",
         "--mqtt-version",
-        help="MQTT to speak; auto is 5, and 3.1.1 where the broker refuses 5.",
+        help="MQTT to speak; auto is 5, and 3.1.1 where the broker refuses 5, or is silent for 3 s.",
         rich_help_panel=_CONNECTION,
     ),
 ]

@@ -24,7 +24,7 @@ from plantops_cli.messages import Message
 from plantops_cli.stream import failures
 from plantops_cli.stream.options import ConnectOptions, MQTTVersion
 from plantops_cli.stream.racing import in_daemon_thread
-from plantops_cli.stream.session import Session, open_session
+from plantops_cli.stream.session import SILENT_SECONDS, Session, open_session
 from plantops_cli.topics import matches
 
 STEP_SECONDS = 5.0
@@ -282,10 +282,18 @@ class Diagnosis:
         who = f"as {self._options.username!r}" if self._options.username is not None else "anonymously"
         version = self._session.options.mqtt_version
         said = [f"connected with MQTT {version} {who}, client id {self._options.client_id!r}"]
-        if version is MQTTVersion.V311 and self._options.mqtt_version is MQTTVersion.AUTO:
+        cures = list[str]()
+        if self._session.is_version_a_guess:
+            said.append(
+                f"no answer to MQTT 5 within {SILENT_SECONDS:g} s: the broker does not know it, or is slow"
+            )
+            cures.append("look at the broker's load, or save each connection that wait: -V 3.1.1")
+        elif version is MQTTVersion.V311 and self._options.mqtt_version is MQTTVersion.AUTO:
             said.append("the broker does not take MQTT 5")
-        dangers = self._options.dangers
-        return (Status.WARNING, [*said, *dangers], "use TLS: --tls") if dangers else (Status.OK, said, None)
+        if dangers := self._options.dangers:
+            said += dangers
+            cures.append("use TLS: --tls")
+        return Status.WARNING if cures else Status.OK, said, "; ".join(cures) or None
 
     async def _look_at_grants(self) -> _Outcome:
         session = self._live

@@ -16,7 +16,7 @@ MAX_PACKET_BYTES = 16 * 1024 * 1024
 
 
 class MQTTVersion(StrEnum):
-    """Which MQTT to speak; ``AUTO`` is 5, and 3.1.1 where the broker refuses 5."""
+    """Which MQTT to speak; ``AUTO`` is 5, and 3.1.1 where the broker refuses 5 or does not answer it."""
 
     AUTO = "auto"
     V5 = "5"

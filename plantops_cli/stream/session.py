@@ -85,6 +85,9 @@ AiomqttClient = aiomqtt.Client
 """The type of ``MQTTSubscriber.client``, for those who may not import aiomqtt."""
 
 TCP_CONNECT_SECONDS = 4.0
+SILENT_SECONDS = 3.0
+"""A connection without any answer to CONNECT for so long is one to a broker that may not know MQTT 5."""
+
 # With the 6.5 s of an attempt to connect this stays below the 10 s that connect() promises
 SUBACK_SECONDS = 2.5
 SLOW_SECONDS = 2.0
@@ -118,7 +121,10 @@ _PROTOCOLS = {MQTTVersion.V5: aiomqtt.ProtocolVersion.V5, MQTTVersion.V311: aiom
 async def open_session(
     options: ConnectOptions, on_status: Callable[[Status], None], exactly_once: ExactlyOnce | None = None
 ) -> "Session":
-    """Connect once, within ``options.timeout_seconds``; with ``AUTO``, MQTT 3.1.1 follows a refused MQTT 5.
+    """Connect once, within ``options.timeout_seconds``.
+
+    With ``AUTO``, MQTT 3.1.1 follows an MQTT 5 that the broker refuses, hangs up on, or does not answer for
+    ``SILENT_SECONDS``; the time that it takes to connect does not count.
 
     Args:
         options: where and how to connect.
@@ -135,14 +141,14 @@ async def open_session(
         return await Session(options, on_status, exactly_once).connect(deadline)
     session = Session(replace(options, mqtt_version=MQTTVersion.V5), on_status, exactly_once)
     try:
-        return await session.connect(deadline)
+        return await session.connect(deadline, is_last=False)
     except BrokerError as exc:
         if not session.is_version_refused:
             raise
         on_status(FellBack(options.endpoint, str(exc)))
-    return await Session(replace(options, mqtt_version=MQTTVersion.V311), on_status, exactly_once).connect(
-        deadline
-    )
+    second = Session(replace(options, mqtt_version=MQTTVersion.V311), on_status, exactly_once)
+    second.is_version_a_guess = session.is_version_a_guess
+    return await second.connect(deadline)
 
 
 class Session:
@@ -156,6 +162,7 @@ class Session:
     Attributes:
         options: as given.
         is_version_refused: True when ``connect`` failed because the broker does not take this MQTT version.
+        is_version_a_guess: True when silence was the only reason against MQTT 5, which a slow broker gives too.
         filters: the topic filters asked for so far, and the QoS of each.
         is_finishing: True once nothing more is to be read.
         invalid: PUBLISH packets that carried no valid topic name.
@@ -178,6 +185,7 @@ class Session:
         self.options = options
         self.on_status = on_status
         self.is_version_refused = False
+        self.is_version_a_guess = False
         self.filters: dict[str, int] = {}
         self.invalid = 0
         self.paused_seconds = 0.0
@@ -207,11 +215,13 @@ class Session:
         """The live client of aiomqtt, or None before ``connect`` and after the end."""
         return self._client if self._client and self._client.is_open else None
 
-    async def connect(self, deadline: float) -> Self:
+    async def connect(self, deadline: float, *, is_last: bool = True) -> Self:
         """Connect, wait for the CONNACK, and return the session.
 
         Args:
             deadline: moment of the event loop's clock at which to give up.
+            is_last: False when another version is to be tried within the same time, after ``SILENT_SECONDS`` of
+                silence at the latest.
 
         Raises:
             BrokerError: no connection came about.
@@ -223,9 +233,16 @@ class Session:
         is_connected = False
         try:
             async with asyncio.timeout_at(deadline) as limit:
-                await client.open()
+                began = self._loop.time()
+                await client.reach()
+                took = self._loop.time() - began
+                silence = None if is_last else _silence_seconds(took, deadline - self._loop.time())
+                await client.connack(silence)
             is_connected = True
             return self
+        except _SilentError as exc:
+            self.is_version_refused = self.is_version_a_guess = True
+            raise failures.no_answer(options.endpoint, seconds=exc.seconds, is_tls=is_tls) from None
         except TimeoutError as exc:
             if not limit.expired():
                 raise failures.connect_failed(exc, endpoint=options.endpoint, is_tls=is_tls) from exc
@@ -708,6 +725,18 @@ class _HeldUpError(HeldUpError, aiomqtt.MqttError):
     """A ``HeldUpError`` for those, too, who expect the errors of ``aiomqtt.Client``."""
 
 
+class _SilentError(Exception):
+    """No CONNACK came in time.
+
+    Args:
+        seconds: how long it was waited for.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(seconds)
+        self.seconds = seconds
+
+
 class _Client(aiomqtt.Client):
     """An ``aiomqtt.Client`` whose opening, reading and ending are driven by a session.
 
@@ -782,9 +811,22 @@ class _Client(aiomqtt.Client):
         """How many bytes have come from the broker."""
         return self._tap.heard_bytes if self._tap else 0
 
-    async def open(self) -> None:
-        """Connect and wait for the CONNACK; the caller bounds the time and calls ``abort`` on failure."""
+    async def reach(self) -> None:
+        """Connect and send CONNECT; the caller bounds the time and calls ``abort`` on failure."""
         await in_daemon_thread(self._client_connect)
+
+    async def connack(self, silence_seconds: float | None) -> None:
+        """Wait for the CONNACK; as ``reach``.
+
+        Args:
+            silence_seconds: how long to wait; None: without end.
+
+        Raises:
+            _SilentError: there was none within that time.
+        """
+        await asyncio.wait((self._connected,), timeout=silence_seconds)
+        if silence_seconds is not None and not self._connected.done():
+            raise _SilentError(silence_seconds)
         await self._connected
 
     def abort(self) -> None:
@@ -1105,6 +1147,8 @@ class _Client(aiomqtt.Client):
 
     async def _keep_alive(self) -> None:
         """Send pings, and end a connection on which nothing at all has come for too long."""
+        # paho would give up a connection without a CONNACK after one keep-alive
+        await asyncio.wait((self._connected,))
         while True:
             if self._is_alive():
                 # a PINGRESP may lie behind messages, read or unread, without end
@@ -1197,6 +1241,16 @@ class _Client(aiomqtt.Client):
 
 
 def _do_nothing() -> None: ...
+
+
+def _silence_seconds(took_seconds: float, left_seconds: float) -> float:
+    """How long to wait for an answer to MQTT 5, so that MQTT 3.1.1 has the same time after it.
+
+    Args:
+        took_seconds: how long it took to connect; an answer may take as long, and the next connection will.
+        left_seconds: what is left of the attempt.
+    """
+    return round(min(SILENT_SECONDS, max(took_seconds, (left_seconds - took_seconds) / 2)), 2)
 
 
 def _code_and_name(code: Any) -> tuple[int, str]:

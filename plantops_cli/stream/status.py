@@ -79,7 +79,7 @@ class Connecting:
 
 @dataclass(frozen=True, slots=True)
 class FellBack:
-    """The broker refused MQTT 5, or hung up on it; MQTT 3.1.1 is tried."""
+    """The broker refused MQTT 5, hung up on it or was silent; MQTT 3.1.1 is tried."""
 
     endpoint: str
     reason: str

@@ -93,7 +93,8 @@ class MQTTSubscriber:
             unacknowledged and the connection is given up, so that it comes again, if the session is durable.
         tls: ``TLSOptions()`` for TLS, None for a plain connection.
         keepalive_seconds: longest silence before a ping; a dead connection is noticed within twice that.
-        mqtt_version: ``auto`` (5, and 3.1.1 where the broker refuses 5), ``5`` or ``3.1.1``.
+        mqtt_version: ``auto`` (5, and 3.1.1 where the broker refuses 5 or is silent on it for 3 s), ``5`` or
+            ``3.1.1``.
         qos: the QoS asked for when ``subscribe`` names none: 0, 1 or 2.
         max_packet_bytes: longest packet to be received; a longer one ends the connection.
         max_pending_bytes: memory that messages may take which wait or are being handled, objects included. Up to
@@ -644,8 +645,10 @@ class MQTTSubscriber:
             raise
         # no await from here on: a cancelled task leaves no session that nobody knows of
         self._session = session
-        # proven: a broker that merely hangs up while it restarts must not make us fall back
-        self._version = session.options.mqtt_version
+        # proven: a broker that merely hangs up while it restarts must not make us fall back; but silence proves
+        # nothing, for a broker that was slow once deserves MQTT 5 next time, at the price of 3 s if it is not that
+        if not session.is_version_a_guess:
+            self._version = session.options.mqtt_version
         self._state = State.CONNECTED
         self._connection_count += 1
         self._connected_since = now()
@@ -653,7 +656,7 @@ class MQTTSubscriber:
         self._tell(
             Connected(
                 session.options.endpoint,
-                self._version,
+                session.options.mqtt_version,
                 granted or {},
                 session.is_resumed,
                 is_answered=granted is not None,

@@ -1,5 +1,6 @@
 """``plantops doctor``: each broken set-up is named by its cause, with its cure and its exit code."""
 
+import asyncio
 import json
 import re
 import socket
@@ -16,6 +17,7 @@ from tests.certificates import Certificates
 from tests.integration.test_listen_tls import tls_mosquitto
 from tests.plantops import Done, run, start, start_on_terminal
 from tests.publishing import publish
+from tests.scripted_broker import ScriptedBroker, serving
 
 Steps = list[dict[str, Any]]
 
@@ -276,6 +278,17 @@ def test_a_broker_that_never_answers() -> None:
     assert name == "MQTT"
     assert "no MQTT answer within" in said
     assert "is it an MQTT broker" in said
+
+
+async def test_a_broker_that_is_silent_on_mqtt_5() -> None:
+    async with serving(ScriptedBroker(answers=[None, 0])) as broker:
+        environment = {"MQTT_BACKEND_PASSWORD": "x", "MQTT_HOST": "127.0.0.1", "MQTT_PORT": str(broker.port)}
+        steps = await asyncio.to_thread(examine, environment, "--wait", "0.1", code=27)
+    step = named(steps, "MQTT")
+    assert step["status"] == "warning"
+    assert "connected with MQTT 3.1.1" in str(step["details"])
+    assert "no answer to MQTT 5 within 3 s" in str(step["details"])
+    assert "-V 3.1.1" in str(step["cure"])
 
 
 def test_a_unix_socket_without_a_broker(tmp_path: Path) -> None:

@@ -25,8 +25,14 @@ from plantops_cli.messages import Message
 from plantops_cli.stream.batch import Batch
 from plantops_cli.stream.inbox import MAX_PENDING_BYTES, MESSAGE_BYTES
 from plantops_cli.stream.options import ConnectOptions, MQTTVersion, random_client_id
-from plantops_cli.stream.session import PRIVATE_NAMES, Session, open_session
-from plantops_cli.stream.status import Connecting, FellBack, Status
+from plantops_cli.stream.session import (
+    PRIVATE_NAMES,
+    SILENT_SECONDS,
+    Session,
+    _silence_seconds,
+    open_session,
+)
+from plantops_cli.stream.status import Connecting, FellBack, Status, describe
 from plantops_cli.stream.tap import READ_BYTES
 from plantops_cli.stream.tls import TLSOptions
 from tests.brokers import PASSWORD, USERNAME, Mosquitto, free_port
@@ -179,6 +185,80 @@ async def test_a_refused_mqtt_5_is_followed_by_one_try_with_3_1_1(answer: int | 
     ):
         assert [packet.body[6] for packet in broker.of_kind(CONNECT)] == [5, 4]
     assert [type(status) for status in said] == [Connecting, FellBack]
+
+
+async def seconds_to_fall_back(*, keepalive_seconds: int) -> float:
+    said: list[Status] = []
+    async with serving(ScriptedBroker(answers=[None, 0])) as broker:
+        began = asyncio.get_running_loop().time()
+        options = ConnectOptions(host="127.0.0.1", port=broker.port, keepalive_seconds=keepalive_seconds)
+        session = await open_session(options, said.append)
+        seconds = asyncio.get_running_loop().time() - began
+        await session.close()
+        assert [packet.body[6] for packet in broker.of_kind(CONNECT)] == [5, 4]
+    assert session.is_version_a_guess
+    assert [describe(status) for status in said][1:] == [
+        f"127.0.0.1:{broker.port}: no MQTT answer within 3 s; trying MQTT 3.1.1"
+    ]
+    return seconds
+
+
+async def test_three_seconds_of_silence_on_mqtt_5_are_followed_by_3_1_1_whatever_the_keep_alive() -> None:
+    tries = (seconds_to_fall_back(keepalive_seconds=seconds) for seconds in (1, 5, 15, 60, 65_535))
+    assert all(SILENT_SECONDS <= took < SILENT_SECONDS + 1 for took in await asyncio.gather(*tries))
+
+
+async def test_a_broker_silent_on_both_versions_is_one_error_of_the_whole_attempt() -> None:
+    async with serving(ScriptedBroker(answers=[None])) as broker, asyncio.timeout(WAIT_SECONDS):
+        error = await refusal(broker, version="auto", seconds=1)
+        assert [packet.body[6] for packet in broker.of_kind(CONNECT)] == [5, 4]
+    assert isinstance(error, BrokerUnreachableError)
+    assert "no MQTT answer within 1 s" in str(error)
+
+
+@pytest.mark.parametrize("keepalive_seconds", [1, 15])
+async def test_a_keep_alive_does_not_end_the_wait_for_the_connack(keepalive_seconds: int) -> None:
+    async with serving(ScriptedBroker(answers=[None])) as broker, asyncio.timeout(WAIT_SECONDS):
+        options = ConnectOptions(
+            host="127.0.0.1",
+            port=broker.port,
+            keepalive_seconds=keepalive_seconds,
+            mqtt_version=MQTTVersion.V5,
+            timeout_seconds=2.5,
+        )
+        with pytest.raises(BrokerUnreachableError, match=r"no MQTT answer within 2\.5 s"):
+            await open_session(options, lambda _: None)
+        assert broker.connection_count == 1
+
+
+async def test_a_connection_that_is_not_even_made_is_no_silence_on_mqtt_5() -> None:
+    said: list[Status] = []
+    with (
+        socket.create_server(("127.0.0.1", 0), backlog=0) as busy,
+        socket.create_connection(busy.getsockname()),  # fills the queue of the listener
+    ):
+        broker = ScriptedBroker(port=busy.getsockname()[1])
+        options = ConnectOptions(host="127.0.0.1", port=broker.port, timeout_seconds=1)
+        with pytest.raises(BrokerUnreachableError):
+            await open_session(options, said.append)
+    assert [type(status) for status in said] == [Connecting]
+
+
+@pytest.mark.parametrize(
+    ("took", "left", "seconds"),
+    [
+        (0.0, 6.5, 3.0),
+        (0.001, 6.499, 3.0),
+        (1.0, 5.5, 2.25),  # and the same is left after another second to connect
+        (0.0, 2.0, 1.0),
+        (0.0, 0.5, 0.25),
+        (2.0, 4.5, 2.0),  # its answer may take as long as the connection did
+        (4.0, 2.5, 3.0),
+        (0.0, 60.0, 3.0),
+    ],
+)
+def test_silence_leaves_3_1_1_as_much_time_as_mqtt_5_had(took: float, left: float, seconds: float) -> None:
+    assert _silence_seconds(took, left) == seconds
 
 
 async def test_a_broker_that_takes_neither_version_is_given_up_after_one_try_each() -> None:

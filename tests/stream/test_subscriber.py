@@ -483,6 +483,29 @@ async def test_a_fallback_is_kept_for_the_reconnections() -> None:
         assert [packet.body[6] for packet in broker.of_kind(CONNECT)] == [5, 4, 4]
 
 
+async def test_a_fallback_from_silence_is_not_kept_for_a_slow_broker_is_silent_too() -> None:
+    broker = ScriptedBroker(answers=[None, 0])
+    said: list[Status] = []
+    async with (
+        serving(broker),
+        subscribing(broker, connect_timeout_seconds=0.5, on_status=said.append) as subscriber,
+    ):
+        await subscriber.connect()
+        await subscriber.start()
+        broker.hang_up()
+        await eventually(lambda: subscriber.health.connection_count == 2)
+        assert [packet.body[6] for packet in broker.of_kind(CONNECT)] == [5, 4, 5]
+    assert [status.mqtt_version for status in said if isinstance(status, Connected)] == ["3.1.1", "5"]
+
+
+async def test_after_silence_on_both_versions_the_next_attempt_begins_with_mqtt_5() -> None:
+    broker = ScriptedBroker(answers=[None, None, 0])
+    async with serving(broker), subscribing(broker, connect_timeout_seconds=0.5) as subscriber:
+        await subscriber.start()
+        await eventually(lambda: subscriber.health.state is State.CONNECTED)
+        assert [packet.body[6] for packet in broker.of_kind(CONNECT)] == [5, 4, 5]
+
+
 async def test_a_fallback_that_failed_too_is_not_kept() -> None:
     broker = ScriptedBroker(answers=[CLOSE, CLOSE, 0])
     async with serving(broker), subscribing(broker) as subscriber:
