@@ -13,7 +13,7 @@ from pydantic import Field, PrivateAttr, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from plantops_cli.credentials import choose_password
+from plantops_cli.credentials import choose_password, shown_username
 from plantops_cli.envfile import ADDRESS, find_env_file, read_env_file, take
 from plantops_cli.errors import ConfigError
 
@@ -122,7 +122,7 @@ class Settings(BaseSettings):
         )
         if password is None:
             raise ConfigError(
-                f"no password for the administrator {self.mqtt_admin_username!r}",
+                f"no password for the administrator {shown_username(self.mqtt_admin_username)!r}",
                 hint="set MQTT_ADMIN_PASSWORD or MQTT_ADMIN_PASSWORD_FILE",
             )
         return password
@@ -147,7 +147,7 @@ class Settings(BaseSettings):
         password = self.find_password(secret_file=secret_file, ask=ask)
         if password is None:
             raise ConfigError(
-                f"no password for {self.mqtt_backend_username!r}",
+                f"no password for {shown_username(self.mqtt_backend_username)!r}",
                 hint="set MQTT_BACKEND_PASSWORD, or give --secret-file FILE, -P or --anonymous",
             )
         return password

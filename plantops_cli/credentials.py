@@ -1,6 +1,7 @@
 """Passwords from where they are kept, and to it: a file, standard input, the environment or a person.
 
-A password is bytes from here on, for that is what MQTT carries, and it never appears in a message.
+A password is bytes from here on, for that is what MQTT carries, and it never appears in a message. Nor does what
+may be one by mistake: the name of a secret file that is not there, or what follows the colon of ``user:password``.
 """
 
 import getpass
@@ -54,12 +55,12 @@ def choose_password(
     if environment is not None and environment_file is not None:
         raise ConfigError(f"{variable} and {variable}_FILE are both set", hint="unset one of them")
     if environment_file is not None:
-        return read_secret_file(environment_file)
+        return read_secret_file(environment_file, name=f"{variable}_FILE")
     # surrogateescape gives back the very bytes that os.environ could not decode
     return None if environment is None else environment.encode(errors="surrogateescape")
 
 
-def read_secret_file(source: Path | Literal["-"]) -> bytes:
+def read_secret_file(source: Path | Literal["-"], *, name: str = "--secret-file") -> bytes:
     r"""Read a password from a file, without the line break at its end.
 
     Exactly one ``\n`` or ``\r\n`` is dropped, for editors and ``echo`` add one. A file that everybody may
@@ -67,6 +68,7 @@ def read_secret_file(source: Path | Literal["-"]) -> bytes:
 
     Args:
         source: a regular file or a symbolic link to one, or ``-`` for standard input.
+        name: the flag or the variable that named it, which an error names when nothing of that name is there.
 
     Raises:
         ConfigError: it is missing, unreadable, not a regular file, empty, or longer than MQTT allows.
@@ -74,9 +76,16 @@ def read_secret_file(source: Path | Literal["-"]) -> bytes:
     shown = "standard input" if source == _STDIN else repr(str(source))
     try:
         data = _read_stdin() if source == _STDIN else _read_regular_file(Path(source))
-    except OSError as exc:
-        hint = "check the path and who may read it"
-        raise ConfigError(f"cannot read the password from {shown}: {exc.strerror}", hint=hint) from exc
+    except (OSError, ValueError) as exc:
+        reason = exc.strerror if isinstance(exc, OSError) else "not a path"
+        if source == _STDIN or os.path.lexists(source):
+            hint = "check the path and who may read it"
+            raise ConfigError(f"cannot read the password from {shown}: {reason}", hint=hint) from exc
+        # from None: the foreign error repeats the path too
+        raise ConfigError(
+            f"{name}: {reason}",
+            hint="give the path of a file that holds the password; what was given is not repeated, it may be one",
+        ) from None
     password = _without_line_break(data)
     if not password:
         raise ConfigError(f"the password in {shown} is empty")
@@ -105,7 +114,7 @@ def write_secret_file(path: Path, password: bytes) -> None:
             hint="name another file, or use the password in it: leave --generate out",
         ) from exc
     except OSError as exc:
-        raise _unwritable(path, exc) from exc
+        raise _unwritable(exc) from None  # it repeats the path
     try:
         with os.fdopen(descriptor, "wb") as file:
             os.fchmod(file.fileno(), 0o600)  # a umask may have taken the owner's own bits
@@ -114,7 +123,17 @@ def write_secret_file(path: Path, password: bytes) -> None:
             os.fsync(file.fileno())
     except OSError as exc:
         path.unlink(missing_ok=True)
-        raise _unwritable(path, exc) from exc
+        raise _unwritable(exc) from None
+
+
+def shown_username(username: str) -> str:
+    """Write a user name as it may be shown: ``alice``, but ``alice:...``, for some type ``user:password`` there.
+
+    Args:
+        username: the user name as it is sent.
+    """
+    user, colon, rest = username.partition(":")
+    return f"{user}{colon}..." if rest else username
 
 
 def prompt_password(*, confirm: bool) -> bytes:
@@ -148,8 +167,8 @@ def _ask(prompt: str) -> bytes:
         ) from None
 
 
-def _unwritable(path: Path, exc: OSError) -> ConfigError:
-    return ConfigError(f"cannot write the password to {str(path)!r}: {exc.strerror}", hint="check the path")
+def _unwritable(exc: OSError) -> ConfigError:
+    return ConfigError(f"cannot write the password to --secret-file: {exc.strerror}", hint="check its path")
 
 
 def _read_stdin() -> bytes:

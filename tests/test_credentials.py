@@ -8,7 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from plantops_cli.credentials import choose_password, prompt_password, read_secret_file, write_secret_file
+from plantops_cli.credentials import (
+    choose_password,
+    prompt_password,
+    read_secret_file,
+    shown_username,
+    write_secret_file,
+)
 from plantops_cli.errors import ConfigError
 from tests.terminal import run_on_terminal
 
@@ -102,10 +108,34 @@ def test_a_secret_file_with_more_than_a_password_is_refused(secret_file: Path, c
         read_secret_file(secret_file)
 
 
-def test_a_missing_secret_file_is_refused_with_a_hint(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"none.*No such file") as refused:
-        read_secret_file(tmp_path / "none")
+@pytest.mark.parametrize("path", ["none", "x" * 300, "none/none", "nu\0l"])
+def test_a_secret_file_that_is_not_there_is_refused_without_its_name_which_may_be_a_password(
+    tmp_path: Path, path: str
+) -> None:
+    with pytest.raises(ConfigError, match=r"^--secret-file: ") as refused:
+        read_secret_file(tmp_path / path)
     assert refused.value.hint
+    assert refused.value.__suppress_context__
+    assert path not in f"{refused.value} {refused.value.hint}"
+
+
+def test_a_dangling_link_is_there_and_named(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("nowhere")
+    with pytest.raises(ConfigError, match=r"link': No such file"):
+        read_secret_file(tmp_path / "link")
+
+
+def test_of_a_variable_the_name_is_said_and_not_the_value() -> None:
+    with pytest.raises(ConfigError, match=r"^MQTT_BACKEND_PASSWORD_FILE: No such file or directory$"):
+        choose(environment_file=Path("tulip"))
+
+
+@pytest.mark.parametrize(
+    ("username", "shown"),
+    [("alice", "alice"), ("alice:tulip", "alice:..."), ("alice:", "alice:"), (":tulip:x", ":..."), ("", "")],
+)
+def test_what_follows_the_colon_of_a_user_name_is_not_shown(username: str, shown: str) -> None:
+    assert shown_username(username) == shown
 
 
 def test_a_folder_is_no_secret_file(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Annotated
 
 import typer
@@ -16,6 +17,7 @@ from plantops_cli.cli.listen import listen
 from plantops_cli.cli.parse_topic import parse_topic
 from plantops_cli.cli.provision_user import provision_user
 from plantops_cli.cli.talk import show_log
+from plantops_cli.errors import ConfigError
 
 app = typer.Typer(
     name="plantops",
@@ -62,6 +64,7 @@ def _run(arguments: Sequence[str], *, is_debug: bool) -> int:
     command = typer.main.get_command(app)
     if "_PLANTOPS_COMPLETE" in os.environ:
         command.main(list(arguments), prog_name="plantops")
+    _check_ask_password(arguments)
     try:
         # not .main(): it would answer a closed pipe with exit code 1
         with command.make_context("plantops", list(arguments)) as context:
@@ -70,3 +73,24 @@ def _run(arguments: Sequence[str], *, is_debug: bool) -> int:
     except typer.Exit as exc:
         return exc.exit_code
     return Exit.OK
+
+
+def _check_ask_password(arguments: Sequence[str]) -> None:
+    """Refuse what follows ``-P`` like a value: to mosquitto_sub it is the password, here it would be a filter.
+
+    Args:
+        arguments: a command line.
+
+    Raises:
+        ConfigError: a word follows, which is not repeated.
+    """
+    arguments = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    is_joined = any(one.startswith("-P") and one != "-P" for one in arguments)
+    is_followed = any(
+        one in ("-P", "--ask-password") and not after.startswith("-") for one, after in pairwise(arguments)
+    )
+    if is_joined or is_followed:
+        raise ConfigError(
+            "-P takes no value: it asks for the password",
+            hint="others would see a password on the command line; filters and user names go before -P",
+        )

@@ -15,6 +15,7 @@ from plantops_cli.cli.exits import Exit, exit_code
 from plantops_cli.cli.selection import Selection
 from plantops_cli.cli.stopping import unwinding
 from plantops_cli.config import Settings, origins
+from plantops_cli.credentials import shown_username
 from plantops_cli.errors import ConfigError, TopicError
 from plantops_cli.sinks.terminal import escape, json_escape
 from plantops_cli.stream.diagnosis import Diagnosis, Finding, Status
@@ -103,6 +104,8 @@ def _settings(flags: ConnectionFlags, settings: Settings, made: ConnectOptions) 
     said = [f"{made.endpoint}{' with TLS' if made.tls else ''}"]
     for name in _SHOWN:
         value = settings.port if name == "mqtt_port" else getattr(settings, name)
+        if name == "mqtt_backend_username":
+            value = shown_username(str(value))
         if value is not None:
             said.append(f"{name.upper()}={value} ({sources[name]})")
     if made.password is not None:

@@ -1,6 +1,7 @@
 """Exit codes, and the boundary where every error becomes one line on stderr."""
 
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from plantops_cli.errors import (
 )
 
 DEBUG_FLAG = "--debug"
+_SURPLUS = re.compile(r"(unexpected extra argument(?:\(s\)|s)?) \(.*\)", re.DOTALL)
 
 
 class Exit(IntEnum):
@@ -135,7 +137,9 @@ def complain(message: str) -> None:
 
 def _say_usage(exc: Exception) -> None:
     context = getattr(exc, "ctx", None)
-    message = getattr(exc, "format_message", exc.__str__)()
+    message: str = getattr(exc, "format_message", exc.__str__)()
+    # an argument too many may be a password
+    message = _SURPLUS.sub(r"\1", message)
     where = f" ({context.command_path} --help shows the usage)" if context else ""
     complain(" ".join(message.split()) + where)
 

@@ -11,6 +11,7 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+from plantops_cli.credentials import shown_username
 from plantops_cli.errors import CommandRefusedError, ConfigError, SubscriptionRefusedError
 from plantops_cli.mosquitto import dynsec
 from plantops_cli.mosquitto.dynsec import Command, Found, Login, Plan, Response, User, Wanted
@@ -314,7 +315,7 @@ def _not_an_administrator(options: ConnectOptions, why: str) -> CommandRefusedEr
 
 
 def _who(options: ConnectOptions) -> str:
-    return "an anonymous client" if options.username is None else f"user {options.username!r}"
+    return "an anonymous client" if options.username is None else f"user {shown_username(options.username)!r}"
 
 
 def _say_nothing(status: Status) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from plantops_cli.credentials import shown_username
 from plantops_cli.errors import ConfigError
 from plantops_cli.mosquitto.findings import Finding, Weight
 
@@ -370,7 +371,7 @@ def check_username(username: str) -> None:
     """
     reason = _username_fault(username)
     if reason is not None:
-        raise ConfigError(f"user name {_cut(username)!a} {reason}")
+        raise ConfigError(f"user name {_cut(shown_username(username))!a} {reason}")
 
 
 def check_password(password: bytes, *, allow_control: bool = False) -> None:

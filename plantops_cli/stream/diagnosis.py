@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
+from plantops_cli.credentials import shown_username
 from plantops_cli.errors import (
     BrokerError,
     CredentialsRefusedError,
@@ -279,7 +280,8 @@ class Diagnosis:
         except BrokerError as exc:
             raise _BrokenError(exc) from exc
         self._reading = asyncio.create_task(self._read(self._session), name="plantops-diagnosis")
-        who = f"as {self._options.username!r}" if self._options.username is not None else "anonymously"
+        username = self._options.username
+        who = f"as {shown_username(username)!r}" if username is not None else "anonymously"
         version = self._session.options.mqtt_version
         said = [f"connected with MQTT {version} {who}, client id {self._options.client_id!r}"]
         cures = list[str]()

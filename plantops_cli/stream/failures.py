@@ -7,6 +7,7 @@ Pure. Reason codes are those of MQTT 5 (2.4); MQTT 3.1.1's CONNACK codes 1 to 5 
 import socket
 import ssl
 
+from plantops_cli.credentials import shown_username
 from plantops_cli.errors import (
     BrokerError,
     BrokerUnreachableError,
@@ -88,7 +89,7 @@ def connack_refused(code: int, name: str, *, endpoint: str, username: str | None
         username: the user name that was sent, or None.
     """
     if code in _CREDENTIALS:
-        who = f"user {username!r}" if username is not None else "an anonymous client"
+        who = f"user {shown_username(username)!r}" if username is not None else "an anonymous client"
         return CredentialsRefusedError(
             f"{endpoint}: the broker refused {who} (CONNACK 0x{code:02x}, {name})",
             endpoint=endpoint,

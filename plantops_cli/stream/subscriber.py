@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+from plantops_cli.credentials import shown_username
 from plantops_cli.errors import (
     BrokerError,
     ConfigError,
@@ -223,7 +224,9 @@ class MQTTSubscriber:
         )
 
     def __repr__(self) -> str:
-        who = f", username={self._options.username!r}" if self._options.username is not None else ""
+        who = (
+            f", username={shown_username(self._options.username)!r}" if self._options.username is not None else ""
+        )
         return f"<MQTTSubscriber {self._options.endpoint}{who}, {self._state}>"
 
     @property

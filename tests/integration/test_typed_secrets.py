@@ -1,0 +1,103 @@
+"""A password that somebody typed in the wrong place is repeated nowhere, not even with ``--debug``."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.brokers import Mosquitto, free_port
+from tests.plantops import run
+
+SECRET = "hunter2hunter2"
+COMMANDS = {
+    "listen": (),
+    "fleet": ("--once",),
+    "check": (),
+    "doctor": (),
+    "provision-user": ("--file", "passwords"),
+}
+USAGE, CHECK_UNKNOWN = 2, 3
+
+
+def said(command: str, *arguments: str, env: dict[str, str] | None = None) -> str:
+    """All that a command says that cannot do what it is told, in which no secret is."""
+    done = run(command, *COMMANDS[command], *arguments, env={"MQTT_PORT": str(free_port())} | (env or {}))
+    shown = done.stdout.decode() + done.stderr
+    assert done.code == (CHECK_UNKNOWN if command == "check" else USAGE), shown
+    assert SECRET not in shown
+    return shown
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_for_a_secret_file_that_is_not_there(command: str) -> None:
+    shown = said(command, "--secret-file", SECRET, "--debug")
+    assert "--secret-file: No such file" in shown
+    assert "path of a file that holds the password" in shown
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_after_the_flag_that_asks_for_it(command: str) -> None:
+    assert "-P takes no value" in said(command, "-P", SECRET)
+
+
+@pytest.mark.parametrize(
+    ("command", "env", "variable"),
+    [
+        ("listen", {"MQTT_BACKEND_PASSWORD_FILE": SECRET}, "MQTT_BACKEND_PASSWORD_FILE"),
+        ("check", {"MQTT_BACKEND_PASSWORD_FILE": f"/{SECRET}/{SECRET}"}, "MQTT_BACKEND_PASSWORD_FILE"),
+        ("doctor", {"MQTT_BACKEND_PASSWORD_FILE": f"{__file__}/{SECRET}"}, "MQTT_BACKEND_PASSWORD_FILE"),
+        ("listen", {"MQTT_BACKEND_PASSWORD_FILE": SECRET * 300}, "MQTT_BACKEND_PASSWORD_FILE"),
+    ],
+)
+def test_in_the_variable_that_names_a_file(command: str, env: dict[str, str], variable: str) -> None:
+    assert f"{variable}: " in said(command, env=env)
+
+
+def test_in_the_variable_that_names_the_file_of_the_administrator() -> None:
+    done = run("provision-user", "--backend", "dynsec", env={"MQTT_ADMIN_PASSWORD_FILE": SECRET})
+    assert done.code == USAGE
+    assert "MQTT_ADMIN_PASSWORD_FILE: No such file" in done.stderr
+    assert SECRET not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "words"),
+    [
+        ("listen", (f"-P{SECRET}",), "-P takes no value"),
+        ("listen", ("--ask-password", SECRET), "-P takes no value"),
+        ("listen", (f"--ask-password={SECRET}",), "--ask-password"),
+        ("listen", ("--password", SECRET), "--password"),
+        ("listen", (f"--pw={SECRET}",), "--pw"),
+        ("listen", ("-p", SECRET), "--port"),
+        ("listen", ("-u", f"alice:{SECRET}"), "no password for 'alice:...'"),
+        ("listen", ("-L", f"alice:{SECRET}@127.0.0.1"), "--url"),
+        ("doctor", ("-u", f"alice:{SECRET}"), "no password for 'alice:...'"),
+        ("fleet", (SECRET,), "unexpected extra argument"),
+        ("provision-user", (f"alice:{SECRET}",), "user name 'alice:...'"),
+        ("provision-user", ("--generate", "--secret-file", f"{SECRET}/{SECRET}"), "--secret-file: No such file"),
+    ],
+)
+def test_wherever_else_passwords_are_typed(command: str, arguments: Sequence[str], words: str) -> None:
+    assert words in said(command, *arguments, "--debug")
+
+
+def test_behind_the_user_name_when_the_broker_refuses_it(mosquitto: Mosquitto) -> None:
+    for command in ("listen", "doctor"):
+        done = run(command, "-u", f"alice:{SECRET}", env=mosquitto.environment)
+        shown = done.stdout.decode() + done.stderr
+        assert done.code == 5
+        assert "'alice:...'" in shown
+        assert SECRET not in shown
+
+
+def test_topic_filters_and_the_flag_that_asks_go_together_the_other_way_round() -> None:
+    done = run("listen", "devices/#", "-P", "--debug", env={"MQTT_PORT": str(free_port())})
+    assert "there is no terminal to ask on" in done.stderr
+
+
+def test_a_secret_file_that_is_there_is_named_with_its_fault(tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    path.touch(mode=0o600)
+    done = run("listen", "--secret-file", str(path))
+    assert done.code == USAGE
+    assert f"the password in {str(path)!r} is empty" in done.stderr
