@@ -15,7 +15,7 @@ from plantops_cli.cli.output import Output
 from plantops_cli.cli.screen import Screen
 from plantops_cli.cli.service import Service
 from plantops_cli.cli.stopping import Stop, exit_for
-from plantops_cli.cli.summary import counted
+from plantops_cli.cli.summary import counted, never_connected
 from plantops_cli.cli.talk import say
 from plantops_cli.cli.watching import Watching, parse_duration, read_roster
 from plantops_cli.errors import ConfigError
@@ -105,7 +105,8 @@ async def run_fleet(flags: FleetFlags, connection: ConnectionFlags) -> Exit:
         devices=flags.devices,
         qos=flags.qos,
         wait_for_broker=flags.wait_for_broker,
-        stop_after_seconds=wait if flags.is_once else flags.timeout_seconds,
+        stop_after_seconds=wait if flags.is_once else None,
+        timeout_seconds=flags.timeout_seconds,
     )
     if screen:
         return await _board(watching, screen, is_quiet=flags.is_quiet)
@@ -116,6 +117,7 @@ async def _board(watching: Watching, screen: Screen, *, is_quiet: bool) -> Exit:
     look = await screen.show(watching)
     if look.listened_seconds and not is_quiet:
         say(headline(look).plain)
+    _say_if_never_connected(watching, is_quiet=is_quiet)
     return exit_for(watching.reason, count=None, shown=look.messages)
 
 
@@ -155,7 +157,13 @@ async def _events(watching: Watching, flags: FleetFlags) -> Exit:
         await watching.run(show)
     finally:
         output.close()
-    return exit_for(watching.reason, count=None, shown=1)
+    _say_if_never_connected(watching, is_quiet=flags.is_quiet)
+    return exit_for(watching.reason, count=None, shown=watching.health.connection_count)
+
+
+def _say_if_never_connected(watching: Watching, *, is_quiet: bool) -> None:
+    if watching.obstacle is not None and not is_quiet:
+        say(never_connected(watching.obstacle, elapsed_seconds=watching.elapsed_seconds))
 
 
 def _presence(flags: FleetFlags, *, is_payload_kept: bool) -> Presence:

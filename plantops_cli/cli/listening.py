@@ -16,7 +16,7 @@ from plantops_cli.cli.output import Destination, Output
 from plantops_cli.cli.selection import Selection
 from plantops_cli.cli.service import Service
 from plantops_cli.cli.stopping import Stop, die_next_time, exit_for, on_signals
-from plantops_cli.cli.summary import Summary
+from plantops_cli.cli.summary import Summary, never_connected
 from plantops_cli.cli.talk import say
 from plantops_cli.errors import ConfigError
 from plantops_cli.messages import Message
@@ -89,6 +89,7 @@ class Listening:
         self._summary = Summary()
         self._stopped = asyncio.Event()
         self._reason: Stop | None = None
+        self._obstacle: str | None = None
 
     def stop(self, reason: Stop) -> None:
         """Let the stream end after what has arrived; the first reason counts.
@@ -96,7 +97,8 @@ class Listening:
         Args:
             reason: why.
         """
-        self._reason = self._reason or reason
+        if self._reason is None:
+            self._reason, self._obstacle = reason, self._subscriber.obstacle
         self._stopped.set()
         self._subscriber.stop()
 
@@ -117,7 +119,7 @@ class Listening:
                 self.stop(Stop.READER_GONE)
             finally:
                 await self._subscriber.disconnect()
-                if self._subscriber.health.connection_count and not self._limits.is_quiet:
+                if not self._limits.is_quiet:
                     self._say_summary(time.monotonic() - began)
         return exit_for(self._reason, count=self._limits.count, shown=self._summary.shown)
 
@@ -191,6 +193,11 @@ class Listening:
             output.close()
 
     def _say_summary(self, elapsed_seconds: float) -> None:
+        if not self._subscriber.health.connection_count:
+            if self._reason is Stop.TIMEOUT:
+                obstacle = self._obstacle or f"{self._subscriber.options.endpoint}: not connected"
+                say(never_connected(obstacle, elapsed_seconds=elapsed_seconds))
+            return
         for line in self._summary.lines(self._subscriber.health, elapsed_seconds=elapsed_seconds):
             say(line)
 

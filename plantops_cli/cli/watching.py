@@ -3,6 +3,7 @@
 import asyncio
 import re
 import signal
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from pathlib import Path
@@ -33,6 +34,7 @@ class Watching:
         qos: the QoS to subscribe with.
         wait_for_broker: whether the first connection may take several attempts.
         stop_after_seconds: when to stop, counted from the first connection; None: never.
+        timeout_seconds: when to stop, counted from the beginning; None: never.
 
     Attributes:
         following: keeps the account.
@@ -50,6 +52,7 @@ class Watching:
         qos: int = 1,
         wait_for_broker: bool = False,
         stop_after_seconds: float | None = None,
+        timeout_seconds: float | None = None,
     ) -> None:
         assert service.following is not None
         self.following = service.following
@@ -61,12 +64,26 @@ class Watching:
         self._subscriber = subscriber(flags, qos=qos, on_status=self._take_note)
         self._wait_for_broker = wait_for_broker
         self._stop_after_seconds = stop_after_seconds
+        self._timeout_seconds = timeout_seconds
+        self._obstacle: str | None = None
+        self._began = time.monotonic()
         self._timer: asyncio.TimerHandle | None = None
 
     @property
     def endpoint(self) -> str:
         """The broker's address."""
         return self._subscriber.options.endpoint
+
+    @property
+    def obstacle(self) -> str | None:
+        """What was waited for when the time ran out without a connection; None when it did not."""
+        is_missing = self.reason is Stop.TIMEOUT and not self.health.connection_count
+        return (self._obstacle or f"{self.endpoint}: not connected") if is_missing else None
+
+    @property
+    def elapsed_seconds(self) -> float:
+        """How long ago the run began."""
+        return time.monotonic() - self._began
 
     @property
     def health(self) -> Health:
@@ -91,7 +108,8 @@ class Watching:
         Args:
             reason: why.
         """
-        self.reason = self.reason or reason
+        if self.reason is None:
+            self.reason, self._obstacle = reason, self._subscriber.obstacle
         self.stopped.set()
         self._subscriber.stop()
         self.on_stop()
@@ -116,6 +134,8 @@ class Watching:
 
     async def _run(self, tick: Callable[[], Awaitable[None]] | None) -> None:
         listening = asyncio.create_task(self._listen(), name="plantops-watching")
+        if self._timeout_seconds is not None:
+            self._timer = asyncio.get_running_loop().call_later(self._timeout_seconds, self.stop, Stop.TIMEOUT)
         try:
             while tick and not listening.done():
                 await asyncio.wait((listening,), timeout=TICK_SECONDS)

@@ -85,6 +85,13 @@ class ConnectOptions:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     @property
+    def layers(self) -> list[str]:
+        """What has to come about, in this order, before a word of MQTT is spoken."""
+        if self.unix_socket is not None:
+            return ["Unix socket"]
+        return ["name", "TCP", *(["TLS"] if self.tls else []), *(["WebSocket"] if self.websocket_path else [])]
+
+    @property
     def dangers(self) -> list[str]:
         """What an eavesdropper or a false broker could do to this connection, a line each."""
         if self.unix_socket is not None:

@@ -119,7 +119,11 @@ _PROTOCOLS = {MQTTVersion.V5: aiomqtt.ProtocolVersion.V5, MQTTVersion.V311: aiom
 
 
 async def open_session(
-    options: ConnectOptions, on_status: Callable[[Status], None], exactly_once: ExactlyOnce | None = None
+    options: ConnectOptions,
+    on_status: Callable[[Status], None],
+    exactly_once: ExactlyOnce | None = None,
+    *,
+    on_reached: Callable[[], None] = lambda: None,
 ) -> "Session":
     """Connect once, within ``options.timeout_seconds``.
 
@@ -130,6 +134,7 @@ async def open_session(
         options: where and how to connect.
         on_status: told about each step.
         exactly_once: as in ``Session``.
+        on_reached: called when a connection is made, and the answer of the broker is waited for.
 
     Raises:
         BrokerError: no connection came about.
@@ -138,10 +143,10 @@ async def open_session(
     on_status(Connecting(options.endpoint))
     deadline = asyncio.get_running_loop().time() + options.timeout_seconds
     if options.mqtt_version is not MQTTVersion.AUTO:
-        return await Session(options, on_status, exactly_once).connect(deadline)
+        return await Session(options, on_status, exactly_once).connect(deadline, on_reached=on_reached)
     session = Session(replace(options, mqtt_version=MQTTVersion.V5), on_status, exactly_once)
     try:
-        return await session.connect(deadline, is_last=False)
+        return await session.connect(deadline, is_last=False, on_reached=on_reached)
     except BrokerError as exc:
         if not session.is_version_refused:
             raise
@@ -215,13 +220,16 @@ class Session:
         """The live client of aiomqtt, or None before ``connect`` and after the end."""
         return self._client if self._client and self._client.is_open else None
 
-    async def connect(self, deadline: float, *, is_last: bool = True) -> Self:
+    async def connect(
+        self, deadline: float, *, is_last: bool = True, on_reached: Callable[[], None] = lambda: None
+    ) -> Self:
         """Connect, wait for the CONNACK, and return the session.
 
         Args:
             deadline: moment of the event loop's clock at which to give up.
             is_last: False when another version is to be tried within the same time, after ``SILENT_SECONDS`` of
                 silence at the latest.
+            on_reached: as in ``open_session``.
 
         Raises:
             BrokerError: no connection came about.
@@ -236,6 +244,7 @@ class Session:
                 began = self._loop.time()
                 await client.reach()
                 took = self._loop.time() - began
+                on_reached()
                 silence = None if is_last else _silence_seconds(took, deadline - self._loop.time())
                 await client.connack(silence)
             is_connected = True

@@ -4,8 +4,8 @@ import asyncio
 import inspect
 import logging
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import aclosing, suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
+from contextlib import aclosing, contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -174,6 +174,7 @@ class MQTTSubscriber:
         self._is_qos_0_news = durable is not None
         self._stop = asyncio.Event()
         self._backoff = Backoff()
+        self._obstacle: str | None = None
         self._kicks = 0
         self._state = State.DISCONNECTED
         self._connected_since: datetime | None = None
@@ -260,6 +261,11 @@ class MQTTSubscriber:
             paused_seconds=self._paused_seconds + (self._session.paused_seconds if self._session else 0.0),
             last_message_at=None if self._last_message_ns is None else in_utc(self._last_message_ns),
         )
+
+    @property
+    def obstacle(self) -> str | None:
+        """What it waits for instead of being connected, in words; None when it is connected, or does not try."""
+        return self._obstacle
 
     @property
     def heard_at(self) -> float | None:
@@ -628,18 +634,37 @@ class MQTTSubscriber:
         delay = self._backoff.next_delay()
         self._state = State.WAITING
         self._tell(Retrying(delay, error))
-        await unless(self._stop, asyncio.sleep(delay))
+        with self._waiting_for(str(error) if error else f"{self._options.endpoint}: connection lost"):
+            await unless(self._stop, asyncio.sleep(delay))
+
+    @contextmanager
+    def _waiting_for(self, obstacle: str) -> Iterator[None]:
+        self._obstacle = obstacle
+        try:
+            yield
+        finally:
+            self._obstacle = None
+
+    def _take_note_of_connection(self) -> None:
+        self._obstacle = f"{self._options.endpoint}: no MQTT answer"
 
     async def _open(self) -> Session:
         """Connect once and subscribe everything; whatever fails leaves no connection behind."""
         self._state = State.CONNECTING
         self._warn_once()
+        endpoint = self._options.endpoint
         try:
-            options = replace(self._options, mqtt_version=self._version)
-            session = await open_session(options, self._tell, self._exactly_once)
+            with self._waiting_for(f"{endpoint}: no connection ({', '.join(self._options.layers)})"):
+                session = await open_session(
+                    replace(self._options, mqtt_version=self._version),
+                    self._tell,
+                    self._exactly_once,
+                    on_reached=self._take_note_of_connection,
+                )
             try:
                 # who waited for the SUBACK here would wait behind all that the broker has kept
-                granted = {} if session.is_resumed else await self._first_answer(session)
+                with self._waiting_for(f"{endpoint}: no answer to SUBSCRIBE"):
+                    granted = {} if session.is_resumed else await self._first_answer(session)
             except BaseException:
                 await session.close()
                 raise

@@ -1,6 +1,7 @@
 """What ``plantops listen`` says and returns when it cannot do what was asked: one clear line, soon."""
 
 import asyncio
+import re
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -153,3 +154,60 @@ def test_a_full_disk_is_an_error_that_is_said(mosquitto: Mosquitto) -> None:
     done = run("listen", "--device", "full-disk", env=mosquitto.environment, redirect=">/dev/full")
     assert (done.code, len(done.errors)) == (1, 1)
     assert "No space left on device" in done.errors[0]
+
+
+# Where the time runs out first
+
+
+def assert_ran_out(done: Done, *words: str) -> None:
+    assert (done.code, done.stdout, done.errors) == (27, b"", []), done.stderr
+    waited, stopped = done.stderr.splitlines()[-1].split("; ")
+    assert waited in [f"plantops: {one}" for one in words], done.stderr
+    assert re.fullmatch(r"stopped after \d+\.\d s without a connection", stopped)
+
+
+@pytest.mark.parametrize(
+    "command", [("listen",), ("fleet", "--events"), ("fleet", "--events", "--wait-for-broker")]
+)
+@pytest.mark.parametrize(
+    ("flags", "words"), [((), "no MQTT answer"), (("--tls",), "no connection (name, TCP, TLS)")]
+)
+def test_a_timeout_says_what_a_silent_broker_was_waited_for(
+    silent_port: int, command: Sequence[str], flags: Sequence[str], words: str
+) -> None:
+    arguments = (*command, *flags, "-W", "0.5", "-h", "127.0.0.1", "-p", str(silent_port))
+    assert_ran_out(run(*arguments, env={"MQTT_BACKEND_PASSWORD": WRONG}), f"127.0.0.1:{silent_port}: {words}")
+
+
+def test_a_timeout_says_that_not_even_a_connection_was_made() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0), backlog=0) as busy,
+        socket.create_connection(busy.getsockname()),  # fills the queue of the listener
+    ):
+        port = busy.getsockname()[1]
+        arguments = ("listen", "-W", "0.5", "-h", "127.0.0.1", "-p", str(port))
+        done = run(*arguments, env={"MQTT_BACKEND_PASSWORD": WRONG})
+    assert_ran_out(done, f"127.0.0.1:{port}: no connection (name, TCP)")
+
+
+async def test_a_timeout_says_that_no_suback_came() -> None:
+    async with serving(ScriptedBroker(subacks=[None])) as broker:
+        arguments = ("listen", "-W", "0.5", "-h", "127.0.0.1", "-p", str(broker.port))
+        done = await asyncio.to_thread(run, *arguments, env={"MQTT_BACKEND_PASSWORD": WRONG})
+    assert_ran_out(done, f"127.0.0.1:{broker.port}: no answer to SUBSCRIBE")
+
+
+def test_a_timeout_while_waiting_for_a_broker_says_why_it_is_not_there() -> None:
+    port = free_port()
+    arguments = ("listen", "-W", "0.9", "--wait-for-broker", "-h", "127.0.0.1", "-p", str(port))
+    done = run(*arguments, env={"MQTT_BACKEND_PASSWORD": WRONG})
+    # or the time has run out in the very moment of an attempt
+    assert_ran_out(
+        done, f"127.0.0.1:{port}: nothing listens there", f"127.0.0.1:{port}: no connection (name, TCP)"
+    )
+
+
+def test_quiet_leaves_the_timeout_to_its_code(silent_port: int) -> None:
+    arguments = ("listen", "--quiet", "-W", "0.5", "-h", "127.0.0.1", "-p", str(silent_port))
+    done = run(*arguments, env={"MQTT_BACKEND_PASSWORD": WRONG})
+    assert (done.code, done.stdout, done.stderr) == (27, b"", "")

@@ -473,6 +473,28 @@ async def test_a_connect_that_disconnect_overtakes_ends_with_an_error_and_no_con
         assert subscriber.client is None
 
 
+async def test_what_stands_in_the_way_is_known_step_by_step() -> None:
+    broker = ScriptedBroker(answers=[None, 0], subacks=[None, "grant"])
+    async with serving(broker), subscribing(broker, mqtt_version="5") as subscriber:
+        where = f"127.0.0.1:{broker.port}"
+        connecting = asyncio.create_task(subscriber.connect())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert subscriber.obstacle == f"{where}: no connection (name, TCP)"
+        await eventually(lambda: subscriber.obstacle == f"{where}: no MQTT answer")
+        await subscriber.disconnect()
+        with pytest.raises(StateError):
+            await connecting
+        assert subscriber.obstacle is None
+        subscriber.register_handler("#", Recorder())
+        connecting = asyncio.create_task(subscriber.connect())
+        await eventually(lambda: subscriber.obstacle == f"{where}: no answer to SUBSCRIBE")
+        with pytest.raises(BrokerError):
+            await connecting
+        await subscriber.connect()
+        assert subscriber.obstacle is None
+
+
 async def test_a_fallback_is_kept_for_the_reconnections() -> None:
     broker = ScriptedBroker(answers=[0x84, 0])
     async with serving(broker), subscribing(broker) as subscriber:
