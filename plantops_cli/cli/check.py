@@ -3,6 +3,7 @@
 import typer
 
 from plantops_cli.cli import options as o
+from plantops_cli.cli.room import check_room
 
 
 @o.with_connection(keepalive=5)
@@ -33,6 +34,7 @@ def check(
     from plantops_cli.cli.check_run import CheckFlags, run_check
     from plantops_cli.cli.connection import ConnectionFlags
 
+    check_room()
     flags = CheckFlags(
         within=within,
         warn_late=warn_late,

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from plantops_cli.cli import options as o
+from plantops_cli.cli.room import DEMO_FILES, check_room
 
 
 def demo(
@@ -30,6 +31,7 @@ def demo(
     from plantops_cli.cli.listening import Limits, renderer
     from plantops_cli.cli.selection import Selection
 
+    check_room(DEMO_FILES)
     limits = Limits(count=count, timeout_seconds=timeout, is_quiet=quiet)
     render = renderer(output, Selection())
     raise typer.Exit(asyncio.run(Demonstration(render, limits, is_embedded=embedded).run()))

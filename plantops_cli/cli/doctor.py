@@ -3,6 +3,7 @@
 import typer
 
 from plantops_cli.cli import options as o
+from plantops_cli.cli.room import check_room
 
 
 @o.with_connection()
@@ -27,6 +28,7 @@ def doctor(
     from plantops_cli.cli.doctor_run import examine
     from plantops_cli.cli.watching import parse_duration
 
+    check_room()
     seconds = parse_duration(wait, flag="--wait")
     flags = ConnectionFlags(**connection)
     is_json = output is o.DocumentChoice.JSON

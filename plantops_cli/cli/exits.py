@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Callable
 from enum import IntEnum
 
+from plantops_cli.cli.room import explain_no_room, is_out_of_room
 from plantops_cli.errors import (
     BrokerError,
     BrokerFileError,
@@ -44,7 +45,8 @@ class Exit(IntEnum):
 
 MEANINGS = {
     Exit.OK: "done, or stopped by a closed pipe, or by Ctrl-C or SIGTERM while streaming without a count",
-    Exit.UNEXPECTED: "standard output refused a write, or unexpected error (traceback only with `--debug`)",
+    Exit.UNEXPECTED: "standard output refused a write, no more files can be opened, or unexpected error "
+    "(traceback only with `--debug`)",
     Exit.USAGE: "usage or configuration",
     Exit.UNREACHABLE: "broker unreachable, the connection was lost for good, or a reload failed",
     Exit.CREDENTIALS: "the broker refused the credentials, or `provision-user` found that it does not honour them",
@@ -104,8 +106,11 @@ def guard(work: Callable[[], int], *, is_debug: bool, on_error: Callable[[Exit],
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
     except OSError as exc:
-        # files are spoken of where they are used: this is standard output
         _trace(is_debug)
+        if is_out_of_room(exc):
+            complain(explain_no_room(exc))
+            return on_error(Exit.UNEXPECTED)
+        # files are spoken of where they are used: this is standard output
         complain(f"cannot write to standard output: {exc.strerror or exc}")
         silence(sys.stdout)
         return on_error(Exit.UNEXPECTED)

@@ -3,6 +3,7 @@
 import typer
 
 from plantops_cli.cli import options as o
+from plantops_cli.cli.room import check_room
 
 
 @o.with_connection(keepalive=5)
@@ -40,6 +41,7 @@ def fleet(
     from plantops_cli.cli.connection import ConnectionFlags
     from plantops_cli.cli.fleet_run import FleetFlags, run_fleet
 
+    check_room()
     flags = FleetFlags(
         is_once=once,
         wait=wait,

@@ -3,6 +3,7 @@
 import typer
 
 from plantops_cli.cli import options as o
+from plantops_cli.cli.room import check_room
 
 
 @o.with_connection()
@@ -46,6 +47,7 @@ def listen(
     from plantops_cli.cli.selection import Selection
     from plantops_cli.cli.service import Service
 
+    check_room()
     selection = Selection(
         filters=filters or (),
         filter_out=filter_out or (),

@@ -71,10 +71,14 @@ class Outlet:
         """Give back what was opened here; the descriptor stays open."""
         self._opened.close()
 
-    def _sender(self, descriptor: int) -> Callable[[memoryview], int]:
+    def _sender(self, descriptor: int) -> Callable[[memoryview], int] | None:
+        """Send without waiting; a socket of which there can be no copy is written to like a pipe."""
         import socket
 
-        own = self._opened.enter_context(socket.socket(fileno=os.dup(descriptor)))
+        try:
+            own = self._opened.enter_context(socket.socket(fileno=os.dup(descriptor)))
+        except OSError:
+            return None  # no room for one more open file
         return lambda chunk: own.send(chunk, socket.MSG_DONTWAIT)
 
     def _reopened(self, terminal: int) -> int:

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from plantops_cli.cli import options as o
+from plantops_cli.cli.room import check_room
 
 
 def provision_user(
@@ -57,6 +58,7 @@ def provision_user(
     from plantops_cli.cli.provisioning import ProvisioningFlags
     from plantops_cli.cli.stopping import unwinding
 
+    check_room()
     connection = ConnectionFlags(
         url=url,
         host=host,

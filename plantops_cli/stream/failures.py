@@ -6,6 +6,7 @@ Pure. Reason codes are those of MQTT 5 (2.4); MQTT 3.1.1's CONNACK codes 1 to 5 
 
 import socket
 import ssl
+from errno import EMFILE, ENFILE
 
 from plantops_cli.credentials import shown_username
 from plantops_cli.errors import (
@@ -161,6 +162,8 @@ def _why_unreachable(exc: Exception, endpoint: str) -> tuple[str, str]:
         return f"{endpoint}: nothing listens there", "is the broker running, and is this its port?"
     if isinstance(exc, TimeoutError):
         return f"{endpoint}: no answer to the attempt to connect", "check host, port and firewall"
+    if isinstance(exc, OSError) and exc.errno in (EMFILE, ENFILE):
+        return f"{endpoint}: cannot connect: too many open files", "raise the limit, for example: ulimit -n 64"
     reason = (exc.strerror if isinstance(exc, OSError) else None) or str(exc) or type(exc).__name__
     return f"{endpoint}: cannot connect: {reason}", "check host, port and network"
 

@@ -237,7 +237,10 @@ class Session:
         """
         options = self.options
         is_tls = options.tls is not None
-        self._client = client = _Client(options, self)
+        try:
+            self._client = client = _Client(options, self)
+        except OSError as exc:  # no room to open the TLS files; another time there may be
+            raise failures.connect_failed(exc, endpoint=options.endpoint, is_tls=is_tls) from exc
         is_connected = False
         try:
             async with asyncio.timeout_at(deadline) as limit:

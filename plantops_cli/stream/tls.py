@@ -2,6 +2,7 @@
 
 import ssl
 from dataclasses import dataclass
+from errno import EMFILE, ENFILE
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -49,6 +50,7 @@ class TLSOptions:
 
         Raises:
             ConfigError: a file is missing, unreadable or not what it should be.
+            OSError: no more files can be opened.
         """
         context = _trusting(self.cafile)
         context.sslsocket_class = _TidySocket
@@ -84,6 +86,7 @@ def _trusting(cafile: Path | None) -> ssl.SSLContext:
             hint="it begins with -----BEGIN CERTIFICATE-----",
         ) from exc
     except OSError as exc:
+        _pass_on_if_out_of_room(exc)
         raise ConfigError(f"CA file {cafile}: {exc.strerror}", hint="check --cafile / MQTT_CAFILE") from exc
 
 
@@ -97,11 +100,18 @@ def _load_client_certificate(context: ssl.SSLContext, certfile: Path, keyfile: P
             hint="both in PEM form, belonging together, the key unencrypted",
         ) from exc
     except OSError as exc:
+        _pass_on_if_out_of_room(exc)
         # load_cert_chain does not say which of the two it could not read
         missing = certfile if keyfile is None or not certfile.exists() else keyfile
         raise ConfigError(
             f"client certificate file {missing}: {exc.strerror}", hint="check --cert and --key"
         ) from exc
+
+
+def _pass_on_if_out_of_room(exc: OSError) -> None:
+    """Let an error be that is not the file's: the next attempt to connect may find room for one more open file."""
+    if exc.errno in (EMFILE, ENFILE):
+        raise exc
 
 
 def _reason(exc: ssl.SSLError) -> str:

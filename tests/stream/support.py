@@ -1,8 +1,9 @@
 """Small helps of the tests of the stream: a subscriber that is always closed, waiting, and publishing."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import aclosing, asynccontextmanager
+import resource
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -75,3 +76,14 @@ def open_files() -> int:
     """How many file descriptors this process has open."""
     folder = Path("/proc/self/fd")
     return len(list((folder if folder.exists() else Path("/dev/fd")).iterdir()))
+
+
+@contextmanager
+def no_room() -> Iterator[None]:
+    """No more files can be opened while the context lasts."""
+    usual = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, usual[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, usual)

@@ -50,7 +50,16 @@ from tests.scripted_broker import (
     publish,
     serving,
 )
-from tests.stream.support import SECRET, WAIT_SECONDS, eventually, is_left_unread, open_files, publish_all, take
+from tests.stream.support import (
+    SECRET,
+    WAIT_SECONDS,
+    eventually,
+    is_left_unread,
+    no_room,
+    open_files,
+    publish_all,
+    take,
+)
 
 CONNACK_311_BAD_VERSION = b"\x20\x02\x00\x01"
 PUBLISH_TOO_SHORT_FOR_ITS_TOPIC = b"\x30\x03\x00\x10a"
@@ -318,6 +327,15 @@ async def test_an_attempt_given_up_says_nothing_when_its_tcp_handshake_succeeds_
                 late, _ = await loop.sock_accept(busy)
                 assert await loop.sock_recv(late, 100) == b""
             late.close()
+
+
+@pytest.mark.parametrize("tls", [None, TLSOptions(cafile=Path(__file__))], ids=["plain", "TLS"])
+async def test_an_attempt_without_room_for_one_more_open_file_may_be_repeated(tls: TLSOptions | None) -> None:
+    options = ConnectOptions(host="127.0.0.1", port=free_port(), tls=tls)
+    with no_room(), pytest.raises(BrokerUnreachableError, match="cannot connect: too many open files") as caught:
+        await open_session(options, lambda _: None)
+    assert caught.value.hint
+    assert "ulimit -n" in caught.value.hint
 
 
 async def test_no_broker_at_all_is_unreachable() -> None:
