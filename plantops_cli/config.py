@@ -37,7 +37,8 @@ _FLAGS = {
     "mqtt_broker_config": "--config",
     "mqtt_reload": "--reload",
 }
-_SECRET = {"mqtt_backend_password", "mqtt_admin_password"}
+# what names a secret file may be the secret itself by mistake
+_SECRET = {f"mqtt_{who}_password{kind}" for who in ("backend", "admin") for kind in ("", "_file")}
 _URL_FORM = "mqtt://HOST:PORT, or mqtts://HOST:PORT"
 
 Port = Annotated[int, Field(ge=1, le=65_535)]

@@ -60,6 +60,7 @@ def test_a_low_limit_that_suffices_is_no_matter(arguments: Sequence[str], tmp_pa
     assert "too many open files" not in run_with(20, *arguments, folder=tmp_path).stderr
 
 
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="only Linux changes the limits of another process")
 async def test_a_connection_lost_while_no_file_can_be_opened_is_made_again_when_one_can() -> None:
     async with serving(ScriptedBroker()) as broker:
         env = {"MQTT_BACKEND_PASSWORD": "tulip"}

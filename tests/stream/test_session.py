@@ -1,6 +1,7 @@
 import asyncio
 import logging
 import socket
+import ssl
 import tempfile
 import threading
 import time
@@ -36,6 +37,7 @@ from plantops_cli.stream.status import Connecting, FellBack, Status, describe
 from plantops_cli.stream.tap import READ_BYTES
 from plantops_cli.stream.tls import TLSOptions
 from tests.brokers import PASSWORD, USERNAME, Mosquitto, free_port
+from tests.certificates import Certificates
 from tests.scripted_broker import (
     CLOSE,
     CONNECT,
@@ -46,6 +48,7 @@ from tests.scripted_broker import (
     SUBSCRIBE,
     Packet,
     ScriptedBroker,
+    connack,
     packet_of,
     publish,
     serving,
@@ -60,6 +63,7 @@ from tests.stream.support import (
     publish_all,
     take,
 )
+from tests.stream.test_tap import shake_hands
 
 CONNACK_311_BAD_VERSION = b"\x20\x02\x00\x01"
 PUBLISH_TOO_SHORT_FOR_ITS_TOPIC = b"\x30\x03\x00\x10a"
@@ -215,6 +219,42 @@ async def seconds_to_fall_back(*, keepalive_seconds: int) -> float:
 async def test_three_seconds_of_silence_on_mqtt_5_are_followed_by_3_1_1_whatever_the_keep_alive() -> None:
     tries = (seconds_to_fall_back(keepalive_seconds=seconds) for seconds in (1, 5, 15, 60, 65_535))
     assert all(SILENT_SECONDS <= took < SILENT_SECONDS + 1 for took in await asyncio.gather(*tries))
+
+
+@pytest.mark.parametrize("layers", ["tls", "websocket", "tls websocket"])
+async def test_silence_is_measured_behind_tls_and_websocket(layers: str, certificates: Certificates) -> None:
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(certificates.server_cert, certificates.server_key)
+    answers = iter([b"", b"\x82\x04" * ("websocket" in layers) + connack(0, version=4)])
+
+    def serve(listener: socket.socket) -> None:
+        """Make two connections, slowly, and answer CONNECT on the second."""
+        for answer in answers:
+            accepted, _ = listener.accept()
+            time.sleep(0.2)  # what connecting takes is no silence
+            with server.wrap_socket(accepted, server_side=True) if "tls" in layers else accepted as theirs:
+                if "websocket" in layers:
+                    shake_hands(theirs)
+                assert theirs.recv(4_096)
+                theirs.sendall(answer)
+                while theirs.recv(4_096):
+                    pass
+
+    said: list[Status] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        serving_both = asyncio.create_task(asyncio.to_thread(serve, listener))
+        options = ConnectOptions(
+            host="127.0.0.1",
+            port=listener.getsockname()[1],
+            tls=TLSOptions(cafile=certificates.ca) if "tls" in layers else None,
+            websocket_path="/mqtt" if "websocket" in layers else None,
+            timeout_seconds=3,
+        )
+        session = await open_session(options, said.append)
+        assert session.options.mqtt_version is MQTTVersion.V311
+        await session.close()
+        await serving_both
+    assert [type(status) for status in said] == [Connecting, FellBack]
 
 
 async def test_a_broker_silent_on_both_versions_is_one_error_of_the_whole_attempt() -> None:
