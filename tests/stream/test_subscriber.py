@@ -20,6 +20,7 @@ from plantops_cli.errors import (
 from plantops_cli.messages import Message, now
 from plantops_cli.stream.status import Connected, Lost, Resumed, Retrying, State, Status
 from plantops_cli.stream.subscriber import MQTTSubscriber
+from plantops_cli.stream.tls import TLSOptions
 from tests.brokers import Mosquitto, free_port
 from tests.scripted_broker import (
     CLOSE,
@@ -471,6 +472,18 @@ async def test_a_connect_that_disconnect_overtakes_ends_with_an_error_and_no_con
         with pytest.raises(StateError, match="disconnected while connecting"):
             await connecting
         assert subscriber.client is None
+
+
+@pytest.mark.parametrize(
+    ("options", "layers"),
+    [
+        ({}, ["name", "TCP"]),
+        ({"tls": TLSOptions(), "websocket_path": "/mqtt"}, ["name", "TCP", "TLS", "WebSocket"]),
+        ({"unix_socket": "/run/mosquitto.sock", "websocket_path": "/mqtt"}, ["Unix socket"]),
+    ],
+)
+def test_the_layers_below_mqtt_are_named_in_their_order(options: dict[str, Any], layers: list[str]) -> None:
+    assert MQTTSubscriber("broker.invalid", **options).options.layers == layers
 
 
 async def test_what_stands_in_the_way_is_known_step_by_step() -> None:
