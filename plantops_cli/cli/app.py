@@ -86,11 +86,10 @@ def _check_ask_password(arguments: Sequence[str]) -> None:
     """
     arguments = arguments[: arguments.index("--")] if "--" in arguments else arguments
     is_joined = any(one.startswith("-P") and one != "-P" for one in arguments)
-    is_followed = any(
-        one in ("-P", "--ask-password") and not after.startswith("-") for one, after in pairwise(arguments)
-    )
+    is_followed = any(one == "-P" and not after.startswith("-") for one, after in pairwise(arguments))
     if is_joined or is_followed:
         raise ConfigError(
             "-P takes no value: it asks for the password",
-            hint="others would see a password on the command line; filters and user names go before -P",
+            hint="others would see a password on the command line; filters and user names go before -P, or behind "
+            "--ask-password",
         )

@@ -5,6 +5,8 @@ import secrets
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from plantops_cli.credentials import shown_username
+from plantops_cli.errors import ConfigError
 from plantops_cli.stream.inbox import MAX_PENDING_BYTES
 from plantops_cli.stream.tls import TLSOptions
 
@@ -13,6 +15,9 @@ SESSION_EXPIRY_SECONDS = 86_400
 
 MAX_PACKET_BYTES = 16 * 1024 * 1024
 """The longest packet to be received by default."""
+
+
+_LONGEST_BYTES = 65_535
 
 
 class MQTTVersion(StrEnum):
@@ -28,6 +33,14 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host.lower().rstrip(".") == "localhost"
+
+
+def _is_mqtt_text(text: str) -> bool:
+    """Tell whether a text may stand in a packet (MQTT 5, 1.5.4)."""
+    try:
+        return "\0" not in text and len(text.encode()) <= _LONGEST_BYTES
+    except UnicodeEncodeError:
+        return False
 
 
 def random_client_id() -> str:
@@ -60,6 +73,9 @@ class ConnectOptions:
             3.1.2.11.2; a 3.1.1 broker by its own rules); None for a session that ends with the connection.
         max_packet_bytes: longest packet to be received (MQTT 5, 3.1.2.11.4); a longer one ends the connection.
         max_pending_bytes: memory that messages may take that wait or are being handled; as in ``Inbox``.
+
+    Raises:
+        ConfigError: user name or password are not what CONNECT can carry (MQTT 5, 3.1.3.5, 3.1.3.6).
     """
 
     host: str
@@ -76,6 +92,22 @@ class ConnectOptions:
     session_expiry_seconds: int | None = None
     max_packet_bytes: int = MAX_PACKET_BYTES
     max_pending_bytes: int = MAX_PENDING_BYTES
+
+    def __post_init__(self) -> None:
+        if self.username is not None and not _is_mqtt_text(self.username):
+            raise ConfigError(
+                f"user name {shown_username(self.username)[:40]!a} is not usable",
+                hint="UTF-8 text without NUL, of at most 65535 bytes (MQTT 5, 3.1.3.5)",
+            )
+        password = self.password
+        if isinstance(password, str):
+            try:
+                password = password.encode()
+            except UnicodeEncodeError:
+                # from None: the foreign error holds the password
+                raise ConfigError("the password is not UTF-8 text", hint="give it as bytes") from None
+        if password is not None and len(password) > _LONGEST_BYTES:
+            raise ConfigError("the password has more than 65535 bytes", hint="is it the right one?")
 
     @property
     def endpoint(self) -> str:

@@ -14,7 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from itertools import groupby, takewhile
 from typing import Any, Literal, Self, cast
@@ -69,7 +69,14 @@ PRIVATE_NAMES = {
         "_on_socket_register_write",
         "_on_socket_unregister_write",
     ),
-    paho.Client: ("_create_unix_socket_connection", "_handle_pingresp", "_send_pingreq", "_sock_close"),
+    paho.Client: (
+        "_create_socket_connection",
+        "_create_unix_socket_connection",
+        "_handle_pingresp",
+        "_send_pingreq",
+        "_sock_close",
+        "_ssl_wrap_socket",
+    ),
 }
 """Methods that ``_Client`` overrides or calls although they are not public.
 
@@ -802,6 +809,12 @@ class _Client(aiomqtt.Client):
         self._client.connect_timeout = TCP_CONNECT_SECONDS
         # paho's own leaves the socket open when it cannot connect, and waits without end in a full queue
         self._client._create_unix_socket_connection = self._connect_unix  # type: ignore[method-assign]  # see above
+        # of a WebSocket we would hear only when its handshake is done, which a broker can put off for ever
+        self._unopened: socket.socket | None = None
+        self._create_tcp = self._client._create_socket_connection
+        self._client._create_socket_connection = self._connect_tcp  # type: ignore[method-assign]
+        self._wrap_tls = self._client._ssl_wrap_socket
+        self._client._ssl_wrap_socket = self._connect_tls  # type: ignore[method-assign,assignment]
         # nothing else tells of a ping and its answer
         self._pings: deque[Callable[[], None]] = deque()
         self._send_ping, self._client._send_pingreq = self._client._send_pingreq, self._ping  # type: ignore[method-assign]
@@ -847,6 +860,8 @@ class _Client(aiomqtt.Client):
         self._client._sock_close()
         if self._tap and self._parting is None:
             self._tap.abort()
+        elif self._unopened:
+            _wake_and_close(self._unopened)
         if self._misc_task:
             self._misc_task.cancel()
         for future in (self._connected, self._disconnected):
@@ -1136,6 +1151,10 @@ class _Client(aiomqtt.Client):
     def _client_connect(self) -> None:
         try:
             super()._client_connect()
+        except BaseException:
+            if self._tap is None and self._unopened:
+                self._unopened.close()
+            raise
         finally:
             # given up meanwhile by the event loop: leave no connection behind that nobody owns
             if self._is_aborted:
@@ -1232,6 +1251,14 @@ class _Client(aiomqtt.Client):
         code, name = _code_and_name(reason_code)
         self._session.connection_ended(code, name, by_broker=flags.is_disconnect_packet_from_server)
 
+    def _connect_tcp(self) -> Any:
+        self._unopened = self._create_tcp()
+        return self._unopened
+
+    def _connect_tls(self, sock: Any) -> Any:
+        self._unopened = self._wrap_tls(sock)
+        return self._unopened
+
     def _connect_unix(self) -> socket.socket:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
@@ -1253,6 +1280,13 @@ class _Client(aiomqtt.Client):
 
 
 def _do_nothing() -> None: ...
+
+
+def _wake_and_close(sock: socket.socket) -> None:
+    """Close a socket on which another thread may be waiting."""
+    with suppress(OSError):
+        sock.shutdown(socket.SHUT_RDWR)
+    sock.close()
 
 
 def _silence_seconds(took_seconds: float, left_seconds: float) -> float:

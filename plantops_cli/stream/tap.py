@@ -122,6 +122,10 @@ class Tap:
         data = b""
         if not splitter.has_more:
             data = self._read_all() if self._comes_in_pieces else self._read(READ_BYTES)
+            if self._frame_bytes > self._max_frame_bytes:
+                raise PacketTooLargeError(
+                    f"a WebSocket frame of more than {self._max_frame_bytes:,} bytes", size=self._frame_bytes
+                )
             if not data:
                 return [], 0
         size = splitter.held + len(data)
@@ -237,10 +241,6 @@ class Tap:
         while size < READ_BYTES and (data := self._read(READ_BYTES - size)):
             parts.append(data)
             size += len(data)
-        if self._frame_bytes > self._max_frame_bytes:
-            raise PacketTooLargeError(
-                f"a WebSocket frame of more than {self._max_frame_bytes:,} bytes", size=self._frame_bytes
-            )
         return b"".join(parts)
 
     @property

@@ -64,7 +64,6 @@ def test_in_the_variable_that_names_the_file_of_the_administrator() -> None:
     ("command", "arguments", "words"),
     [
         ("listen", (f"-P{SECRET}",), "-P takes no value"),
-        ("listen", ("--ask-password", SECRET), "-P takes no value"),
         ("listen", (f"--ask-password={SECRET}",), "--ask-password"),
         ("listen", ("--password", SECRET), "--password"),
         ("listen", (f"--pw={SECRET}",), "--pw"),
@@ -90,8 +89,9 @@ def test_behind_the_user_name_when_the_broker_refuses_it(mosquitto: Mosquitto) -
         assert SECRET not in shown
 
 
-def test_topic_filters_and_the_flag_that_asks_go_together_the_other_way_round() -> None:
-    done = run("listen", "devices/#", "-P", "--debug", env={"MQTT_PORT": str(free_port())})
+@pytest.mark.parametrize("arguments", [("devices/#", "-P"), ("--ask-password", "devices/#")])
+def test_topic_filters_go_before_the_flag_that_asks_or_behind_its_long_name(arguments: Sequence[str]) -> None:
+    done = run("listen", *arguments, "--debug", env={"MQTT_PORT": str(free_port())})
     assert "there is no terminal to ask on" in done.stderr
 
 

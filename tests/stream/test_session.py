@@ -1,5 +1,10 @@
 import asyncio
+import base64
+import contextlib
+import gc
+import hashlib
 import logging
+import re
 import socket
 import ssl
 import tempfile
@@ -1135,3 +1140,81 @@ async def test_what_is_raised_at_once_reaches_the_reader_and_acknowledges_nothin
         with pytest.raises(LookupError, match="1 too many"):
             await reading
         assert broker.acknowledged == []
+
+
+# WebSocket
+
+
+async def test_a_websocket_handshake_without_end_leaves_no_thread_and_no_socket() -> None:
+    ended = asyncio.Event()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                writer.write(b"x" * 65_536)
+                await writer.drain()
+        except OSError:
+            ended.set()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        options = ConnectOptions(
+            host="127.0.0.1",
+            port=server.sockets[0].getsockname()[1],
+            websocket_path="/mqtt",
+            timeout_seconds=0.5,
+        )
+        with pytest.raises(BrokerUnreachableError, match="no MQTT answer"):
+            await open_session(options, lambda status: None)
+        async with asyncio.timeout(WAIT_SECONDS):
+            await ended.wait()
+        await eventually(
+            lambda: not [thread for thread in threading.enumerate() if thread.name == "plantops-blocking"]
+        )
+
+
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 404 Not Found\r\n\r\n", b""])
+async def test_a_websocket_that_is_refused_closes_its_socket(answer: bytes) -> None:
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        writer.close()
+
+    before = open_files()
+    server = await asyncio.start_server(refuse, "127.0.0.1", 0)
+    async with server:
+        options = ConnectOptions(host="127.0.0.1", port=server.sockets[0].getsockname()[1], websocket_path="/mqtt")
+        with pytest.raises(BrokerError):
+            await open_session(options, lambda status: None)
+    gc.collect()  # which would warn of a socket that nobody closed
+    await eventually(lambda: open_files() <= before)
+
+
+async def test_a_websocket_frame_without_end_ends_the_connection() -> None:
+    frame = b"\x82\x7f" + (1 << 40).to_bytes(8, "big")
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        request = await reader.readuntil(b"\r\n\r\n")
+        key = re.findall(rb"(?i)sec-websocket-key: (\S+)", request)[0]
+        accepted = base64.b64encode(hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
+        writer.write(
+            b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+            b"Sec-WebSocket-Accept: " + accepted + b"\r\n\r\n"
+        )
+        await reader.readexactly(20)
+        writer.write(b"\x82\x05" + b"\x20\x03\0\0\0" + frame)
+        with contextlib.suppress(OSError):
+            while True:
+                writer.write(publish(b"a", bytes(1_000)) * 64)
+                await writer.drain()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        options = ConnectOptions(host="127.0.0.1", port=port, websocket_path="/mqtt", mqtt_version=MQTTVersion.V5)
+        session = await open_session(options, lambda status: None)
+        try:
+            with pytest.raises(ConnectionLostError, match="a WebSocket frame of more than"):
+                await asyncio.wait_for(collect(session, []), WAIT_SECONDS)
+        finally:
+            await session.close()

@@ -850,6 +850,27 @@ async def test_batches_go_on_over_a_reconnection_and_raise_what_cannot_heal() ->
 # Misuse
 
 
+@pytest.mark.parametrize(
+    ("username", "password", "words"),
+    [
+        ("\udcff", "x", r"user name '\\udcff' is not usable"),
+        ("a\0b", "x", "user name"),
+        ("x" * 65_536, "x", "user name"),
+        ("alice", "\udcff", "password is not UTF-8"),
+        ("alice", b"x" * 65_536, "password has more than 65535 bytes"),
+    ],
+)
+def test_a_login_that_no_packet_can_carry_is_refused(username: str, password: str | bytes, words: str) -> None:
+    with pytest.raises(ConfigError, match=words) as caught:
+        MQTTSubscriber("127.0.0.1", 1883, username, password)
+    assert caught.value.__cause__ is None
+
+
+def test_a_bound_for_what_waits_is_at_least_one_byte() -> None:
+    with pytest.raises(ConfigError, match="0 bytes for the messages that wait"):
+        MQTTSubscriber("127.0.0.1", max_pending_bytes=0)
+
+
 async def test_what_was_started_cannot_be_connected_or_started_again() -> None:
     broker = ScriptedBroker()
     async with serving(broker), subscribing(broker) as subscriber:
