@@ -394,6 +394,7 @@ class Session:
                 if not batch:  # nothing in it but what was passed over
                     self.acknowledge(batch.acknowledgeable(0))
                     self._let_go()
+                    await asyncio.sleep(0)
                     continue
                 began = self._held_since = self._loop.time()
                 self._next_notice = SLOW_SECONDS
@@ -406,6 +407,8 @@ class Session:
                         self.paused_seconds += seconds
                 self.acknowledge(batch.acknowledgeable(len(batch)))
                 self._let_go()
+                if self.inbox:
+                    await asyncio.sleep(0)  # a reader that never waits would keep everybody else waiting
         finally:
             self._at_once = self.reader = None
             self._watcher.cancel()

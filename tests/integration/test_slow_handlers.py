@@ -116,6 +116,30 @@ async def test_a_burst_that_outlasts_the_keep_alive_is_handled_once_each_without
         assert mqtt.health.outage_count == 0
 
 
+async def test_a_handler_that_never_waits_lets_everybody_else_go_on_between_batches(
+    broker: Mosquitto, tmp_path: Path
+) -> None:
+    count, go_on, handled = 20_000, asyncio.Event(), 0
+
+    async def handle(message: Message) -> None:
+        nonlocal handled
+        await go_on.wait()
+        until = time.perf_counter() + 0.000_05
+        while time.perf_counter() < until:
+            pass
+        handled += 1
+
+    async with connected(broker, "tcp", tmp_path, qos=0) as mqtt:
+        mqtt.register_handler("a", handle)
+        await mqtt.connect()
+        await mqtt.start()
+        await publish_all(broker, "a", ["x"] * count)
+        await eventually(lambda: mqtt._session and mqtt._session.held > count - 1_000)
+        async with never_late():
+            go_on.set()
+            await eventually(lambda: handled == count)
+
+
 @pytest.mark.timeout(180)
 async def test_a_handler_that_replies_at_qos_1_waits_in_vain_not_once_in_a_burst(
     broker: Mosquitto, tmp_path: Path
