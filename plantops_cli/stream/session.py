@@ -861,10 +861,11 @@ class _Client(aiomqtt.Client):
         """Close the socket and stop everything that belongs to it, without a word to the broker."""
         self._is_aborted = True
         self._client._sock_close()
-        if self._tap and self._parting is None:
+        if self._tap is None:
+            if self._unopened:
+                _wake_and_close(self._unopened)
+        elif self._parting is None:
             self._tap.abort()
-        elif self._unopened:
-            _wake_and_close(self._unopened)
         if self._misc_task:
             self._misc_task.cancel()
         for future in (self._connected, self._disconnected):
