@@ -1106,6 +1106,8 @@ class _Client(aiomqtt.Client):
 
     def _let_paho_read(self, tap: Tap) -> None:
         """Hand on what is no message, for no longer than others can wait."""
+        if not tap.has_news:
+            return
         until = self._loop.time() + _PAHO_SECONDS
         while tap.has_news and self._client.socket() is not None and self._loop.time() < until:
             self._client.loop_read()
