@@ -1,0 +1,250 @@
+"""One random stream and a real subscriber that listens to it, watched from outside."""
+
+import asyncio
+import gc
+import selectors
+import time
+from collections.abc import Mapping
+from contextlib import aclosing, suppress
+from dataclasses import dataclass
+from typing import Any
+
+from plantops_cli.errors import BrokerError
+from plantops_cli.messages import Message
+from plantops_cli.stream.status import Lost, Status
+from plantops_cli.stream.subscriber import MQTTSubscriber
+from tests.hostile.streams import Stream
+
+# the 2.5 s for which a subscriber waits for a SUBACK included
+BOUND_SECONDS = 4.0
+_CONNECT_SECONDS = 0.4
+_SILENCE_SECONDS = 0.5
+_CALM_SECONDS = 2.0
+_WINDOW_SECONDS = 0.02
+_TURNS_OF_AN_IDLE_LOOP = 10
+_CONNECT, _SUBSCRIBE, _PINGREQ, _DISCONNECT = 0x10, 0x80, 0xC0, 0xE0
+
+
+class _CountingSelector(selectors.DefaultSelector):
+    """Counts the turns of an event loop."""
+
+    turns = 0
+
+    def select(self, timeout: float | None = None) -> Any:
+        self.turns += 1
+        return super().select(timeout)
+
+
+@dataclass(frozen=True)
+class Heard:
+    """How a subscriber took a stream.
+
+    Attributes:
+        complaints: what is wrong with it; empty when nothing.
+        connections: how often it was connected.
+        messages: how many it has received.
+    """
+
+    complaints: tuple[str, ...]
+    connections: int
+    messages: int
+
+
+def listen_to(stream: Stream) -> Heard:
+    """Let a subscriber listen to a stream until that ends, or nothing more comes."""
+    selector = _CountingSelector()
+    complaints: list[str] = []
+
+    def complain(loop: asyncio.AbstractEventLoop, context: Mapping[str, Any]) -> None:
+        complaints.append(f"the event loop says: {context['message']}: {context.get('exception')!r}")
+
+    listening = _Listening(stream, selector)
+    began = time.monotonic()
+    with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selector)) as runner:
+        runner.get_loop().set_exception_handler(complain)
+        try:
+            complaints += runner.run(listening.run())
+        except Exception as exc:
+            complaints.append(f"raised {exc!r}")
+    seconds = time.monotonic() - began
+    # a task whose exception nobody looked at says so when it is collected
+    gc.collect()
+    if seconds > BOUND_SECONDS:
+        complaints.append(f"took {seconds:.1f} s")
+    return Heard(tuple(complaints), listening.connections, listening.messages)
+
+
+class _Listening:
+    def __init__(self, stream: Stream, selector: _CountingSelector) -> None:
+        self.connections = 0
+        self.messages = 0
+        self._stream = stream
+        self._selector = selector
+
+    async def run(self) -> list[str]:
+        """Serve the stream and listen to it; return what is wrong."""
+        broker = _Broker(self._stream)
+        server = await asyncio.start_server(broker.serve, "127.0.0.1", 0)
+        try:
+            found = await self._listen(server.sockets[0].getsockname()[1], broker)
+        finally:
+            server.close()
+            await broker.join()
+        mine = asyncio.current_task()
+        return found + [f"left a task: {task.get_name()}" for task in asyncio.all_tasks() if task is not mine]
+
+    async def _listen(self, port: int, broker: "_Broker") -> list[str]:
+        lost = asyncio.Event()
+
+        def note(status: Status) -> None:
+            if isinstance(status, Lost):
+                lost.set()
+
+        seed = self._stream.seed
+        subscriber = MQTTSubscriber(
+            "127.0.0.1",
+            port,
+            "alice",
+            "secret",
+            mqtt_version=self._stream.version,
+            qos=seed // 2 % 3,
+            connect_timeout_seconds=_CONNECT_SECONDS,
+            on_status=note,
+        )
+        subscriber.register_handler("devices/+/telemetry", _HANDLERS[seed % len(_HANDLERS)])
+        reading: asyncio.Task[None] | None = None
+        try:
+            await subscriber.connect()
+            broker.be_patient()
+            reading = asyncio.create_task(_read(subscriber, by_handlers=seed % 5 != 0), name="reading")
+            await _first_of(reading, lost, broker.is_done)
+            is_over = reading.done() or lost.is_set()
+            return [] if is_over or await self._is_calm() else ["spins while nothing comes"]
+        except BrokerError:
+            return []
+        finally:
+            await subscriber.disconnect()
+            if reading:
+                with suppress(BrokerError):
+                    await reading
+            self.connections, self.messages = subscriber.health.connection_count, subscriber.health.received
+
+    async def _is_calm(self) -> bool:
+        """Wait until the event loop has nothing to do for a moment."""
+        deadline = time.monotonic() + _CALM_SECONDS
+        while time.monotonic() < deadline:
+            before = self._selector.turns
+            await asyncio.sleep(_WINDOW_SECONDS)
+            if self._selector.turns - before <= _TURNS_OF_AN_IDLE_LOOP:
+                return True
+        return False
+
+
+async def _first_of(reading: asyncio.Task[None], *events: asyncio.Event) -> None:
+    waiting = [asyncio.create_task(event.wait(), name="waiting") for event in events]
+    await asyncio.wait((reading, *waiting), return_when=asyncio.FIRST_COMPLETED)
+    for task in waiting:
+        task.cancel()
+
+
+async def _read(subscriber: MQTTSubscriber, *, by_handlers: bool) -> None:
+    if by_handlers:
+        await subscriber.start()
+        await subscriber.wait()
+        return
+    async with aclosing(subscriber.batches()) as batches:
+        async for batch in batches:
+            # made of bytes only when they are looked at
+            for message in batch:
+                assert repr(message)
+
+
+def _look(message: Message) -> None:
+    assert message.topic
+
+
+async def _look_late(message: Message) -> None:
+    await asyncio.sleep(0)
+
+
+def _fail(message: Message) -> None:
+    raise ValueError(message.topic)
+
+
+_HANDLERS = (_look, _look, _look_late, _fail)
+
+
+class _Broker:
+    """Sends a stream to whoever connects.
+
+    Attributes:
+        is_done: set when all of it is sent.
+    """
+
+    def __init__(self, stream: Stream) -> None:
+        self.is_done = asyncio.Event()
+        self._stream = stream
+        self._hanging_up: asyncio.TimerHandle | None = None
+        self._serving: set[asyncio.Task[Any]] = set()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving.add(task)
+        # a subscriber waits longer for an answer than these tests do
+        self._hanging_up = asyncio.get_running_loop().call_later(_SILENCE_SECONDS, writer.close)
+        try:
+            await self._answer(reader, writer)
+        except (asyncio.IncompleteReadError, OSError):
+            pass
+        finally:
+            writer.close()
+
+    def be_patient(self) -> None:
+        """Stay on the line however long the subscriber is silent."""
+        if self._hanging_up:
+            self._hanging_up.cancel()
+
+    async def join(self) -> None:
+        """Wait until nobody is served any more."""
+        if self._serving:
+            _, late = await asyncio.wait(self._serving, timeout=BOUND_SECONDS)
+            for task in late:
+                task.cancel()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        stream = self._stream
+        while True:
+            kind, body = await _read_packet(reader)
+            if kind == _CONNECT:
+                await self._send(writer, stream.connack)
+            elif kind == _PINGREQ:
+                await self._send(writer, b"\xd0\x00")
+            elif kind == _SUBSCRIBE:
+                await self._send(writer, stream.before_suback + stream.suback(body) + stream.rest)
+                self.is_done.set()
+                if stream.hangs_up:
+                    return
+            elif kind == _DISCONNECT:
+                return
+
+    async def _send(self, writer: asyncio.StreamWriter, data: bytes) -> None:
+        position, sizes = 0, self._stream.sizes
+        step = 0
+        while position < len(data) and not writer.is_closing():
+            size = sizes[step % len(sizes)] if step < 200 else len(data)
+            writer.write(data[position : position + size])
+            position, step = position + size, step + 1
+            await writer.drain()
+            await asyncio.sleep(0)
+
+
+async def _read_packet(reader: asyncio.StreamReader) -> tuple[int, bytes]:
+    first_byte = (await reader.readexactly(1))[0]
+    size, shift = 0, 0
+    while True:
+        digit = (await reader.readexactly(1))[0]
+        size |= (digit & 0x7F) << shift
+        shift += 7
+        if digit < 0x80:
+            return first_byte & 0xF0, await reader.readexactly(size)
