@@ -1,7 +1,8 @@
 """Make a stranger's text safe to show on a terminal.
 
 Escaped is whatever moves the cursor, recolours, reorders or has no look of its own: C0, DEL and C1, every
-character of Unicode's category Cf (bidi controls, zero-width characters, byte order mark, tags), the line and
+character of Unicode's category Cf (bidi controls, zero-width characters, byte order mark, tags), the letters and
+marks that are to be shown as nothing (Default_Ignorable_Code_Point: fillers, variation selectors), the line and
 paragraph separators, and lone surrogates. The zero-width joiner is no exception: a joined emoji shows its
 parts, and in return two device ids that differ in an invisible character never look the same.
 Everything else passes unchanged, a backslash too: the result is for reading, not for parsing.
@@ -10,9 +11,9 @@ Everything else passes unchanged, a backslash too: the result is for reading, no
 import re
 
 _INVISIBLE = (
-    "\x7f-\x9f\xad\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f"
-    "\ud800-\udfff\ufeff\ufff0-\ufffb\U000110bd\U000110cd\U00013430-\U0001343f\U0001bca0-\U0001bca3"
-    "\U0001d173-\U0001d17a\U000e0000-\U000e007f"
+    "\x7f-\x9f\xad\u034f\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u115f\u1160\u17b4\u17b5\u180b-\u180f"
+    "\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ud800-\udfff\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb"
+    "\U000110bd\U000110cd\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
 )
 _UNSAFE = re.compile(f"[\0-\x1f{_INVISIBLE}]")
 # C0 is left out: JSON allows it between tokens only, as white space, where an escape would break the line

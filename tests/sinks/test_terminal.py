@@ -10,7 +10,19 @@ from plantops_cli.sinks.terminal import escape, json_escape
 
 UNSAFE_CATEGORIES = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 EVERY_CHARACTER = [chr(code) for code in range(sys.maxunicode + 1)]
-UNSAFE = [character for character in EVERY_CHARACTER if unicodedata.category(character) in UNSAFE_CATEGORIES]
+# Default_Ignorable_Code_Point, as far as it is none of the categories (Unicode, DerivedCoreProperties.txt)
+SHOWN_AS_NOTHING = {
+    *map(chr, (0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2065, 0x3164, 0xFFA0)),
+    *map(chr, range(0x180B, 0x1810)),
+    *map(chr, range(0xFE00, 0xFE10)),
+    *map(chr, range(0xFFF0, 0xFFF9)),
+    *map(chr, range(0xE0000, 0xE1000)),
+}
+UNSAFE = [
+    character
+    for character in EVERY_CHARACTER
+    if unicodedata.category(character) in UNSAFE_CATEGORIES or character in SHOWN_AS_NOTHING
+]
 
 
 @pytest.mark.parametrize(
@@ -22,13 +34,14 @@ UNSAFE = [character for character in EVERY_CHARACTER if unicodedata.category(cha
         ("\u061c\u200e\u202e\u2066\u2028", r"\u061c\u200e\u202e\u2066\u2028"),
         ("\ud800\udcff", r"\ud800\udcff"),
         ("\ufeff\u200d\U000e0041", r"\ufeff\u200d\U000e0041"),
+        ("a\u3164\ufe0f\U000e0100", r"a\u3164\ufe0f\U000e0100"),
     ],
 )
 def test_what_commands_the_terminal_or_is_unseen_becomes_visible(text: str, shown: str) -> None:
     assert escape(text) == shown
 
 
-def test_no_character_of_a_control_or_format_category_passes() -> None:
+def test_no_character_that_commands_or_shows_as_nothing_passes() -> None:
     assert [character for character in UNSAFE if character in escape(character)] == []
 
 
