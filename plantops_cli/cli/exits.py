@@ -151,9 +151,10 @@ def _say_usage(exc: Exception) -> None:
 
 def _trace(is_debug: bool) -> None:
     from plantops_cli.cli.talk import tell
+    from plantops_cli.sinks.terminal import escape_lines
 
     if is_debug:
-        tell(traceback.format_exc())
+        tell(escape_lines(traceback.format_exc()))
 
 
 def _check_streams() -> None:

@@ -11,7 +11,7 @@ from io import UnsupportedOperation
 from typing import TextIO
 
 from plantops_cli.cli.outlet import Outlet
-from plantops_cli.sinks.terminal import escape
+from plantops_cli.sinks.terminal import escape, escape_lines
 
 _PATIENCE_SECONDS = 1.0
 _REST_SECONDS = 0.01
@@ -114,4 +114,5 @@ class _Formatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         line = f"plantops: {record.levelname.lower()}: {escape(record.getMessage())}"
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        # the message of an exception may repeat a stranger's words, and a traceback repeats the message
+        return f"{line}\n{escape_lines(self.formatException(record.exc_info))}" if record.exc_info else line

@@ -29,6 +29,15 @@ def escape(text: str) -> str:
     return _UNSAFE.sub(_python_escape, text) if _UNSAFE.search(text) else text
 
 
+def escape_lines(text: str) -> str:
+    r"""Return the text with every unsafe character escaped but for the newlines of its own.
+
+    Args:
+        text: lines that are known to be lines, such as a traceback.
+    """
+    return "\n".join(map(escape, text.split("\n")))
+
+
 def json_escape(line: bytes) -> bytes:
     r"""Return the same JSON with every unsafe character written as ``\u....`` (RFC 8259, section 7).
 

@@ -110,6 +110,12 @@ def test_an_expected_error_shows_its_traceback_with_debug_only() -> None:
     assert "Traceback" in run_process(*arguments, "--debug").stderr
 
 
+def test_a_traceback_cannot_command_the_terminal_either() -> None:
+    done = run_process("listen", "--debug", env={"MQTT_PORT": "\x1b]0;owned\x07"})
+    assert done.stderr.count(r"MQTT_PORT=\x1b]0;owned\x07") == 2
+    assert done.stderr.replace("\n", "").isprintable()
+
+
 def test_an_error_nobody_can_read_keeps_its_exit_code() -> None:
     for redirect in ("2>&-", "2>/dev/null"):
         done = run_process("listen", "-p", "70000", redirect=redirect)

@@ -74,6 +74,17 @@ def test_debug_shows_the_whole_log(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == "plantops: debug: a detail\n"
 
 
+def test_the_traceback_in_the_log_cannot_command_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    show_log(is_debug=False)
+    try:
+        raise ValueError("\x1b[2J")
+    except ValueError:
+        logging.getLogger("plantops").exception("failed")
+    said = capsys.readouterr().err
+    assert said.startswith("plantops: error: failed\nTraceback")
+    assert said.endswith("ValueError: \\x1b[2J\n")
+
+
 def test_a_line_of_the_log_is_shown_once_however_often_it_was_asked_for(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plantops_cli.sinks.terminal import escape, json_escape
+from plantops_cli.sinks.terminal import escape, escape_lines, json_escape
 
 UNSAFE_CATEGORIES = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 EVERY_CHARACTER = [chr(code) for code in range(sys.maxunicode + 1)]
@@ -39,6 +39,10 @@ UNSAFE = [
 )
 def test_what_commands_the_terminal_or_is_unseen_becomes_visible(text: str, shown: str) -> None:
     assert escape(text) == shown
+
+
+def test_lines_stay_lines_and_are_escaped_within() -> None:
+    assert escape_lines("a\x1b\n\u2028b\r\n") == "a\\x1b\n\\u2028b\\r\n"
 
 
 def test_no_character_that_commands_or_shows_as_nothing_passes() -> None:
