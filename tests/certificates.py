@@ -39,7 +39,7 @@ def make_certificates(folder: Path) -> Certificates:
         folder: where they go.
     """
     for name in ("ca", "wrong-ca"):
-        _make_authority(folder, name)
+        _make_authority(folder, name, common_name=f"plantops test {name}")
     for name in ("server", "client"):
         _make_key(folder, name)
     _sign(folder, "server", key="server", extension=SERVER_NAMES)
@@ -58,10 +58,27 @@ def make_certificates(folder: Path) -> Certificates:
     )
 
 
-def _make_authority(folder: Path, name: str) -> None:
+def make_certificate_with(folder: Path, name: str, *, host: str) -> tuple[Path, Path, Path]:
+    """Make an authority and a certificate for 127.0.0.1 with names of a stranger's choice.
+
+    Args:
+        folder: where they go.
+        name: the common name of both, any text.
+        host: one more name that the certificate is good for, in ASCII.
+
+    Returns:
+        The authority, the certificate and its key.
+    """
+    _make_authority(folder, "strange-ca", common_name=name)
+    _make_key(folder, "strange")
+    _sign(folder, "strange", key="strange", authority="strange-ca", extension=f"{SERVER_NAMES},DNS:{host}")
+    return folder / "strange-ca.pem", folder / "strange.pem", folder / "strange.key"
+
+
+def _make_authority(folder: Path, name: str, *, common_name: str) -> None:
     _make_key(folder, name)
     _openssl(
-        *("req", "-x509", "-new", "-key", folder / f"{name}.key", "-subj", f"/CN=plantops test {name}"),
+        *("req", "-x509", "-new", "-utf8", "-key", folder / f"{name}.key", "-subj", f"/CN={common_name}"),
         # Python 3.13 asks it of an authority (RFC 5280, 4.2.1.3)
         *("-addext", "keyUsage=critical,keyCertSign,cRLSign"),
         *("-days", "2", "-out", folder / f"{name}.pem"),
@@ -72,7 +89,7 @@ def _make_key(folder: Path, name: str) -> None:
     _openssl("ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", folder / f"{name}.key")
 
 
-def _sign(folder: Path, name: str, *, key: str, extension: str, days: int = 2) -> None:
+def _sign(folder: Path, name: str, *, key: str, extension: str, authority: str = "ca", days: int = 2) -> None:
     request, extensions = folder / f"{name}.csr", folder / f"{name}.ext"
     extensions.write_text(f"{extension}\nauthorityKeyIdentifier=keyid\n")
     _openssl("req", "-new", "-key", folder / f"{key}.key", "-subj", f"/CN={name}", "-out", request)
@@ -83,9 +100,9 @@ def _sign(folder: Path, name: str, *, key: str, extension: str, days: int = 2) -
             "-in",
             request,
             "-CA",
-            folder / "ca.pem",
+            folder / f"{authority}.pem",
             "-CAkey",
-            folder / "ca.key",
+            folder / f"{authority}.key",
             "-CAcreateserial",
         ),
         *("-days", str(days), "-extfile", extensions, "-out", folder / f"{name}.pem"),

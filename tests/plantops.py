@@ -11,7 +11,7 @@ import sys
 import termios
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -176,22 +176,31 @@ def start(
 
 
 @contextmanager
-def start_on_terminal(*arguments: str, env: Mapping[str, str] | None = None) -> Iterator[tuple[Running, BinaryIO]]:
-    """Start a command on a terminal that controls it, and yield it with the keyboard of that terminal."""
+def start_on_terminal(
+    *arguments: str, env: Mapping[str, str] | None = None, is_stdout_piped: bool = False
+) -> Iterator[tuple[Running, BinaryIO]]:
+    """Start a command on a terminal that controls it, and yield it with the keyboard of that terminal.
+
+    Args:
+        arguments: its command line without the name of the program.
+        env: variables to add to the environment.
+        is_stdout_piped: whether its stdout is a pipe, so that only stdin and stderr are the terminal.
+    """
     other_side, terminal = pty.openpty()
     termios.tcsetwinsize(terminal, (24, 160))
     process = subprocess.Popen(
         [sys.executable, "-c", _TAKE_TERMINAL, *COMMAND, *arguments],
         stdin=terminal,
-        stdout=terminal,
+        stdout=subprocess.PIPE if is_stdout_piped else terminal,
         stderr=terminal,
         env=_environment({"TERM": "xterm-256color", **(env or {})}),
         start_new_session=True,
     )
     os.close(terminal)
-    with os.fdopen(other_side, "r+b", buffering=0) as keyboard, _killed(process):
-        stream = Stream(other_side)
-        yield Running(process, stream, stream), keyboard
+    with os.fdopen(other_side, "r+b", buffering=0) as keyboard, process.stdout or nullcontext(), _killed(process):
+        stderr = Stream(other_side)
+        stdout = Stream(process.stdout.fileno()) if process.stdout else stderr
+        yield Running(process, stdout, stderr), keyboard
 
 
 @contextmanager

@@ -1,0 +1,240 @@
+"""No stranger commands the terminal, neither by messages nor by any other words that find their way to it."""
+
+import os
+import ssl
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.certificates import make_certificate_with
+from tests.hostile.broker import in_background
+from tests.hostile.screen import faults
+from tests.hostile.walks import Walk, walk
+from tests.hostile.words import (
+    ALL,
+    COMMANDS,
+    CONTROLS,
+    DEVICES,
+    PAYLOADS,
+    SEEN_AS_JSON,
+    SEEN_AS_TEXT,
+    UNSEEN,
+    USERS,
+)
+from tests.plantops import PATIENCE_SECONDS, read_to_the_end, start_on_terminal
+from tests.scripted_broker import ScriptedBroker, packet_of, publish
+
+STORM = b"".join(
+    publish(b"devices/" + device + b"/" + kind, payload, version=5)
+    for device in DEVICES
+    for kind in (b"telemetry", b"heartbeat")
+    for payload in PAYLOADS
+)
+STORM_SECONDS, REST_SECONDS = 2.0, 1.0
+LOGIN = {"MQTT_HOST": "127.0.0.1", "MQTT_BACKEND_PASSWORD": "secret"}
+
+
+@pytest.fixture
+def storm() -> Iterator[dict[str, str]]:
+    """How to reach a broker that sends all of it to each subscriber, again and again."""
+    with in_background(ScriptedBroker(after_suback=STORM)) as broker:
+        yield {**LOGIN, "MQTT_PORT": str(broker.port)}
+
+
+@pytest.mark.parametrize(
+    "shown", [b"a\x1b[8mb", b"\xc2\x9b", b"a\rb", b"\x1b[1;41m", b"\x1b]0;x\x07", "\u3164".encode()]
+)
+def test_the_judge_sees_what_is_wrong(shown: bytes) -> None:
+    assert faults(shown)
+
+
+def test_the_judge_lets_our_own_pass() -> None:
+    assert faults("\x1b[?1049h\x1b[H\x1b[1;38;5;28mgrün\x1b[0m\r\n\x1b[?25h".encode()) == []
+
+
+def test_no_message_commands_the_terminal(storm: dict[str, str], tmp_path: Path) -> None:
+    contract = tmp_path / "plants.py"
+    contract.write_text("import pydantic\nclass Telemetry(pydantic.BaseModel):\n    soil: int\n")
+    once = ("fleet", "--once", "--wait", "0.5s", "-o")
+    walks = [
+        Walk(("listen", "-W", "0.5"), 0, SEEN_AS_TEXT),
+        Walk(("listen", "-W", "0.5", "-o", "jsonl"), 0, SEEN_AS_JSON),
+        Walk(("listen", "-W", "0.5", "--quiet", "#"), 0, SEEN_AS_TEXT),
+        Walk(("listen", "-W", "0.5", "--device", "nobody", COMMANDS + UNSEEN), 27, "0 shown"),
+        Walk(("listen", "-W", "0.5", "--debug"), 0, "passed over", is_stdout_piped=True),
+        Walk((*once, "table"), 0, SEEN_AS_TEXT),
+        Walk((*once, "json"), 0, SEEN_AS_JSON),
+        Walk((*once, "csv"), 0, SEEN_AS_TEXT),
+        Walk((*once, "md"), 0, SEEN_AS_TEXT),
+        Walk(("fleet", "--events", "-W", "0.5", "-o", "text"), 0, SEEN_AS_TEXT),
+        Walk(("fleet", "--events", "-W", "0.5", "-o", "jsonl"), 0, SEEN_AS_JSON),
+        Walk(("fleet", "--field", ALL), 0, SEEN_AS_TEXT, keys=b"q"),
+        *(
+            Walk(("check", "--within", "1s", "-o", form, "--contract", "plants:Telemetry"), 2)
+            for form in ("nagios", "text", "json", "prometheus")
+        ),
+        Walk(("check", "--within", "1s", "--expect-ids", COMMANDS + UNSEEN), 2, SEEN_AS_TEXT),
+        Walk(("doctor", "--wait", "0.5s"), 0, SEEN_AS_TEXT),
+        Walk(("doctor", "--wait", "0.5s", "-o", "json"), 0, SEEN_AS_JSON),
+    ]
+    walk(walks, env=storm)
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="the CPU time of a process is read from /proc")
+def test_after_a_storm_it_rests(storm: dict[str, str]) -> None:
+    with ExitStack() as stack:
+        reading = stack.enter_context(ThreadPoolExecutor())
+        processes = []
+        for arguments in (("listen",), ("fleet", "--events"), ("fleet",)):
+            running, _ = stack.enter_context(start_on_terminal(*arguments, env=storm))
+            reading.submit(read_to_the_end, running.stdout)
+            processes.append(running.process)
+        time.sleep(STORM_SECONDS)
+        before = [cpu_seconds(process.pid) for process in processes]
+        time.sleep(REST_SECONDS)
+        taken = [cpu_seconds(process.pid) - at for process, at in zip(processes, before, strict=True)]
+        assert max(taken) < REST_SECONDS / 4, taken
+        for process in processes:
+            process.terminate()
+            assert process.wait(PATIENCE_SECONDS) == 0
+
+
+def cpu_seconds(pid: int) -> float:
+    """The CPU time that a process has taken so far (proc(5), utime and stime)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def words_of_a_broker(*, has_reference: bool) -> bytes:
+    """Reason String, User Property and, where it may stand, Server Reference; with their length."""
+    words = ALL.replace("\ufeff", "").encode()  # which paho takes for malformed
+    text = len(words).to_bytes(2, "big") + words
+    return packet_of(0, b"\x1f" + text + b"\x26" + text + text + (b"\x1c" + text if has_reference else b""))[1:]
+
+
+def refusing_to_connect(code: int) -> ScriptedBroker:
+    return ScriptedBroker(answers=[packet_of(0x20, bytes([0, code]) + words_of_a_broker(has_reference=True))])
+
+
+def refusing_to_subscribe(code: int) -> ScriptedBroker:
+    # the packet identifier is that of the first SUBSCRIBE, which has two filters
+    words = words_of_a_broker(has_reference=False)
+    return ScriptedBroker(subacks=[packet_of(0x90, b"\0\1" + words + bytes([code, code]))])
+
+
+def hanging_up(code: int) -> ScriptedBroker:
+    return ScriptedBroker(after_suback=packet_of(0xE0, bytes([code]) + words_of_a_broker(has_reference=True)))
+
+
+def test_no_word_of_a_broker_commands_the_terminal() -> None:
+    scenes = [
+        (refusing_to_connect(0x87), 5, "refused user"),
+        (refusing_to_connect(0x9D), 3, "0x9d"),
+        (refusing_to_subscribe(0x87), 6, "refused to subscribe"),
+        (hanging_up(0x8E), 3, "same client id"),
+        (ScriptedBroker(answers=[10 * COMMANDS.encode()]), 3, ""),
+    ]
+    walks = list[Walk]()
+    with ExitStack() as stack:
+        for broker, code, shows in scenes:
+            stack.enter_context(in_background(broker))
+            port = str(broker.port)
+            walks += [
+                Walk(("listen", "-p", port, "--debug"), code, shows),
+                Walk(("listen", "-p", port), code, shows, is_stdout_piped=True),
+                Walk(("check", "-p", port, "--within", "1s"), 2 if code in (5, 6) else 3, "PLANTOPS"),
+            ]
+        walk([*walks, Walk(("doctor", "-p", str(scenes[0][0].port)), 5, "0x87")], env=LOGIN)
+
+
+def test_no_certificate_commands_the_terminal(tmp_path: Path) -> None:
+    name = COMMANDS.replace("\x1b[2J", "") + "\u202e\u200b"
+    authority, certificate, key = make_certificate_with(tmp_path, name, host=f"x{COMMANDS[:17]}.invalid")
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(certificate, key)
+    with in_background(ScriptedBroker(), tls) as broker:
+        trusting = ("--cafile", str(authority))
+        walks = [
+            Walk(("doctor", "--wait", "0.1s", *trusting), 27, SEEN_AS_TEXT),
+            Walk(("doctor", "--wait", "0.1s", "-o", "json", *trusting), 27, SEEN_AS_JSON),
+            Walk(("doctor", "-h", "localhost.localdomain", *trusting), 3, ""),
+            Walk(("doctor", "--tls"), 3, "not accepted"),
+            Walk(("listen", "--tls", "--debug"), 3, "not accepted"),
+            Walk(("check", "--tls", "--within", "1s"), 3, "not accepted"),
+        ]
+        walk(walks, env={**LOGIN, "MQTT_PORT": str(broker.port)})
+
+
+STRANGE = COMMANDS + CONTROLS + UNSEEN
+USAGE, UNREACHABLE, FILE, TOPIC = 2, 3, 7, 8
+SETTINGS = {
+    "MQTT_PORT": USAGE,
+    "MQTT_TLS": USAGE,
+    "MQTT_CAFILE": USAGE,
+    "MQTT_CERTFILE": USAGE,
+    "MQTT_CLIENT_ID": USAGE,
+    "MQTT_BACKEND_PASSWORD_FILE": USAGE,
+}
+FLAGS = {
+    "--host": UNREACHABLE,
+    "--unix": UNREACHABLE,
+    "--port": USAGE,
+    "--cafile": USAGE,
+    "--client-id": USAGE,
+    "--durable": USAGE,
+    "--url": USAGE,
+    "--kind": USAGE,
+    "--count": USAGE,
+    "--metrics-port": USAGE,
+    "--filter-out": USAGE,
+    f"--{STRANGE}": USAGE,
+}
+
+
+def test_no_setting_commands_the_terminal() -> None:
+    walks = [
+        Walk(arguments, code, env={name: STRANGE})
+        for name, code in SETTINGS.items()
+        for arguments in (("listen", "--debug"), ("doctor", "--anonymous"))
+        if (name, arguments[0]) != ("MQTT_BACKEND_PASSWORD_FILE", "doctor")
+    ]
+    walk(walks, env={"MQTT_PORT": "1"})
+
+
+def test_no_flag_commands_the_terminal() -> None:
+    walks = [Walk(("listen", flag, f"{STRANGE}/#/"), code) for flag, code in FLAGS.items()]
+    walk(walks, env={**LOGIN, "MQTT_PORT": "1"})
+
+
+def test_no_file_and_no_user_commands_the_terminal(tmp_path: Path) -> None:
+    folder = tmp_path / STRANGE.replace("\0", "")
+    folder.mkdir()
+    password_file, secret = folder / "passwords", folder / "secret"
+    password_file.write_bytes(b"".join(b"%s:$7$101$c2FsdA==$aGFzaA==\n" % name for name in USERS))
+    secret.write_text("secret")
+    (tmp_path / ".env").write_bytes(f"MQTT_CLIENT_ID='{STRANGE}\nnothing {STRANGE}\n".encode())
+    (folder / "notes.txt").write_text(STRANGE)
+    provision = ("provision-user", "--no-verify", "--file", str(password_file))
+    walks = [
+        Walk((*provision, "--list"), 0, SEEN_AS_TEXT),
+        Walk((*provision, "--list", "-o", "json"), 0, SEEN_AS_JSON),
+        Walk((*provision, STRANGE, "--secret-file", str(secret)), USAGE, SEEN_AS_TEXT),
+        Walk((*provision[:-1], str(folder / "new"), "--generate", "--show"), 0, SEEN_AS_TEXT),
+        Walk((*provision[:-1], str(folder), "--secret-file", str(secret)), FILE, SEEN_AS_TEXT),
+        Walk(("provision-user", "--config", str(folder / "notes.txt"), "--secret-file", str(secret)), USAGE),
+        Walk((*provision, "--reload", f"pid:{folder}", "--secret-file", str(secret)), 0, SEEN_AS_TEXT),
+        Walk((*provision, "--reload", STRANGE, "--secret-file", str(secret)), USAGE),
+        Walk((*provision, "--owner", STRANGE, "--secret-file", str(secret)), USAGE),
+        Walk(("parse-topic", f"devices/{STRANGE}/telemetry", f"devices/{STRANGE}/#"), TOPIC, SEEN_AS_TEXT),
+        Walk(("parse-topic", f"devices/{STRANGE}/telemetry", "-o", "jsonl"), 0, SEEN_AS_JSON),
+        Walk(("parse-topic", f"devices/{STRANGE}/heartbeat", "--field", "device_id"), 0, SEEN_AS_TEXT),
+        Walk(("check", "--expect", str(folder / "notes.txt"), "--within", "1s"), 3),
+        Walk(("check", "--contract", f"{STRANGE}:{STRANGE}", "--within", "1s"), 3, SEEN_AS_TEXT),
+        Walk(("listen", "--to", str(folder / "none" / "x"), "--anonymous"), USAGE, SEEN_AS_TEXT),
+        Walk((STRANGE,), USAGE, SEEN_AS_TEXT),
+    ]
+    walk(walks, env={"MQTT_PORT": "1", "MQTT_HOST": "127.0.0.1"})
