@@ -1,0 +1,117 @@
+"""Commands that carry a password, and a look at all that they let others see."""
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.hostile.canary import CANARY, sightings
+from tests.plantops import COMMAND, PATIENCE_SECONDS
+
+AT_ONCE = 6
+_LOOKS_APART_SECONDS = 0.01
+
+
+@dataclass(frozen=True)
+class Errand:
+    """A command, and what proves that it came as far as it should.
+
+    Args:
+        arguments: the command line without the name of the program.
+        says: what it says on stdout or stderr.
+        env: variables to add to the environment, which holds the password already.
+        stdin: what it can read.
+        signal: sent as soon as it says that it connects.
+        has_it_in_arguments: whether whoever started it wrote the password on the command line.
+    """
+
+    arguments: Sequence[str]
+    says: str
+    env: Mapping[str, str] = field(default_factory=dict)
+    stdin: bytes = b""
+    signal: int | None = None
+    has_it_in_arguments: bool = False
+
+    def run(self, folder: Path) -> list[str]:
+        """Run the command in a folder, and return what is wrong."""
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("MQTT_")}
+        process = subprocess.Popen(
+            [*COMMAND, *self.arguments],
+            cwd=folder,
+            env={**inherited, "MQTT_BACKEND_PASSWORD": CANARY, **self.env},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=0,
+            start_new_session=True,
+        )
+        with process, _watching(process.pid) as shown:
+            try:
+                first = self._interrupt(process)
+                stdout, stderr = process.communicate(self.stdin or None, timeout=PATIENCE_SECONDS)
+            finally:
+                process.kill()
+        said = first + stdout + stderr
+        wrong = sightings(said)
+        if not self.has_it_in_arguments:
+            wrong += [f"the system shows {seen}" for text in shown for seen in sightings(text)]
+        if self.says.encode() not in said:
+            wrong.append(f"does not say {self.says!r}, but {said[-600:]!r}")
+        return [f"plantops {' '.join(self.arguments)}: {what}" for what in wrong]
+
+    def _interrupt(self, process: subprocess.Popen[bytes]) -> bytes:
+        if self.signal is None:
+            return b""
+        assert process.stderr is not None
+        said = b""
+        while b"connecting" not in said:
+            received = process.stderr.read(1 << 16)
+            assert received, f"it ended: {said!r}"
+            said += received
+        process.send_signal(self.signal)
+        return said
+
+
+def run_all(errands: Sequence[Errand], folder: Path) -> None:
+    """Run commands side by side; none of them may let anybody see the password."""
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        wrong = [what for found in pool.map(lambda errand: errand.run(folder), errands) for what in found]
+    assert not wrong, "\n".join(wrong)
+
+
+@contextmanager
+def _watching(session: int) -> Iterator[set[bytes]]:
+    """Collect what the system tells everybody of a session's processes while it lasts, where there is a /proc."""
+    seen, ended = set[bytes](), threading.Event()
+
+    def look() -> None:
+        while not ended.wait(_LOOKS_APART_SECONDS):
+            seen.update(_shown_by_the_system(session))
+
+    thread = threading.Thread(target=look, name="watching")
+    thread.start()
+    try:
+        yield seen
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _shown_by_the_system(session: int) -> Iterator[bytes]:
+    """The command lines of all its processes, and the environments of those that others are started with."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            if int(fields[3]) == session:
+                command_line = (folder / "cmdline").read_bytes()
+                yield command_line
+                # a child that is still a copy of ours has our environment
+                if not command_line.startswith(os.fsencode(sys.executable)):
+                    yield (folder / "environ").read_bytes()
+        except (OSError, ValueError, IndexError):
+            pass  # it has ended

@@ -1,0 +1,197 @@
+"""The password is seen where it belongs, in the CONNECT packet and in its own file, and nowhere else."""
+
+import base64
+import signal
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+from plantops_cli.cli.app import app
+from plantops_cli.mosquitto.password_file import provision_user
+from tests.brokers import Mosquitto
+from tests.hostile.broker import in_background
+from tests.hostile.canary import CANARY, sightings
+from tests.hostile.errands import Errand, run_all
+from tests.plantops import run, start_on_terminal
+from tests.scripted_broker import ScriptedBroker
+
+NOBODY = ("-h", "127.0.0.1", "-p", "1")
+BRIEFLY = {
+    "listen": ("-W", "0.5"),
+    "fleet": ("--once", "--wait", "0.5s"),
+    "check": ("--within", "0.5s"),
+    "doctor": ("--wait", "0.2s"),
+}
+WITHOUT_CONNECTION = {"parse-topic", "demo"}
+OTHERS = {"provision-user", *WITHOUT_CONNECTION}
+
+
+def test_every_command_is_walked() -> None:
+    names = {
+        (command.name or command.callback.__name__).replace("_", "-")
+        for command in app.registered_commands
+        if command.callback
+    }
+    assert names == {*BRIEFLY, *OTHERS}
+
+
+@pytest.mark.parametrize("form", [CANARY, quote(CANARY), CANARY.encode().hex(), repr(CANARY), ascii(CANARY)])
+def test_the_canary_is_found_in_every_form(form: str) -> None:
+    assert sightings(f"before {form} behind".encode())
+
+
+@pytest.mark.parametrize("before", [b"", b"u:", b"us:", b"use:"])
+def test_the_canary_is_found_in_base64(before: bytes) -> None:
+    assert sightings(base64.b64encode(before + CANARY.encode() + b" and more"))
+
+
+@pytest.fixture
+def broker(own_mosquitto: Mosquitto) -> Mosquitto:
+    """A broker that takes the password from the user ``kanari``, and from nobody else."""
+    provision_user(own_mosquitto.folder / "passwords", "kanari", CANARY.encode())
+    assert own_mosquitto.process is not None
+    own_mosquitto.process.send_signal(signal.SIGHUP)
+    return own_mosquitto
+
+
+def test_no_run_and_no_failure_of_a_connection_shows_the_password(broker: Mosquitto, tmp_path: Path) -> None:
+    known = ("-h", "127.0.0.1", "-p", str(broker.port))
+    with in_background(ScriptedBroker(answers=[CANARY.encode() * 20])) as malformed:
+        scenes: list[tuple[Sequence[str], dict[str, str]]] = [
+            ((*known, "-u", "kanari"), {"check": "no message", "doctor": "granted"}),
+            ((*known, "-V", "3.1.1"), {"doctor": "other brokers say 4"}),
+            (NOBODY, {"doctor": "connection refused"}),
+            ((*known, "--tls"), {}),
+            (("-h", "127.0.0.1", "-p", str(malformed.port)), {}),
+        ]
+        errands = [
+            Errand((name, *briefly, *scene, "--debug"), says.get(name, ""))
+            for scene, says in scenes
+            for name, briefly in BRIEFLY.items()
+        ]
+        run_all(errands, tmp_path)
+    assert sightings((broker.folder / "log").read_bytes()) == []
+
+
+def test_no_way_to_give_a_password_shows_it(tmp_path: Path) -> None:
+    secret, long, empty = tmp_path / "secret", tmp_path / "long", tmp_path / "empty"
+    secret.write_text(CANARY)
+    long.write_text(CANARY * 6000)
+    empty.write_text("")
+    nothing = {"MQTT_BACKEND_PASSWORD": ""}
+    listen = ("listen", *NOBODY, "--debug")
+    errands = [
+        Errand((*listen, "--secret-file", "secret"), "nothing listens", nothing),
+        Errand((*listen, "--secret-file", "-"), "nothing listens", nothing, stdin=CANARY.encode()),
+        Errand((*listen, "--secret-file", "long"), "has more than", nothing),
+        Errand((*listen, "--secret-file", "empty"), "is empty"),
+        Errand((*listen, "--secret-file", "none"), "cannot read the password"),
+        Errand(listen, "nothing listens", {"MQTT_BACKEND_PASSWORD": f"\udcff{CANARY}"}),
+        Errand((*listen, "-P"), "no terminal", nothing, stdin=CANARY.encode()),
+        Errand(listen, "nothing listens", {**nothing, "MQTT_BACKEND_PASSWORD_FILE": "secret"}),
+        Errand(listen, "are both set", {"MQTT_BACKEND_PASSWORD_FILE": "secret"}),
+        Errand((*listen, "--secret-file", "secret", "-P"), "both given"),
+        Errand(("listen", "-p", "70000", "--debug"), "--port 70000"),
+        Errand(("listen", "--anonymous", "-P", "--debug"), "--anonymous"),
+        Errand(("doctor", *NOBODY, "-o", "json"), "given (MQTT_BACKEND_PASSWORD, environment)"),
+        Errand(("parse-topic", "devices/a/telemetry", "none", "--debug"), "error"),
+        Errand(("demo", "--embedded", "-C", "1", "--debug"), "plants"),
+        Errand(("demo", "-C", "1", "--debug"), "plants"),
+    ]
+    run_all(errands, tmp_path)
+
+
+def test_no_dotenv_shows_the_password_in_it(tmp_path: Path) -> None:
+    lines = {
+        "right": f"MQTT_BACKEND_PASSWORD='{CANARY}'",
+        "open": f"MQTT_BACKEND_PASSWORD='{CANARY}",
+        "bare": f"MQTT_BACKEND_PASSWORD {CANARY}",
+        "foreign": f"MQTT_BACKEND_PASSWORD='{CANARY}'\n\xff",
+        "wrong": f"MQTT_BACKEND_PASSWORD='{CANARY}'\nMQTT_PORT=x",
+        "admin": f"MQTT_ADMIN_PASSWORD='{CANARY}'\nMQTT_TLS=x",
+    }
+    for name, line in lines.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / ".env").write_bytes(line.encode("latin-1"))
+        (folder / ".env").chmod(0o600)
+        errand = Errand(("listen", *NOBODY[:2], "--debug"), "error", {"MQTT_BACKEND_PASSWORD": ""})
+        run_all([errand], folder)
+
+
+def test_a_password_on_the_command_line_is_not_repeated(tmp_path: Path) -> None:
+    encoded = quote(CANARY, safe="")
+    urls = (f"mqtt://u:{encoded}@127.0.0.1", f"mqtt://u:{CANARY}@127.0.0.1", f"mqtt://127.0.0.1:{encoded}")
+    typed = [
+        *(("listen", "--url", url) for url in urls),
+        *(("doctor", "--url", url) for url in urls),
+        ("listen", "--pw", CANARY),
+        ("provision-user", "u", CANARY),
+        ("check", f"--password={CANARY}", "--debug"),
+    ]
+    errands = [Errand((*given, "--debug"), "", has_it_in_arguments=True) for given in typed]
+    run_all(errands, tmp_path)
+
+
+def test_no_signal_makes_it_show_the_password(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        listen = ("listen", "-h", "127.0.0.1", "-p", str(silent.getsockname()[1]), "--debug")
+        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGABRT)
+        crash = {"PYTHONFAULTHANDLER": "1"}
+        run_all([Errand(listen, "connecting", crash, signal=number) for number in numbers], tmp_path)
+
+
+def test_no_run_of_provision_user_shows_the_password(broker: Mosquitto, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text(CANARY)
+    (tmp_path / "control").write_text(f"{CANARY}\x07")
+    (tmp_path / "long").write_text(CANARY * 6000)
+    (tmp_path / "broken").write_text("no password file")
+    address = ("-h", "127.0.0.1", "-p", str(broker.port))
+    provision = ("provision-user", "--debug", "--file")
+    errands = [
+        Errand((*provision, "made", "--no-verify"), "created"),
+        Errand((*provision, "made-too", "--no-verify", "-o", "json", "--secret-file", "secret"), "created"),
+        Errand((*provision, "none", "--dry-run", "-o", "json"), '"dry_run": true'),
+        Errand((*provision, "none", "--dry-run", *address), "would"),
+        Errand((*provision, "unproven", *address), "error"),
+        Errand((*provision, "none", "--show"), "--generate"),
+        Errand((*provision, "broken"), "error"),
+        Errand((*provision, "none/none"), "error"),
+        Errand((*provision, "none", "--secret-file", "control"), "control"),
+        Errand((*provision, "none", "--secret-file", "long"), "more than"),
+        Errand((*provision, "tried", "--canary", "--no-verify"), ""),
+        Errand((*provision, "told", "--reload", "command:sh -c 'env >&2; false'", "--no-verify"), "--config"),
+        Errand((*provision, "none", "--list"), "error"),
+        Errand((*provision, "none", "--remove"), ""),
+        Errand(
+            ("provision-user", "--debug", "--backend", "dynsec", *address), "", {"MQTT_ADMIN_PASSWORD": CANARY}
+        ),
+    ]
+    run_all(errands, tmp_path)
+    made = [
+        path for path in tmp_path.iterdir() if path.is_file() and path.name not in ("secret", "control", "long")
+    ]
+    assert [path for path in made if sightings(path.read_bytes())] == []
+
+
+def test_a_generated_password_is_only_in_its_file(tmp_path: Path) -> None:
+    arguments = ("provision-user", "--file", "made", "--no-verify", "--generate", "--secret-file", "new")
+    done = run(*arguments, "-o", "json", "--debug")
+    password = (tmp_path / "new").read_bytes().strip()
+    assert len(password) > 40
+    assert password not in done.stdout + done.stderr.encode() + (tmp_path / "made").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "arguments", [("listen", *NOBODY, "-P"), ("provision-user", "--file", "made", "--no-verify", "-P")]
+)
+def test_what_is_typed_at_a_prompt_is_not_echoed(arguments: tuple[str, ...]) -> None:
+    with start_on_terminal(*arguments, "--debug") as (running, keyboard):
+        for _ in range(1 if arguments[0] == "listen" else 2):
+            running.stderr.wait_for(": ")
+            keyboard.write(f"{CANARY}\n".encode())
+        done = running.finish()
+    assert sightings(done.stdout) == []
