@@ -77,10 +77,16 @@ class Errand:
         return said
 
 
-def run_all(errands: Sequence[Errand], folder: Path) -> None:
-    """Run commands side by side; none of them may let anybody see the password."""
+def run_all(errands: Sequence[Errand], *folders: Path) -> None:
+    """Run commands side by side; none of them may let anybody see the password.
+
+    Args:
+        errands: the commands.
+        folders: where they are run: one for all, or one for each.
+    """
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        wrong = [what for found in pool.map(lambda errand: errand.run(folder), errands) for what in found]
+        places = folders * len(errands) if len(folders) == 1 else folders
+        wrong = [what for found in pool.map(Errand.run, errands, places) for what in found]
     assert not wrong, "\n".join(wrong)
 
 
