@@ -6,6 +6,7 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+from plantops_cli.sinks.terminal import escape
 from plantops_cli.stream.status import Connected, Retrying, Status, describe
 
 _STATUS_SECONDS = 10.0
@@ -63,7 +64,8 @@ class Notifier:
             return
         # an address that begins with @ is in the abstract namespace (unix(7))
         address = f"\0{self._address[1:]}" if self._address.startswith("@") else self._address
-        text = "\n".join(" ".join(line.split()) for line in lines)
+        # each is one line, and shown by systemctl on a terminal
+        text = "\n".join(escape(" ".join(line.split())) for line in lines)
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
                 sender.setblocking(False)

@@ -50,6 +50,15 @@ def test_a_service_is_ready_once_it_is_connected_and_says_how_it_fares(
         assert running.finish().code == 0
 
 
+def test_its_status_is_text_whatever_the_settings_hold(manager: socket.socket) -> None:
+    environment = {"NOTIFY_SOCKET": manager.getsockname(), "MQTT_HOST": "\udcff\x1b[2J", "MQTT_PORT": "1"}
+    with start("listen", "--anonymous", env=environment) as running:
+        assert r"STATUS=connecting to \udcff\x1b[2J:1" in words(manager, "STATUS=connecting")
+        done = running.finish()
+    assert (done.code, len(done.errors)) == (3, 1)
+    assert "Traceback" not in done.stderr
+
+
 def test_who_waits_for_the_broker_is_ready_too(manager: socket.socket) -> None:
     environment = {
         "NOTIFY_SOCKET": manager.getsockname(),
