@@ -21,7 +21,7 @@ from plantops_cli.fleet.following import clock_offset_seconds
 from plantops_cli.fleet.look import Look
 from plantops_cli.fleet.presence import Presence
 from plantops_cli.fleet.verdict import Figure, Status, Thresholds, Verdict, judge
-from plantops_cli.sinks.terminal import escape, json_escape
+from plantops_cli.sinks.terminal import encodable, escape, json_escape
 from plantops_cli.stream.status import Connecting, describe
 from plantops_cli.stream.status import Status as Step
 
@@ -115,7 +115,7 @@ def _render(verdict: Verdict, look: Look | None, choice: CheckChoice, *, is_term
         document = {
             "status": verdict.status.name.lower(),
             "code": int(verdict.status),
-            "reasons": verdict.reasons,
+            "reasons": list(map(encodable, verdict.reasons)),
             **(look.document if look else {"summary": None, "devices": []}),
         }
         text = orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)

@@ -17,7 +17,7 @@ from plantops_cli.cli.stopping import unwinding
 from plantops_cli.config import Settings, origins
 from plantops_cli.credentials import shown_username
 from plantops_cli.errors import ConfigError, TopicError
-from plantops_cli.sinks.terminal import escape, json_escape
+from plantops_cli.sinks.terminal import encodable, escape, json_escape
 from plantops_cli.stream.diagnosis import Diagnosis, Finding, Status
 from plantops_cli.stream.options import ConnectOptions
 
@@ -174,7 +174,7 @@ def _row(finding: Finding) -> dict[str, object]:
         "name": finding.name,
         "status": finding.status.value,
         "milliseconds": round(finding.seconds * 1000, 1),
-        "details": finding.details,
-        "cure": finding.cure,
+        "details": list(map(encodable, finding.details)),
+        "cure": finding.cure and encodable(finding.cure),
         "error": type(finding.error).__name__ if finding.error else None,
     }

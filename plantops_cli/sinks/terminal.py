@@ -38,6 +38,15 @@ def escape_lines(text: str) -> str:
     return "\n".join(map(escape, text.split("\n")))
 
 
+def encodable(text: str) -> str:
+    r"""Return the text with lone surrogates as escapes like ``\udcff``, so that it can be written as UTF-8.
+
+    Args:
+        text: what may come from an argument, a path or the environment, where they stand for other bytes.
+    """
+    return text.encode(errors="backslashreplace").decode()
+
+
 def json_escape(line: bytes) -> bytes:
     r"""Return the same JSON with every unsafe character written as ``\u....`` (RFC 8259, section 7).
 

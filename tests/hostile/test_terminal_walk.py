@@ -20,6 +20,7 @@ from tests.hostile.words import (
     COMMANDS,
     CONTROLS,
     DEVICES,
+    NOT_UTF_8,
     PAYLOADS,
     SEEN_AS_JSON,
     SEEN_AS_TEXT,
@@ -219,6 +220,26 @@ MORE_FLAGS = {
 @pytest.mark.parametrize("arguments", [("listen", "--debug"), pytest.param(("doctor",), marks=pytest.mark.long)])
 def test_no_setting_commands_the_terminal(arguments: Sequence[str]) -> None:
     walk([Walk(arguments, code, env={name: STRANGE}) for name, code in SETTINGS.items()], env={"MQTT_PORT": "1"})
+
+
+def test_what_is_no_text_is_shown_as_escapes_and_is_no_accident(tmp_path: Path) -> None:
+    odd = os.fsdecode(NOT_UTF_8)
+    (tmp_path / "roster").write_bytes(NOT_UTF_8)
+    shows = ascii(odd)[1:-1].replace("\\", "\\\\")
+    walks = [
+        Walk(("listen", "--host", odd), UNREACHABLE, ascii(odd)[1:-1]),
+        Walk(("listen", "--unix", odd), UNREACHABLE, ascii(odd)[1:-1]),
+        Walk(("listen", "--client-id", odd), USAGE),
+        Walk(("listen", odd), USAGE, ascii(odd)[1:-1]),
+        Walk(("doctor", "--unix", odd, "-o", "json"), UNREACHABLE, shows),
+        Walk(("check", "--unix", odd, "-o", "json"), 3, shows),
+        Walk(("check", "--cafile", odd, "-o", "json"), 3, shows),
+        Walk(("check", "--contract", f"{odd}:{odd}"), 3, ascii(odd)[1:-1]),
+        Walk(("fleet", "--once", "--expect", "roster"), USAGE),
+        Walk(("provision-user", "--file", f"{odd}/{odd}", "--no-verify", "-o", "json"), FILE),
+        Walk(("parse-topic", f"devices/{odd}/telemetry"), TOPIC),
+    ]
+    walk(walks, env={**LOGIN, "MQTT_PORT": "1", "NOTIFY_SOCKET": "@none"})
 
 
 @pytest.mark.parametrize("is_thorough", THOROUGHLY)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plantops_cli.sinks.terminal import escape, escape_lines, json_escape
+from plantops_cli.sinks.terminal import encodable, escape, escape_lines, json_escape
 
 UNSAFE_CATEGORIES = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 EVERY_CHARACTER = [chr(code) for code in range(sys.maxunicode + 1)]
@@ -43,6 +43,10 @@ def test_what_commands_the_terminal_or_is_unseen_becomes_visible(text: str, show
 
 def test_lines_stay_lines_and_are_escaped_within() -> None:
     assert escape_lines("a\x1b\n\u2028b\r\n") == "a\\x1b\n\\u2028b\\r\n"
+
+
+def test_what_stands_for_other_bytes_can_be_written_as_an_escape() -> None:
+    assert encodable("a\udcff\ud800ü\x1b").encode() == "a\\udcff\\ud800ü\x1b".encode()
 
 
 def test_no_character_that_commands_or_shows_as_nothing_passes() -> None:
