@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import random
 import selectors
 import time
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from plantops_cli.errors import BrokerError
 from plantops_cli.messages import Message
 from plantops_cli.stream.status import Lost, Status
 from plantops_cli.stream.subscriber import MQTTSubscriber
+from tests.hostile.frames import FramedWriter, accept, unframe
 from tests.hostile.streams import Stream
 
 # the 2.5 s for which a subscriber waits for a SUBACK included
@@ -109,6 +111,7 @@ class _Listening:
             mqtt_version="auto" if seed % 7 == 0 else self._stream.version,
             qos=seed // 2 % 3,
             connect_timeout_seconds=_CONNECT_SECONDS,
+            websocket_path=None if self._stream.harmful_frames is None else "/mqtt",
             on_status=note,
         )
         subscriber.register_handler("devices/+/telemetry", _HANDLERS[seed % len(_HANDLERS)])
@@ -200,7 +203,10 @@ class _Broker:
         # a subscriber waits longer for an answer than these tests do
         self._hanging_up = asyncio.get_running_loop().call_later(_SILENCE_SECONDS, writer.close)
         try:
-            await self._answer(reader, writer)
+            if self._stream.harmful_frames is None:
+                await self._answer(reader, writer)
+            else:
+                await self._answer_in_frames(reader, writer)
         except (asyncio.IncompleteReadError, OSError):
             pass
         finally:
@@ -218,7 +224,17 @@ class _Broker:
             for task in late:
                 task.cancel()
 
-    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _answer_in_frames(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await accept(reader, writer)
+        content = asyncio.StreamReader()
+        unframing = asyncio.create_task(unframe(reader, content), name="unframing")
+        dice, harm = random.Random(self._stream.seed), self._stream.harmful_frames or 0.0
+        try:
+            await self._answer(content, FramedWriter(writer, dice, harm))
+        finally:
+            unframing.cancel()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter | FramedWriter) -> None:
         stream = self._stream
         while True:
             kind, body = await _read_packet(reader)
@@ -234,7 +250,7 @@ class _Broker:
             elif kind == _DISCONNECT:
                 return
 
-    async def _send(self, writer: asyncio.StreamWriter, data: bytes) -> None:
+    async def _send(self, writer: asyncio.StreamWriter | FramedWriter, data: bytes) -> None:
         position, sizes = 0, self._stream.sizes
         step = 0
         while position < len(data) and not writer.is_closing():

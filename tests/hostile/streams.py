@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from tests.scripted_broker import connack, packet_of, publish, suback
 
 HANG_UP_SHARE = 0.6
+WEBSOCKET_SHARE = 0.2
 _FLOOD_BYTES = 400_000
 _VERSIONS = ("5", "3.1.1")
 
@@ -66,6 +67,7 @@ class Stream:
         rest: sent behind it.
         sizes: lengths of the pieces in which all of it is sent, used round and round.
         hangs_up: whether the broker hangs up in the end, or waits.
+        harmful_frames: the share of WebSocket frames that are not as they should be; None for plain TCP.
     """
 
     seed: int
@@ -76,6 +78,7 @@ class Stream:
     rest: bytes
     sizes: Sequence[int]
     hangs_up: bool
+    harmful_frames: float | None
 
 
 def make_stream(seed: int) -> Stream:
@@ -104,6 +107,7 @@ class _Maker:
             rest=self.rest(),
             sizes=dice.choice(((1 << 20,), (1, 2, 3, 5, 1 << 20), (7, 300), (1, 4096), (16_384, 1))),
             hangs_up=dice.random() < HANG_UP_SHARE,
+            harmful_frames=dice.choice((0.0, 0.02, 0.3)) if dice.random() < WEBSOCKET_SHARE else None,
         )
 
     def first_answer(self) -> bytes:
