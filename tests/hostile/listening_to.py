@@ -10,7 +10,7 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from plantops_cli.errors import BrokerError
+from plantops_cli.errors import BrokerError, StateError
 from plantops_cli.messages import Message
 from plantops_cli.stream.status import Lost, Status
 from plantops_cli.stream.subscriber import MQTTSubscriber
@@ -109,17 +109,22 @@ class _Listening:
             "alice",
             "secret",
             mqtt_version="auto" if seed % 7 == 0 else self._stream.version,
-            qos=seed // 2 % 3,
+            qos=2 if seed % 11 == 0 else seed // 2 % 3,
+            durable="listener" if seed % 11 == 0 else None,
+            on_error="keep" if seed % 13 == 0 else "ack",
             connect_timeout_seconds=_CONNECT_SECONDS,
             websocket_path=None if self._stream.harmful_frames is None else "/mqtt",
             on_status=note,
         )
         subscriber.register_handler("devices/+/telemetry", _HANDLERS[seed % len(_HANDLERS)])
         reading: asyncio.Task[None] | None = None
+        asking: asyncio.Task[None] | None = None
         try:
             await subscriber.connect()
             broker.be_patient()
             reading = asyncio.create_task(_read(subscriber, by_handlers=seed % 5 != 0), name="reading")
+            if seed % 6 == 0:
+                asking = asyncio.create_task(_ask_for_more(subscriber), name="asking")
             await _first_of(reading, lost, broker.is_done)
             is_over = reading.done() or lost.is_set()
             return [] if is_over or await self._is_calm() else ["spins while nothing comes"]
@@ -130,6 +135,8 @@ class _Listening:
             if reading:
                 with suppress(BrokerError):
                     await reading
+            if asking:
+                await asking
             self.connections, self.messages = subscriber.health.connection_count, subscriber.health.received
 
     async def _is_calm(self) -> bool:
@@ -141,6 +148,12 @@ class _Listening:
             if self._selector.turns - before <= _TURNS_OF_AN_IDLE_LOOP:
                 return True
         return False
+
+
+async def _ask_for_more(subscriber: MQTTSubscriber) -> None:
+    """Subscribe while anything may come; whatever it is, this ends when the subscriber does."""
+    with suppress(BrokerError, StateError):
+        await subscriber.subscribe("devices/+/heartbeat", _look)
 
 
 async def _left_behind() -> set[asyncio.Task[Any]]:

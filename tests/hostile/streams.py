@@ -220,7 +220,7 @@ class _Maker:
     def flood(self) -> bytes:
         """Much of the same: also with one packet identifier, or with no end to the exchange of QoS 2."""
         dice = self.dice
-        one = dice.choice((self.publish, self.acknowledgement, self.packet))()
+        one = dice.choice((self.publish, self.acknowledgement, self.packet))() or b"\0"
         many = one * min(3000, 1 + _FLOOD_BYTES // len(one))
         if dice.random() < 0.5:
             return many
