@@ -20,7 +20,7 @@ from tests.scripted_broker import ScriptedBroker
 
 NOBODY = ("-h", "127.0.0.1", "-p", "1")
 BRIEFLY = {
-    "listen": ("-W", "0.5"),
+    "listen": ("-W", "1"),
     "fleet": ("--once", "--wait", "0.5s"),
     "check": ("--within", "0.5s"),
     "doctor": ("--wait", "0.2s"),

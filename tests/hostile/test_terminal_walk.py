@@ -62,19 +62,19 @@ def test_the_judge_lets_our_own_pass() -> None:
 def test_no_message_commands_the_terminal(storm: dict[str, str], tmp_path: Path) -> None:
     contract = tmp_path / "plants.py"
     contract.write_text("import pydantic\nclass Telemetry(pydantic.BaseModel):\n    soil: int\n")
-    once = ("fleet", "--once", "--wait", "0.5s", "-o")
+    once = ("fleet", "--once", "--wait", "1s", "-o")
     walks = [
-        Walk(("listen", "-W", "0.5"), 0, SEEN_AS_TEXT),
-        Walk(("listen", "-W", "0.5", "-o", "jsonl"), 0, SEEN_AS_JSON),
-        Walk(("listen", "-W", "0.5", "--quiet", "#"), 0, SEEN_AS_TEXT),
-        Walk(("listen", "-W", "0.5", "--device", "nobody", COMMANDS + UNSEEN), 27, "0 shown"),
-        Walk(("listen", "-W", "0.5", "--debug"), 0, "passed over", is_stdout_piped=True),
+        Walk(("listen", "-C", "100"), 0, SEEN_AS_TEXT),
+        Walk(("listen", "-C", "100", "-o", "jsonl"), 0, SEEN_AS_JSON),
+        Walk(("listen", "-C", "100", "--quiet", "#"), 0, SEEN_AS_TEXT),
+        Walk(("listen", "-W", "1", "--device", "nobody", COMMANDS + UNSEEN), 27),
+        Walk(("listen", "-C", "100", "--debug"), 0, "passed over", is_stdout_piped=True),
         Walk((*once, "table"), 0, SEEN_AS_TEXT),
         Walk((*once, "json"), 0, SEEN_AS_JSON),
         Walk((*once, "csv"), 0, SEEN_AS_TEXT),
         Walk((*once, "md"), 0, SEEN_AS_TEXT),
-        Walk(("fleet", "--events", "-W", "0.5", "-o", "text"), 0, SEEN_AS_TEXT),
-        Walk(("fleet", "--events", "-W", "0.5", "-o", "jsonl"), 0, SEEN_AS_JSON),
+        Walk(("fleet", "--events", "-W", "2", "-o", "text"), 0, SEEN_AS_TEXT),
+        Walk(("fleet", "--events", "-W", "2", "-o", "jsonl"), 0, SEEN_AS_JSON),
         Walk(("fleet", "--field", ALL), 0, SEEN_AS_TEXT, keys=b"q"),
         *(
             Walk(("check", "--within", "1s", "-o", form, "--contract", "plants:Telemetry"), 2)
