@@ -257,6 +257,8 @@ def test_no_file_and_no_user_commands_the_terminal(tmp_path: Path) -> None:
     secret.write_text("secret")
     (tmp_path / ".env").write_bytes(f"MQTT_CLIENT_ID='{STRANGE}\nnothing {STRANGE}\n".encode())
     (folder / "notes.txt").write_text(STRANGE)
+    (folder / "rights").write_text(f"{COMMANDS}{UNSEEN}\n")
+    (folder / "conf").write_text(f"password_file {password_file}\nallow_anonymous {COMMANDS}\n")
     provision = ("provision-user", "--no-verify", "--file", str(password_file))
     walks = [
         Walk((*provision, "--list"), 0, SEEN_AS_TEXT),
@@ -266,6 +268,10 @@ def test_no_file_and_no_user_commands_the_terminal(tmp_path: Path) -> None:
         Walk((*provision[:-1], str(folder), "--secret-file", str(secret)), FILE, SEEN_AS_TEXT),
         Walk(("provision-user", "--config", str(folder / "notes.txt"), "--secret-file", str(secret)), USAGE),
         Walk((*provision, "--reload", f"pid:{folder}", "--secret-file", str(secret)), 0, SEEN_AS_TEXT),
+        Walk((*provision, "--acl-file", str(folder / "rights"), "--secret-file", str(secret)), FILE, SEEN_AS_TEXT),
+        Walk(
+            ("provision-user", "--config", str(folder / "conf"), "--secret-file", str(secret)), FILE, SEEN_AS_TEXT
+        ),
         Walk((*provision, "--reload", STRANGE, "--secret-file", str(secret)), USAGE),
         Walk((*provision, "--owner", STRANGE, "--secret-file", str(secret)), USAGE),
         Walk(("parse-topic", f"devices/{STRANGE}/telemetry", f"devices/{STRANGE}/#"), TOPIC, SEEN_AS_TEXT),
