@@ -19,8 +19,8 @@ from tests.hostile.streams import Stream
 
 # the 2.5 s for which a subscriber waits for a SUBACK included
 BOUND_SECONDS = 4.0
-_CONNECT_SECONDS = 0.4
-_SILENCE_SECONDS = 0.5
+_CONNECT_SECONDS = 0.3
+_SILENCE_SECONDS = 0.3
 _LAST_SECONDS = 1.0
 _CALM_SECONDS = 2.0
 _WINDOW_SECONDS = 0.02

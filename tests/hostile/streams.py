@@ -113,9 +113,9 @@ class _Maker:
     def first_answer(self) -> bytes:
         dice, right = self.dice, connack(0, version=self.version)
         roll = dice.random()
-        if roll < 0.85:
+        if roll < 0.88:
             return right
-        if roll < 0.93:
+        if roll < 0.96:
             return self.connack()
         return dice.choice((self.mutated(right), self.packet() + right, right + right, self.noise()))
 
