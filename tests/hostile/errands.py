@@ -14,7 +14,7 @@ from tests.hostile.canary import CANARY, sightings
 from tests.plantops import COMMAND, PATIENCE_SECONDS
 
 AT_ONCE = 6
-_LOOKS_APART_SECONDS = 0.05
+_LOOKS_APART_SECONDS = 0.03
 
 
 @dataclass(frozen=True)

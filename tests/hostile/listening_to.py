@@ -164,7 +164,7 @@ async def _left_behind() -> set[asyncio.Task[Any]]:
 
 async def _first_of(reading: asyncio.Task[None], *events: asyncio.Event) -> None:
     waiting = [asyncio.create_task(event.wait(), name="waiting") for event in events]
-    await asyncio.wait((reading, *waiting), return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait((reading, *waiting), timeout=_LAST_SECONDS, return_when=asyncio.FIRST_COMPLETED)
     for task in waiting:
         task.cancel()
 
