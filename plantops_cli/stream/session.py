@@ -637,8 +637,8 @@ class Session:
         """Give the connection up after bytes that are no MQTT; its state cannot be trusted any more."""
         code = exc.reason_code if isinstance(exc, MalformedPacketError) else MalformedPacketError.reason_code
         reason = exc if isinstance(exc, MalformedPacketError) else type(exc).__name__
-        if self._client and self.options.mqtt_version is MQTTVersion.V5:
-            self._client.part(bytes((0xE0, 1, code)))  # DISCONNECT (MQTT 5, 4.13.1)
+        if self.client and self.options.mqtt_version is MQTTVersion.V5:
+            self.client.part(bytes((0xE0, 1, code)))  # DISCONNECT (MQTT 5, 4.13.1)
         self.fail(failures.protocol_broken(code, str(reason), endpoint=self.options.endpoint))
 
     def _end(self, error: BrokerError, *, by_us: bool) -> None:

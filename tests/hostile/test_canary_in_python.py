@@ -4,6 +4,7 @@ import logging
 import pprint
 import traceback
 from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -73,6 +74,14 @@ async def test_no_failed_connection_shows_it(mosquitto: Mosquitto) -> None:
     await refused(subscriber(mosquitto.port, tls=TLSOptions()).connect)
     await refused(subscriber(free_port()).connect)
     await refused(subscriber(1, unix_socket="none").connect)
+    await refused(subscriber(mosquitto.port, websocket_path="/mqtt").connect)
+
+
+def test_no_env_file_that_is_no_text_shows_it(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(f"MQTT_BACKEND_PASSWORD='{CANARY}'\n".encode() + b"\xff")
+    with pytest.raises(ConfigError) as caught:
+        load_settings()
+    assert sightings(told_by(caught.value).encode()) == []
 
 
 @pytest.mark.parametrize("answer", [0x84, 0x87, CLOSE, CANARY.encode() * 20, b"\x20\x03\x00\x00"])

@@ -245,6 +245,7 @@ def test_what_is_no_text_is_shown_as_escapes_and_is_no_accident(tmp_path: Path, 
         walks += [
             Walk(("listen", "--unix", odd), UNREACHABLE, in_text),
             Walk(("listen", "--client-id", odd), USAGE),
+            Walk(("listen", "--username", odd), USAGE, in_text),
             Walk(("check", "--cafile", odd, "-o", "json"), 3, in_json),
             Walk(("check", "--contract", f"{odd}:{odd}"), 3, in_text),
             Walk(("fleet", "--once", "--expect", "roster"), USAGE),
