@@ -27,6 +27,7 @@ CODES = {
     "BrokerError": 3,
     "BrokerUnreachableError": 3,
     "ConnectionLostError": 3,
+    "HeldUpError": 3,
     "CredentialsRefusedError": 5,
     "SubscriptionRefusedError": 6,
     "CommandRefusedError": 5,

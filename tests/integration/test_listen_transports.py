@@ -2,7 +2,6 @@
 
 import json
 import signal
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import pytest
 
 from tests.brokers import Mosquitto, free_port
 from tests.integration.test_listen import numbered, publish_in_flight
-from tests.plantops import Running, read_to_the_end, run, start
+from tests.plantops import Running, run, start
 
 TOPIC = "devices/basil/telemetry"
 CONNECTED = "connected to"
@@ -91,11 +90,12 @@ def test_a_reader_that_stalls_beyond_the_keep_alive_loses_nothing_with_durable(b
         done = listening.finish(signal.SIGTERM)
     assert done.code == 0
     assert seen == set(range(count))
-    # all that the broker may send is held, so that the answers to pings are read behind it
     assert "connection lost" not in done.stderr
 
 
-def test_with_durable_nothing_is_lost_even_if_such_a_reader_costs_the_connection(broker: Mosquitto) -> None:
+def test_a_reader_that_stalls_behind_more_than_may_wait_costs_neither_the_connection_nor_a_message(
+    broker: Mosquitto,
+) -> None:
     count = 2_000
     filling = b"x" * 20_000  # of these the broker may send more than wait here
     arguments = ("--durable", "shed", "-k", "1", "-q", "1", "-o", "jsonl")
@@ -107,19 +107,18 @@ def test_with_durable_nothing_is_lost_even_if_such_a_reader_costs_the_connection
         done = listening.finish(signal.SIGTERM)
     assert done.code == 0
     assert seen == set(range(count))
-    assert "connection lost" in done.stderr
+    assert "connection lost" not in done.stderr
 
 
-def test_at_qos_0_such_a_reader_costs_the_connection_which_is_made_again(broker: Mosquitto) -> None:
+def test_at_qos_0_such_a_reader_costs_nothing_either(broker: Mosquitto) -> None:
+    count = 2_000
+    filling = b"x" * 20_000
     with start("listen", "-q", "0", "-k", "1", "-o", "jsonl", env=broker.environment) as listening:
         listening.stderr.wait_for(CONNECTED)
-        publish_in_flight(broker, TOPIC, numbered(20_000))
+        publish_in_flight(broker, TOPIC, [b'{"n":%d,"x":"%s"}' % (number, filling) for number in range(count)])
         listening.stderr.wait_for("reader slow: paused [4-6] s")
-        listening.stdout.wait_for('"n":500}')
-        read = threading.Thread(target=read_to_the_end, args=(listening.stdout,))
-        read.start()
-        listening.stderr.wait_for("connection lost")
-        listening.stderr.wait_for("messages of that time may be missing")
-        listening.process.send_signal(signal.SIGTERM)
-        read.join()
-        assert listening.process.wait() == 0
+        seen = read_numbers(listening, count)
+        done = listening.finish(signal.SIGTERM)
+    assert done.code == 0
+    assert seen == set(range(count))
+    assert "connection lost" not in done.stderr
