@@ -15,7 +15,7 @@ from benchmarks.measure import MeasurementError, Section, Sizes, amount
 from tests.brokers import PASSWORD
 
 _MIB = 1 << 20
-_STALL_TARGET, _PEAK_TARGET = 16, 80  # MiB
+_STALL_TARGET, _PEAK_TARGET = 24, 80  # MiB
 _TOO_MUCH = 2_048 * _MIB  # the machine is somebody's
 _FEW = 1_000  # lines before the reader stalls, and after
 _SAMPLE_SECONDS = 0.1
