@@ -26,10 +26,12 @@ import stat
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from io import StringIO
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
 from dotenv import dotenv_values
+from dotenv.parser import parse_stream
 
 from plantops_cli.errors import ConfigError
 
@@ -57,13 +59,13 @@ class EnvFile:
     Attributes:
         path: where it is, as it was named.
         values: what it sets, by lower-case name; what it sets to nothing is left out.
-        references: names of the variables that its values are put together from.
+        references: the variables of the environment that a value is put together from, by lower-case name.
         is_public: whether every user of this machine may read it.
     """
 
     path: Path
     values: Mapping[str, str] = field(repr=False)
-    references: frozenset[str] = frozenset()
+    references: Mapping[str, frozenset[str]] = field(default_factory=dict)
     is_public: bool = False
 
 
@@ -185,7 +187,7 @@ def take(file: EnvFile, wanted: Collection[str], environment: Mapping[str, str])
             if not Path(os.path.realpath(values[name])).is_relative_to(folder):
                 reasons[name] = f"{file.path} says where to connect, and may send no file there from elsewhere"
         for name in values.keys() & set(_SENT):
-            if borrowed := _borrowed(values[name], file.references, environment):
+            if borrowed := _borrowed(file.references.get(name, ()), environment):
                 reasons[name] = f"{file.path} says where to connect, and may not send {borrowed} there"
     refused = [
         f"{name.upper()} of {file.path} is not taken: {why} (set {name.upper()} in the environment if you want it)"
@@ -199,11 +201,23 @@ def take(file: EnvFile, wanted: Collection[str], environment: Mapping[str, str])
     return Taken({name: value for name, value in values.items() if name not in reasons}, tuple(refused))
 
 
-def _borrowed(value: str, references: Collection[str], environment: Mapping[str, str]) -> str | None:
-    """Name the variable of the environment that went into a value, for what is filled in appears whole."""
-    return next(
-        (name for name in sorted(references) if environment.get(name) and environment[name] in value), None
-    )
+def _borrowed(references: Collection[str], environment: Mapping[str, str]) -> str | None:
+    """Name the variable of the environment that went into a value."""
+    return next((name for name in sorted(references) if environment.get(name)), None)
+
+
+def _references(text: str) -> dict[str, frozenset[str]]:
+    """Find what each value takes from the environment, by lower-case name, through other names of the file too."""
+    found: dict[str, frozenset[str]] = {}
+    for line in parse_stream(StringIO(text)):
+        if line.key is not None:
+            # a name that the file has set before stands for that value, as in dotenv_values
+            named = (found.get(name, {name}) for name in _REFERENCE.findall(line.value or ""))
+            found[line.key] = frozenset(chain.from_iterable(named))
+    merged: dict[str, frozenset[str]] = {}
+    for name, references in found.items():
+        merged[name.lower()] = merged.get(name.lower(), frozenset()) | references
+    return merged
 
 
 def _may_others_write(seen: os.stat_result, users: frozenset[int]) -> bool:
@@ -256,6 +270,6 @@ def _read(file: BinaryIO, path: Path) -> EnvFile:
     return EnvFile(
         path,
         {name.lower(): value for name, value in values.items() if value},
-        frozenset(_REFERENCE.findall(text)),
+        _references(text),
         is_public=bool(mode & stat.S_IROTH),
     )

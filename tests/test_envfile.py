@@ -284,6 +284,25 @@ def test_nothing_of_the_environment_is_sent_to_an_address_of_the_file(
     assert "do-not-sing" not in caplog.text
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "WORKERS=${WORKERS:-4}",
+        "# as ${WORKERS}",
+        "MQTT_CLIENT_ID=${WORKERS}\nMQTT_CLIENT_ID=2",
+        "WORKERS=2\nX=${WORKERS}",
+    ],
+)
+def test_what_only_looks_like_a_variable_of_the_environment_is_taken(
+    line: str, dotenv: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("WORKERS", "2")
+    dotenv.write_text(f"{line}\nMQTT_HOST=192.0.2.2\nMQTT_BACKEND_USERNAME=greenhouse2\n")
+    settings = load_settings()
+    assert (settings.mqtt_host, settings.mqtt_backend_username) == ("192.0.2.2", "greenhouse2")
+    assert caplog.messages == []
+
+
 def test_a_variable_is_filled_in_where_the_file_does_not_say_where_to_connect(
     dotenv: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
