@@ -16,8 +16,8 @@ SESSION_EXPIRY_SECONDS = 86_400
 MAX_PACKET_BYTES = 16 * 1024 * 1024
 """The longest packet to be received by default."""
 
-
 _LONGEST_BYTES = 65_535
+_URL_SIGNS = frozenset("/@?#")
 
 
 class MQTTVersion(StrEnum):
@@ -75,7 +75,8 @@ class ConnectOptions:
         max_pending_bytes: memory that messages may take that wait or are being handled; as in ``Inbox``.
 
     Raises:
-        ConfigError: user name or password are not what CONNECT can carry (MQTT 5, 3.1.3.5, 3.1.3.6).
+        ConfigError: the host is a URL or a piece of one, or user name or password are not what CONNECT can carry
+            (MQTT 5, 3.1.3.5, 3.1.3.6).
     """
 
     host: str
@@ -94,6 +95,12 @@ class ConnectOptions:
     max_pending_bytes: int = MAX_PENDING_BYTES
 
     def __post_init__(self) -> None:
+        if self.unix_socket is None and not _URL_SIGNS.isdisjoint(self.host):
+            # not repeated: a URL often holds a password
+            raise ConfigError(
+                "the host is not a name or an address, but looks like a URL",
+                hint="give the name or the address alone, or the whole as -L/--url mqtt://HOST:PORT",
+            )
         if self.username is not None and not _is_mqtt_text(self.username):
             raise ConfigError(
                 f"user name {shown_username(self.username)[:40]!a} is not usable",
