@@ -77,7 +77,8 @@ class LineFile:
                 self._packer.start(self.path, owner=owner)
         except OSError as exc:
             raise ConfigError(
-                f"--to {str(self.path)!r}: {exc.strerror}", hint="name a file in a folder that is there"
+                f"--to {str(self.path)!r}: {exc.strerror}",
+                hint="name a file that you may write, in a folder that is there",
             ) from exc
 
     def append(self, lines: bytes) -> None:

@@ -112,6 +112,13 @@ def test_a_link_that_nobody_else_made_is_followed(uid: int, mode: int, owner: st
         assert said != "written\n" or (closet / "lines.jsonl").read_bytes() == lines(1)
 
 
+def test_a_folder_that_may_not_be_written_in_is_refused_with_that_cure() -> None:
+    with shared_folder(0o755 if os.geteuid() == 0 else 0o555) as folder:
+        said = run_as(ORDINARY if os.geteuid() == 0 else os.geteuid(), APPEND, folder / "lines.jsonl")
+        assert "Permission denied name a file that you may write, in a folder that is there" in said
+        assert list(folder.iterdir()) == []
+
+
 def test_a_link_of_anybodys_counts_where_not_everybody_may_write() -> None:
     with shared_folder(0o755) as folder, shared_folder(0o777) as closet:
         link = folder / "lines.jsonl"
