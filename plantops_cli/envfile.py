@@ -156,7 +156,7 @@ def find_fault(
     if link.st_uid not in users:
         return f"it is a link that belongs to {_name(link.st_uid)}"
     if _may_others_write(file, users):
-        return "others may write it"
+        return "others may write it, which chmod go-w would end"
     for folder in folders:
         if folder.st_uid not in users:
             return f"its folder belongs to {_name(folder.st_uid)}, who may put any file there"
@@ -185,7 +185,7 @@ def take(file: EnvFile, wanted: Collection[str], environment: Mapping[str, str])
         folder = os.path.realpath(file.path.parent)
         for name in values.keys() & set(_SECRET_FILES):
             if not Path(os.path.realpath(values[name])).is_relative_to(folder):
-                reasons[name] = f"{file.path} says where to connect, and may send no file there from elsewhere"
+                reasons[name] = f"{file.path} says where to connect, and may send there no file outside its folder"
         for name in values.keys() & set(_SENT):
             if borrowed := _borrowed(file.references.get(name, ()), environment):
                 reasons[name] = f"{file.path} says where to connect, and may not send {borrowed} there"

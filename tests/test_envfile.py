@@ -116,7 +116,10 @@ def test_the_write_bit_of_a_private_group_is_no_fault() -> None:
     ours, others = frozenset({account.pw_uid, 0}), frozenset({0})
     assert find_fault(file, link=file, folders=(folder,), users=ours) is None
     roots = seen(stat.S_IFREG | 0o664, uid=0, gid=account.pw_gid)
-    assert find_fault(roots, link=roots, folders=(FOLDER,), users=others) == "others may write it"
+    assert (
+        find_fault(roots, link=roots, folders=(FOLDER,), users=others)
+        == "others may write it, which chmod go-w would end"
+    )
 
 
 def test_the_caller_of_sudo_counts_for_root_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,7 +150,7 @@ def test_one_that_does_not_count_is_said_in_one_line_with_the_cure(
     dotenv.chmod(0o666)
     assert load_settings().mqtt_host == "localhost"
     assert [(record.levelno, record.name) for record in caplog.records] == [(logging.WARNING, "plantops.envfile")]
-    assert caplog.messages[0].startswith(".env is ignored: others may write it (")
+    assert caplog.messages[0].startswith(".env is ignored: others may write it, which chmod go-w would end (")
     assert "--env-file" in caplog.messages[0]
     assert "env_file=" in caplog.messages[0]
 
