@@ -13,7 +13,7 @@ def load_contract(name: str) -> Callable[[bytes], str | None]:
     """Return a function that tells what is wrong with a payload, or None when nothing is.
 
     Args:
-        name: a module, which may lie in the working directory, and a model in it, as ``plants:Telemetry``.
+        name: a module and a model in it, as ``plants:Telemetry``; the working directory is searched for it last.
 
     Raises:
         ConfigError: there is no such module, or no such model in it.
@@ -21,7 +21,8 @@ def load_contract(name: str) -> Callable[[bytes], str | None]:
     module_name, _, model_name = name.partition(":")
     if not module_name or not model_name:
         raise ConfigError(f"--contract {name!r}: not MODULE:MODEL", hint="for example plants:Telemetry")
-    sys.path.insert(0, "")
+    # last: what others put into that folder takes the place of no module that is installed, nor of what it imports
+    sys.path.append("")
     try:
         model = getattr(importlib.import_module(module_name), model_name, None)
     except Exception as exc:  # whatever the module does while it is imported

@@ -1,5 +1,7 @@
 """Payloads held against a pydantic model of the user's."""
 
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -38,6 +40,20 @@ def test_a_payload_fits_or_the_fault_is_said_with_its_place(module: str) -> None
     assert find_fault(b"{}") == "soil_moisture: Field required"
     assert "Invalid JSON" in str(find_fault(b"nonsense"))
     assert load_contract(f"{module}:Picky")(b"{}") == "Picky failed: ZeroDivisionError"
+
+
+def test_nothing_in_the_working_directory_takes_the_place_of_an_installed_module(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, needed = f"garden_{os.getpid()}", f"soil_{os.getpid()}"
+    installed = tmp_path_factory.mktemp("installed")
+    (installed / f"{name}.py").write_text(f"import {needed}\n{MODULE}")
+    (installed / f"{needed}.py").touch()
+    for planted in (name, needed):
+        (tmp_path / f"{planted}.py").write_text("raise RuntimeError('planted')")
+    monkeypatch.setattr(sys, "path", [*sys.path, str(installed)])
+    assert load_contract(f"{name}:Telemetry")(b'{"soil_moisture": 41.5}') is None
+    assert sys.path[-1] == str(installed)
 
 
 @pytest.mark.parametrize(
