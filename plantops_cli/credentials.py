@@ -84,7 +84,7 @@ def read_secret_file(source: Path | Literal["-"], *, name: str = "--secret-file"
         # from None: the foreign error repeats the path too
         raise ConfigError(
             f"{name}: {reason}",
-            hint="give the path of a file that holds the password; what was given is not repeated, it may be one",
+            hint="give the path of a file that holds the password; what was given is not shown, for it may be one",
         ) from None
     password = _without_line_break(data)
     if not password:
