@@ -24,7 +24,7 @@ def follow_link(path: Path) -> Path:
     """Return the file that a path leads to.
 
     Raises:
-        BrokerFileError: it is a link to nothing, or one of a Kubernetes volume.
+        BrokerFileError: it is a link to nothing, one of a Kubernetes volume, or a stranger's.
         OSError: its links lead in a circle.
     """
     if any("..data" in step.parts for step in _steps(path)):
@@ -34,10 +34,16 @@ def follow_link(path: Path) -> Path:
         )
     if not path.is_symlink():
         return path
+    # whoever placed the link must not choose where hashes go
+    if any(_is_strangers_link(step) for step in _steps(path)):
+        raise BrokerFileError(
+            f"{str(path)!r} is a link of another user's, in a folder that everybody may write in",
+            hint="remove it, or name the file that is meant",
+        )
     try:
         return Path(os.path.realpath(path, strict=True))
     except FileNotFoundError as exc:
-        # making what it points to would let whoever placed the link choose where hashes go
+        # nor may whoever placed it choose where a file is made
         raise BrokerFileError(
             f"{str(path)!r} is a symbolic link to a file that does not exist",
             hint="create that file, or remove the link",
@@ -187,9 +193,15 @@ def _steps(path: Path) -> Iterator[Path]:
         yield path
         if not path.is_symlink():
             return
-        link = path.readlink()
-        yield link
-        path = path.parent / link
+        path = path.parent / path.readlink()
+
+
+def _is_strangers_link(path: Path) -> bool:
+    """Tell whether a path is a link that anybody may have put there, by the rule of ``fs.protected_symlinks``."""
+    if not path.is_symlink():
+        return False
+    folder = path.parent.stat()
+    return bool(folder.st_mode & stat.S_IWOTH) and path.lstat().st_uid not in {0, os.geteuid(), folder.st_uid}
 
 
 def _unescape(point: bytes) -> bytes:

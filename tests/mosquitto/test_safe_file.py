@@ -16,6 +16,7 @@ import pytest
 
 from plantops_cli.errors import BrokerFileBusyError, BrokerFileChangedError, BrokerFileError
 from plantops_cli.mosquitto.safe_file import Change, Rewritten, restore, rewrite
+from tests.sinks.strangers import STRANGER, given_to, shared_folder
 
 OLD = b"# the gardeners\nalice:1\nbob:2\n"
 NEW = b"# the gardeners\nalice:1\nbob:2\ncarol:3\n"
@@ -303,6 +304,23 @@ def test_a_symbolic_link_stays_one_and_a_newer_broker_is_mentioned(path: Path) -
     assert link.is_symlink()
     assert path.read_bytes() == NEW
     assert ["Mosquitto 2.1 refuses" in notice for notice in outcome.notices] == [True]
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o1777], ids=["open", "sticky"])
+@pytest.mark.parametrize("content", [b"", OLD], ids=["an empty file", "a password file"])
+def test_a_link_that_a_stranger_has_placed_is_not_followed(path: Path, content: bytes, mode: int) -> None:
+    path.write_bytes(content)
+    with shared_folder(mode) as folder:
+        (folder / "inner").symlink_to(path)
+        (folder / "outer").symlink_to("inner")
+        given_to(STRANGER, folder / "inner")
+        for name in ("inner", "outer"):
+            with pytest.raises(BrokerFileError, match="a link of another user's"):
+                rewrite(folder / name, to(NEW))
+        assert path.read_bytes() == content
+        folder.chmod(0o755)
+        rewrite(folder / "outer", to(NEW))
+        assert path.read_bytes() == NEW
 
 
 @pytest.mark.parametrize("given", ["passwd", "..data/passwd"])
