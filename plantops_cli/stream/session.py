@@ -215,6 +215,7 @@ class Session:
         self._topics: set[bytes] = set()
         self._at_once: AtOnce | None = None
         self._failure: Exception | None = None
+        self._kept: Batch | None = None
         self._news = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._held_since: float | None = None
@@ -405,7 +406,8 @@ class Session:
                     seconds = self._loop.time() - began
                     if seconds >= SLOW_SECONDS:
                         self.paused_seconds += seconds
-                self.acknowledge(batch.acknowledgeable(len(batch)))
+                if batch is not self._kept:
+                    self.acknowledge(batch.acknowledgeable(len(batch)))
                 self._let_go()
                 if self.inbox:
                     await asyncio.sleep(0)  # a reader that never waits would keep everybody else waiting
@@ -495,6 +497,7 @@ class Session:
             handled: how many of its messages are done with.
         """
         self.acknowledge(batch.acknowledgeable(handled))
+        self._kept = batch
         endpoint = self.options.endpoint
         self.fail(
             ConnectionLostError(

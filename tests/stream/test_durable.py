@@ -363,6 +363,20 @@ async def test_a_message_that_a_handler_keeps_comes_again_and_those_before_it_do
     assert (health.handler_errors, health.outage_count, health.lost_sessions) == (1, 1, 0)
 
 
+async def test_a_message_of_qos_2_that_a_handler_keeps_comes_again_with_all_behind_it_and_each_once(
+    keeping: Mosquitto,
+) -> None:
+    handler = Clumsy("2", times=1)
+    async with subscribing(keeping, durable="one", qos=2, on_error="keep") as subscriber:
+        subscriber.register_handler(WANTED, handler)
+        await subscriber.connect()
+        await publish_all(keeping, "devices/a/telemetry", ["1", "2", "3", "4"], qos=2)
+        await eventually(lambda: subscriber._session and subscriber._session.held == 4)  # in one batch
+        await subscriber.start()
+        await eventually(lambda: len(handler.handled) >= 4)
+    assert [text for text, _ in handler.handled] == ["1", "2", "3", "4"]
+
+
 async def test_a_message_whose_handler_fails_counts_as_handled_by_default(keeping: Mosquitto) -> None:
     handler = Clumsy("2", times=1)
     async with subscribing(keeping, durable="one") as subscriber:
