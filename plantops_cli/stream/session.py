@@ -38,7 +38,7 @@ from plantops_cli.errors import (
 from plantops_cli.stream import failures
 from plantops_cli.stream.batch import Batch, Read
 from plantops_cli.stream.exactly_once import ExactlyOnce, UnreleasedError
-from plantops_cli.stream.inbox import Inbox
+from plantops_cli.stream.inbox import BATCH_MESSAGES, Inbox
 from plantops_cli.stream.options import ConnectOptions, MQTTVersion
 from plantops_cli.stream.packets import (
     LONGEST_TOPIC_KEPT,
@@ -607,6 +607,12 @@ class Session:
         self.inbox.put(read, size)
         self._news.set()
 
+    @property
+    def room(self) -> int:
+        """How many more messages may come at once."""
+        # what comes too late is dropped and takes none, and an answer may stand behind it
+        return BATCH_MESSAGES if self.is_finishing else self.inbox.room
+
     def is_full(self, partial_bytes: int) -> bool:
         """Whether nothing more is to be read until the reader has done with something.
 
@@ -1084,7 +1090,7 @@ class _Client(aiomqtt.Client):
         if tap is None or self.paused.is_set() or self._client.socket() is None:
             return
         try:
-            packets, size = ([], 0) if tap.has_foreign else tap.fill(session.inbox.room)
+            packets, size = ([], 0) if tap.has_foreign else tap.fill(session.room)
             try:
                 if packets:
                     self._has_heard = True

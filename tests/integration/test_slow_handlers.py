@@ -270,6 +270,33 @@ async def test_a_handler_may_reply_while_the_subscriber_is_being_disconnected(
         assert replied == ["1"]
 
 
+async def test_a_handler_may_reply_in_a_disconnect_at_the_bound_and_nothing_spins(
+    broker: Mosquitto, tmp_path: Path
+) -> None:
+    go_on, seconds = asyncio.Event(), list[float]()
+
+    async def reply(message: Message) -> None:
+        if not seconds:
+            await go_on.wait()
+            assert mqtt.client is not None
+            await mqtt.client.publish("replies", message.payload, qos=1)
+            seconds.append(time.process_time() - began)
+
+    async with connected(broker, "tcp", tmp_path, max_pending_bytes=FEW_BYTES, qos=0) as mqtt:
+        mqtt.register_handler("a", reply)
+        await mqtt.connect()
+        await mqtt.start()
+        await publish_all(broker, "a", ["x" * 250] * 4_000)
+        await eventually(lambda: mqtt._session and is_left_unread(mqtt._session))
+        began = time.process_time()
+        disconnecting = asyncio.create_task(mqtt.disconnect())
+        await asyncio.sleep(1)
+        go_on.set()
+        await disconnecting
+    assert seconds
+    assert seconds[0] < 0.5
+
+
 # Retained messages, which come before the answer to SUBSCRIBE
 
 
