@@ -32,20 +32,37 @@ class ExactlyOnce:
         self._in_hand: set[int] = set()
         self._handled: dict[int, int] = {}
         self._handled_bytes = 0
-        self._asked: frozenset[int] = frozenset()
+        self._earlier: set[int] = set()
+        self._asked: set[int] | None = None
 
     def begin(self) -> None:
-        """Begin a connection: what was not handled comes again."""
+        """Begin a connection: what was not handled comes again, and for the rest the broker owes nothing yet."""
         self._in_hand.clear()
-        self._asked = frozenset()
+        self._handled = dict.fromkeys(self._handled, 0)
+        self._handled_bytes = 0
+        self._earlier = set(self._handled)
+        self._asked = None
 
     def forget(self) -> None:
         """Forget what was handled: the broker has not kept the session, and will use each identifier anew."""
         self._handled.clear()
         self._handled_bytes = 0
+        self._earlier.clear()
 
-    def came(self, mid: int) -> bool:
-        """Take note of a PUBLISH, and tell whether it brings a new message."""
+    def came(self, mid: int, *, is_dup: bool) -> bool:
+        """Take note of a PUBLISH, and tell whether it brings a new message.
+
+        A broker that crashed may have lost what it knew of an identifier, and use it anew; what it sends again
+        has the DUP flag (MQTT 5, 3.3.1-1).
+
+        Args:
+            mid: its packet identifier.
+            is_dup: whether it has the DUP flag.
+        """
+        if mid in self._earlier:
+            self._earlier.discard(mid)
+            if not is_dup:
+                self._handled.pop(mid, None)
         if mid in self._in_hand or mid in self._handled:
             return False
         self._in_hand.add(mid)
@@ -70,6 +87,9 @@ class ExactlyOnce:
     def released(self, mid: int) -> None:
         """Take note of a PUBREL; the identifier may be used again."""
         self._handled_bytes -= self._handled.pop(mid, 0)
+        self._earlier.discard(mid)
+        if self._asked:
+            self._asked.discard(mid)
 
     def is_to_be_asked(self) -> bool:
         """Tell whether the broker is to be pinged now, to show that it sends PUBREL; ``answered`` is called then.
@@ -79,9 +99,9 @@ class ExactlyOnce:
         """
         if self._handled_bytes > UNRELEASED_FACTOR * self._max_bytes:
             raise self._unreleased()
-        if self._handled_bytes <= self._max_bytes or self._asked:
+        if self._handled_bytes <= self._max_bytes or self._asked is not None:
             return False
-        self._asked = frozenset(self._handled)
+        self._asked = self._handled.keys() - self._earlier
         return True
 
     def answered(self) -> None:
@@ -90,8 +110,8 @@ class ExactlyOnce:
         Raises:
             UnreleasedError: they have not.
         """
-        asked, self._asked = self._asked, frozenset()
-        if self._handled_bytes > self._max_bytes and not asked.isdisjoint(self._handled):
+        asked, self._asked = self._asked, None
+        if self._handled_bytes > self._max_bytes and asked:
             raise self._unreleased()
 
     def _unreleased(self) -> UnreleasedError:

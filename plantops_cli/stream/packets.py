@@ -26,6 +26,9 @@ PUBREL = 0x62
 QOS_2 = 0x04
 """The bit of QoS 2 in the first byte of a PUBLISH."""
 
+DUP = 0x08
+"""The bit in the first byte of a PUBLISH that says that it is sent again (MQTT 5, 3.3.1.1)."""
+
 LONGEST_PACKET_BYTES = 5 + 268_435_455
 """The longest packet that MQTT can express (MQTT 5, 1.5.5)."""
 

@@ -41,6 +41,7 @@ from plantops_cli.stream.exactly_once import ExactlyOnce, UnreleasedError
 from plantops_cli.stream.inbox import BATCH_MESSAGES, Inbox
 from plantops_cli.stream.options import ConnectOptions, MQTTVersion
 from plantops_cli.stream.packets import (
+    DUP,
     LONGEST_TOPIC_KEPT,
     PUBREL,
     QOS_2,
@@ -544,7 +545,7 @@ class Session:
             if first == PUBREL:
                 self._exactly_once.released(mid)
                 released.append(mid)
-            elif not first & QOS_2 or self._exactly_once.came(mid):
+            elif not first & QOS_2 or self._exactly_once.came(mid, is_dup=bool(first & DUP)):
                 new.append(packet)
             elif self._exactly_once.is_handled(mid):
                 repeated.append(mid)

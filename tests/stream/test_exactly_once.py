@@ -7,24 +7,44 @@ from plantops_cli.stream.exactly_once import UNRELEASED_FACTOR, ExactlyOnce, Unr
 
 def test_an_identifier_brings_a_new_message_only_after_its_pubrel() -> None:
     once = ExactlyOnce(1_000)
-    assert once.came(1)
-    assert not once.came(1)
+    assert once.came(1, is_dup=False)
+    assert not once.came(1, is_dup=False)
     once.handled(1, 10)
-    assert not once.came(1)
+    assert not once.came(1, is_dup=False)
     assert once.is_handled(1)
     once.released(1)
-    assert once.came(1)
+    assert once.came(1, is_dup=False)
     assert not once.is_handled(1)
 
 
 def test_on_a_new_connection_what_was_not_handled_comes_again_and_what_was_does_not() -> None:
     once = ExactlyOnce(1_000)
-    assert once.came(1)
-    assert once.came(2)
+    assert once.came(1, is_dup=False)
+    assert once.came(2, is_dup=False)
     once.handled(2, 10)
     once.begin()
-    assert once.came(1)
-    assert not once.came(2)
+    assert once.came(1, is_dup=True)
+    assert not once.came(2, is_dup=True)
+
+
+def test_a_broker_that_has_lost_an_identifier_in_a_crash_may_use_it_anew() -> None:
+    once = ExactlyOnce(1_000)
+    once.handled(1, 10)
+    once.begin()
+    assert once.came(1, is_dup=False)
+    assert not once.is_handled(1)
+
+
+def test_for_what_was_handled_on_an_earlier_connection_a_broker_owes_nothing() -> None:
+    once = ExactlyOnce(20)
+    once.handled(1, UNRELEASED_FACTOR * 20 + 1)
+    once.begin()
+    assert not once.is_to_be_asked()
+    once.handled(2, 21)
+    assert once.is_to_be_asked()
+    once.released(2)
+    once.handled(3, 21)
+    once.answered()
 
 
 def test_in_a_new_session_each_identifier_is_new() -> None:
@@ -32,7 +52,7 @@ def test_in_a_new_session_each_identifier_is_new() -> None:
     once.handled(2, 10)
     once.begin()
     once.forget()
-    assert once.came(2)
+    assert once.came(2, is_dup=False)
     assert not once.is_to_be_asked()
 
 
@@ -50,6 +70,15 @@ def test_a_broker_is_asked_once_it_owes_more_than_may_wait() -> None:
     assert once.is_to_be_asked()
     with pytest.raises(UnreleasedError, match="1 messages of QoS 2 without their PUBREL"):
         once.answered()
+
+
+def test_an_identifier_that_was_released_and_is_used_again_is_owed_only_since_then() -> None:
+    once = ExactlyOnce(20)
+    once.handled(1, 21)
+    assert once.is_to_be_asked()
+    once.released(1)
+    once.handled(1, 21)
+    once.answered()
 
 
 def test_a_broker_that_owes_much_more_is_not_asked() -> None:
