@@ -563,7 +563,7 @@ class Session:
         if wrong:
             for is_wrong, group in groupby(packets, lambda packet: packet[1] in wrong):
                 some = list(group)
-                some_bytes = sum(len(packet[4]) for packet in some)
+                some_bytes = sum(len(packet[1]) + len(packet[3]) + len(packet[4]) for packet in some)
                 (self._pass_over if is_wrong else self._hand_over)(some, some_bytes)
         elif packets:
             self._hand_over(packets, size)

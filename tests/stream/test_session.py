@@ -495,6 +495,21 @@ async def test_what_is_passed_over_behind_a_batch_waits_until_that_is_acknowledg
         await batches.aclose()
 
 
+async def test_of_what_is_passed_over_the_topics_count_too() -> None:
+    async with (
+        serving(ScriptedBroker(after_suback=publish(b"good"))) as broker,
+        session_on(broker, max_pending_bytes=FEW_BYTES) as session,
+    ):
+        await session.subscribe({"#": 1})
+        batches = session.batches()
+        assert len(await anext(batches)) == 1
+        flooding = asyncio.create_task(broker.send(publish(b"+" * 60_000) * 200))
+        await eventually(lambda: is_left_unread(session))
+        assert session.invalid * 60_000 < FEW_BYTES + 2 * READ_BYTES
+        flooding.cancel()
+        await batches.aclose()
+
+
 async def test_a_flood_that_is_passed_over_does_not_fill_the_memory() -> None:
     flood = publish(b"a/+") * 5_000
     async with (
