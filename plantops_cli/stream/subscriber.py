@@ -556,7 +556,11 @@ class MQTTSubscriber:
 
     async def _handle(self, batch: Batch) -> None:
         for position, message in enumerate(batch):
-            is_handled = await self._dispatch(message)
+            try:
+                is_handled = await self._dispatch(message)
+            except asyncio.CancelledError:
+                self.acknowledge(batch, handled=position)  # what is done with is not to come again
+                raise
             if not is_handled and self._keeps_failed and message.qos and self._session:
                 self._session.give_up(batch, handled=position)
                 return

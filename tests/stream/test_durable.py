@@ -377,6 +377,30 @@ async def test_a_message_of_qos_2_that_a_handler_keeps_comes_again_with_all_behi
     assert [text for text, _ in handler.handled] == ["1", "2", "3", "4"]
 
 
+@pytest.mark.parametrize("qos", [1, 2])
+async def test_a_disconnect_that_waits_no_longer_acknowledges_what_was_handled(
+    keeping: Mosquitto, monkeypatch: pytest.MonkeyPatch, qos: int
+) -> None:
+    monkeypatch.setattr("plantops_cli.stream.subscriber.DRAIN_SECONDS", 0.2)
+    heard: list[str] = []
+
+    async def handle(message: Message) -> None:
+        if message.text == "3":
+            await asyncio.sleep(60)
+        heard.append(message.text)
+
+    async with subscribing(keeping, durable="one", qos=qos) as subscriber:
+        subscriber.register_handler(WANTED, handle)
+        await subscriber.connect()
+        await publish_all(keeping, "devices/a/telemetry", ["1", "2", "3", "4"], qos=qos)
+        await eventually(lambda: subscriber._session and subscriber._session.held == 4)  # in one batch
+        await subscriber.start()
+        await eventually(lambda: len(heard) == 2)
+    async with listening(keeping, heard, durable="one", qos=qos):
+        await eventually(lambda: len(heard) >= 4)
+    assert heard == ["1", "2", "3", "4"]
+
+
 async def test_a_message_whose_handler_fails_counts_as_handled_by_default(keeping: Mosquitto) -> None:
     handler = Clumsy("2", times=1)
     async with subscribing(keeping, durable="one") as subscriber:
