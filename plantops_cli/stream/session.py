@@ -1201,7 +1201,7 @@ class _Client(aiomqtt.Client):
                 # a PINGRESP may lie behind messages, read or unread, without end
                 self._client._ping_t = 0.0
                 self._client._last_bytes_received = time.monotonic()
-            if self._client.loop_misc() != MQTTErrorCode.MQTT_ERR_SUCCESS:
+            if not self._is_end_unread() and self._client.loop_misc() != MQTTErrorCode.MQTT_ERR_SUCCESS:
                 return
             await asyncio.sleep(1)
 
@@ -1216,6 +1216,10 @@ class _Client(aiomqtt.Client):
         if is_alive:
             self._partial_bytes = tap.partial_bytes
         return is_alive
+
+    def _is_end_unread(self) -> bool:
+        """Tell whether the end waits behind messages; over a ping that fails paho would close the socket."""
+        return self._tap is not None and self.paused.is_set() and self._tap.is_hung_up
 
     def _on_socket_close(self, client: paho.Client, userdata: Any, sock: Any) -> None:
         if threading.current_thread() is self._owner:

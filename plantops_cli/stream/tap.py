@@ -17,6 +17,8 @@ READ_BYTES = 128 * 1024
 """How much is read at once, at most."""
 
 _FRAME_BYTES = 1024 * 1024
+# POLLRDHUP is Linux's own
+_HUNG_UP = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)
 
 
 class Wire(Protocol):
@@ -90,13 +92,12 @@ class Tap:
     @property
     def has_unread(self) -> bool:
         """Whether the socket holds bytes that nobody has read, or its end."""
-        if self._wire.fileno() < 0:
-            return False
-        if self.pending():
-            return True
-        poll = select.poll()
-        poll.register(self._wire.fileno(), select.POLLIN)
-        return bool(poll.poll(0))
+        return self._wire.fileno() >= 0 and bool(self.pending() or self._poll(select.POLLIN))
+
+    @property
+    def is_hung_up(self) -> bool:
+        """Whether the other side has ended the connection, be it behind bytes that nobody has read."""
+        return bool(self._poll(_HUNG_UP) & _HUNG_UP)
 
     @property
     def has_unsent(self) -> bool:
@@ -228,6 +229,13 @@ class Tap:
     def setblocking(self, flag: bool) -> None:  # as a socket has it
         """Switch the socket below between blocking and non-blocking."""
         self._wire.setblocking(flag)  # type: ignore[attr-defined]  # every socket has it
+
+    def _poll(self, events: int) -> int:
+        if self._wire.fileno() < 0:
+            return 0
+        poll = select.poll()
+        poll.register(self._wire.fileno(), events)
+        return sum(found for _, found in poll.poll(0))
 
     def _send_some(self, data: bytes) -> int:
         try:

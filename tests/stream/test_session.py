@@ -823,6 +823,23 @@ async def test_a_flood_that_nobody_takes_stops_the_reading_and_arrives_complete_
     assert [int(message.payload) for message in received] == list(range(count))
 
 
+async def test_what_came_before_the_end_of_a_connection_is_read_however_long_it_had_to_wait() -> None:
+    count = 160  # a few more than are read, so few that they have come
+    flood = b"".join(publish(b"a", b"%0900d" % number) for number in range(count))
+    async with (
+        serving(ScriptedBroker(after_suback=flood)) as broker,
+        session_on(broker, max_pending_bytes=FEW_BYTES, keepalive_seconds=1) as session,
+    ):
+        await session.subscribe({"#": 1})
+        await eventually(lambda: is_left_unread(session))
+        broker.hang_up()
+        await asyncio.sleep(3.5)  # in which pings would go out, and be answered by a reset
+        received: list[Message] = []
+        with pytest.raises(ConnectionLostError):
+            await collect(session, received)
+        assert len(received) == count
+
+
 async def test_large_payloads_stop_the_reading_by_their_bytes() -> None:
     count, payload = 8, bytes(5 * MIB)
     script = publish(b"a", payload) * count
