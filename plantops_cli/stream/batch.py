@@ -32,7 +32,8 @@ class Read(NamedTuple):
 class Batch(Sequence[Message]):
     """Messages that are handled, and then acknowledged, together.
 
-    A sequence of ``Message`` objects, which are made when they are first asked for; ``reads`` is the same without.
+    A sequence of ``Message`` objects, which are made when they are asked for; ``reads`` is the same without. Who
+    iterates gets one at a time, and no other is kept: properties take many times the memory of their bytes.
 
     Args:
         reads: what was read, oldest first.
@@ -51,7 +52,7 @@ class Batch(Sequence[Message]):
         return self._count
 
     def __iter__(self) -> Iterator[Message]:
-        return iter(self._all())
+        return iter(self._messages) if self._messages is not None else self._one_by_one()
 
     @overload
     def __getitem__(self, index: int) -> Message: ...
@@ -85,13 +86,14 @@ class Batch(Sequence[Message]):
 
     def _all(self) -> list[Message]:
         if self._messages is None:
-            self._messages = [
-                message_of(packet, received_at)
-                for read in self.reads
-                for received_at in [read.received_at]
-                for packet in read.packets
-            ]
+            self._messages = list(self._one_by_one())
         return self._messages
+
+    def _one_by_one(self) -> Iterator[Message]:
+        for read in self.reads:
+            received_at = read.received_at
+            for packet in read.packets:
+                yield message_of(packet, received_at)
 
 
 def message_of(packet: Packet, received_at: datetime) -> Message:

@@ -1,3 +1,6 @@
+import tracemalloc
+from typing import cast
+
 import pytest
 
 from plantops_cli.stream.batch import Batch, Read
@@ -27,3 +30,15 @@ def test_what_was_passed_over_is_acknowledgeable_as_soon_as_all_before_it_is(
     assert len(batch) == 4
     assert [message.mid for message in batch] == [2, 3, 6, 7]
     assert [packet[2] for packet in batch.acknowledgeable(handled)] == mids
+
+
+def test_who_iterates_over_a_batch_pays_for_the_properties_of_one_message_at_a_time() -> None:
+    properties = b"\x26\0\0\0\0" * 10_000  # user properties without name and value
+    batch = Batch([Read(0, [(0x30, b"a", 0, properties, b"")] * 20)])
+    tracemalloc.start()
+    try:
+        assert all(len(cast("list[object]", message.properties["user-properties"])) == 10_000 for message in batch)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < 5 * 16 * len(properties)
