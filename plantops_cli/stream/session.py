@@ -656,7 +656,7 @@ class Session:
             self._ended, self.ended_at, self.is_given_up = error, self._loop.time(), by_us
         self._news.set()
         if self._client:
-            self._client.ended.set()
+            self._client.end()
 
     def _watch(self) -> None:
         """Say that a batch is still being handled, ever more seldom; one timer for all, for each would cost."""
@@ -679,6 +679,10 @@ class Session:
             endpoint=self.options.endpoint,
             hint="let the handlers be faster, or try again later; max_pending_bytes is how much may wait",
         )
+
+    def why_ended(self) -> str:
+        """Say why the connection has ended."""
+        return str(self._ended or f"{self.options.endpoint}: the connection was closed meanwhile")
 
     def _limit_qos(self) -> None:
         """Let the broker send no higher QoS than it was asked for or has granted (MQTT 5, 3.8.4-8).
@@ -811,6 +815,7 @@ class _Client(aiomqtt.Client):
         self.paused = asyncio.Event()
         self.read_at = 0.0
         self._waiting: set[asyncio.Timeout] = set()
+        self._unanswered: set[asyncio.Timeout] = set()
         self._held_up: asyncio.TimerHandle | None = None
         self._is_held_up = False
         self._has_heard = False
@@ -882,7 +887,12 @@ class _Client(aiomqtt.Client):
             # retrieved, or asyncio would report an exception that nobody waits for
             if future.done() and not future.cancelled():
                 future.exception()
+        self.end()
+
+    def end(self) -> None:
+        """Let nobody wait for an answer any longer: the connection has ended."""
         self.ended.set()
+        _expire(self._unanswered, self._loop)
 
     async def leave(self) -> None:
         """Send DISCONNECT, and wait until the broker has hung up.
@@ -947,7 +957,7 @@ class _Client(aiomqtt.Client):
         if not qos:
             await super().publish(*args, **kwargs)
             return
-        async with self.answerable():
+        async with self._until_the_end(), self.answerable():
             await super().publish(*args, **kwargs)
 
     async def subscribe(self, /, *args: Any, **kwargs: Any) -> Any:
@@ -958,7 +968,7 @@ class _Client(aiomqtt.Client):
             aiomqtt.MqttError: it could not be sent, or was not answered in time.
         """
         self._session.trust_qos()
-        async with self.answerable():
+        async with self._until_the_end(), self.answerable():
             return await super().subscribe(*args, **kwargs)
 
     async def subscribe_patiently(self, wanted: list[Any]) -> Any:
@@ -972,7 +982,7 @@ class _Client(aiomqtt.Client):
             HeldUpError: the UNSUBACK would come behind messages that nobody takes.
             aiomqtt.MqttError: it could not be sent, or was not answered in time.
         """
-        async with self.answerable():
+        async with self._until_the_end(), self.answerable():
             await super().unsubscribe(*args, **kwargs)
 
     @asynccontextmanager
@@ -995,6 +1005,21 @@ class _Client(aiomqtt.Client):
             raise self._session.held_up() from None
         finally:
             self._waiting.discard(limit)
+
+    @asynccontextmanager
+    async def _until_the_end(self) -> AsyncGenerator[None]:
+        """Raise an error in the block as soon as the connection ends; aiomqtt would wait for its full 10 s."""
+        limit = asyncio.timeout(None)
+        self._unanswered.add(limit)
+        try:
+            async with limit:
+                yield
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise aiomqtt.MqttError(self._session.why_ended()) from None
+        finally:
+            self._unanswered.discard(limit)
 
     async def publish_for_code(self, topic: str, payload: bytes, *, qos: int, retain: bool) -> int:
         """Publish, and return the reason code of PUBACK or PUBCOMP; 0 at QoS 0.
@@ -1069,9 +1094,7 @@ class _Client(aiomqtt.Client):
     def _hold_up(self) -> None:
         """Let nobody wait any longer for what stands behind unread messages."""
         self._is_held_up = True
-        for limit in self._waiting:
-            if not limit.expired():
-                limit.reschedule(self._loop.time())
+        _expire(self._waiting, self._loop)
 
     def resume_reading(self) -> None:
         """Read the socket again."""
@@ -1300,6 +1323,12 @@ class _Client(aiomqtt.Client):
 
 
 def _do_nothing() -> None: ...
+
+
+def _expire(limits: Iterable[asyncio.Timeout], loop: asyncio.AbstractEventLoop) -> None:
+    for limit in limits:
+        if not limit.expired():
+            limit.reschedule(loop.time())
 
 
 def _wake_and_close(sock: socket.socket) -> None:

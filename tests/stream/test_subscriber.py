@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import aiomqtt
 import pytest
 
 from plantops_cli.errors import (
@@ -691,6 +692,21 @@ async def test_connections_that_were_given_up_to_keep_a_message_are_no_takeover(
         subscriber.register_handler("a", fail)
         await subscriber.start()
         await eventually(lambda: subscriber.health.connection_count == 4)
+
+
+@pytest.mark.parametrize("way", ["publish", "subscribe", "unsubscribe"])
+async def test_who_waits_for_an_answer_hears_at_once_of_the_end_of_the_connection(way: str) -> None:
+    async with serving(ScriptedBroker(subacks=[None])) as broker, subscribing(broker) as subscriber:
+        await subscriber.connect()
+        client = subscriber.client
+        assert client is not None
+        options = {"qos": 1} if way != "unsubscribe" else {}
+        asking = asyncio.create_task(getattr(client, way)("a", **options))
+        await asyncio.sleep(0.1)
+        broker.hang_up()
+        async with asyncio.timeout(2):
+            with pytest.raises(aiomqtt.MqttError, match="connection lost: the network connection ended"):
+                await asking
 
 
 # The end
