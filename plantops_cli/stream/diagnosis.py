@@ -382,8 +382,9 @@ class Diagnosis:
         try:
             async with aclosing(session.batches()) as batches:
                 async for batch in batches:
-                    self._first = self._first or batch[0]
-                    self._is_canary_back |= any(message.topic == self._canary_topic for message in batch)
+                    self._first = self._first or next(iter(batch))
+                    topic = self._canary_topic.encode()
+                    self._is_canary_back |= any(packet[1] == topic for packet in batch.packets)
                     self._news.set()
         finally:
             self._news.set()

@@ -7,6 +7,9 @@ it is no new message (MQTT 5, 4.3.3).
 
 from plantops_cli.stream.packets import MalformedPacketError
 
+LEAST_BYTES = 1024 * 1024
+"""What a broker may owe a PUBREL for, however little may wait: it sends them in their turn."""
+
 UNRELEASED_FACTOR = 4
 """How many times the bytes that may wait a broker may owe a PUBREL for, whatever it answers."""
 

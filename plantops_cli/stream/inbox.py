@@ -7,6 +7,7 @@ bound is in bytes. Below it everything is read, and with it whatever else the br
 from collections import deque
 
 from plantops_cli.stream.batch import Batch, Read
+from plantops_cli.stream.packets import QOS_1_OR_2
 
 MAX_PENDING_BYTES = 16 * 1024 * 1024
 """How much memory messages take by default that wait or are being handled, but for a single larger one."""
@@ -78,6 +79,16 @@ class Inbox:
     def let_go(self) -> None:
         """Forget what was taken: it is done with."""
         self._in_hand_bytes = 0
+        self._measure()
+
+    def drop_what_comes_again(self) -> None:
+        """Drop the messages that wait and were not sent at QoS 0: a broker that keeps the session has them too."""
+        waiting, self._waiting = self._waiting, deque()
+        self._waiting_bytes = self.count = 0
+        for read, _ in waiting:
+            kept = [packet for packet in read.packets if not packet[0] & QOS_1_OR_2]
+            if kept:
+                self.put(read._replace(packets=kept, passed_over=()), sum(len(packet[4]) for packet in kept))
         self._measure()
 
     def is_full(self, partial_bytes: int = 0) -> bool:

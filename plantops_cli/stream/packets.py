@@ -26,6 +26,9 @@ PUBREL = 0x62
 QOS_2 = 0x04
 """The bit of QoS 2 in the first byte of a PUBLISH."""
 
+QOS_1_OR_2 = 0x06
+"""The bits of QoS 1 and 2 there."""
+
 DUP = 0x08
 """The bit in the first byte of a PUBLISH that says that it is sent again (MQTT 5, 3.3.1.1)."""
 

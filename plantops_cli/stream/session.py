@@ -37,7 +37,7 @@ from plantops_cli.errors import (
 )
 from plantops_cli.stream import failures
 from plantops_cli.stream.batch import Batch, Read
-from plantops_cli.stream.exactly_once import ExactlyOnce, UnreleasedError
+from plantops_cli.stream.exactly_once import LEAST_BYTES, ExactlyOnce, UnreleasedError
 from plantops_cli.stream.inbox import BATCH_MESSAGES, Inbox
 from plantops_cli.stream.options import ConnectOptions, MQTTVersion
 from plantops_cli.stream.packets import (
@@ -104,8 +104,15 @@ SLOW_SECONDS = 2.0
 AtOnce = Callable[[Batch], bool]
 """Handles a few messages of QoS 0 and 1 in no time, or refuses them."""
 
-RECEIVE_MAXIMUM = 500
-"""How many messages of QoS 1 and 2 the broker may leave unacknowledged (MQTT 5, 3.1.2.11.3); few keep to it."""
+RECEIVE_MAXIMUM = 65_535
+"""How many messages of QoS 1 and 2 the broker may leave unacknowledged (MQTT 5, 3.1.2.11.3).
+
+As many as there are identifiers: what waits is bounded in bytes, and a broker that has to keep it back drops what
+is beyond its own queue, Mosquitto by default what is beyond 1,000. Left out, it would mean 20 to Mosquitto.
+"""
+
+UNSENT_BYTES = 1024 * 1024
+"""How many bytes of acknowledgements may wait for a broker that takes none, while it goes on sending."""
 
 HELD_UP_SECONDS = 0.2
 """When the socket has been left unread for so long, nobody waits for an answer of the broker any more."""
@@ -209,7 +216,7 @@ class Session:
         self._client: _Client | None = None
         self.inbox = Inbox(options.max_pending_bytes)
         self.reader: asyncio.Task[Any] | None = None
-        self._exactly_once = exactly_once or ExactlyOnce(options.max_pending_bytes)
+        self._exactly_once = exactly_once or ExactlyOnce(max(options.max_pending_bytes, LEAST_BYTES))
         self._exactly_once.begin()
         self._unanswered: list[int] = []
         self._highest_granted = -1
@@ -499,6 +506,8 @@ class Session:
         """
         self.acknowledge(batch.acknowledgeable(handled))
         self._kept = batch
+        if self.options.session_expiry_seconds is not None:
+            self.inbox.drop_what_comes_again()
         endpoint = self.options.endpoint
         self.fail(
             ConnectionLostError(
@@ -650,6 +659,15 @@ class Session:
         if self.client and self.options.mqtt_version is MQTTVersion.V5:
             self.client.part(bytes((0xE0, 1, code)))  # DISCONNECT (MQTT 5, 4.13.1)
         self.fail(failures.protocol_broken(code, str(reason), endpoint=self.options.endpoint))
+
+    def way_back_clogged(self) -> None:
+        """Give the connection up to a broker that sends and sends, and takes nothing."""
+        endpoint = self.options.endpoint
+        self.fail(
+            ConnectionLostError(
+                f"{endpoint}: connection given up: the broker takes no acknowledgements", endpoint=endpoint
+            )
+        )
 
     def _end(self, error: BrokerError, *, by_us: bool) -> None:
         if self._ended is None:
@@ -1076,8 +1094,10 @@ class _Client(aiomqtt.Client):
         except OSError as exc:
             logger.debug("cannot acknowledge: %s", exc)  # the reader will find the end of the connection
             return
-        if tap.has_unsent:
+        if tap.unsent_bytes:
             self._attach_writer(tap)
+        if tap.unsent_bytes > UNSENT_BYTES:
+            self._session.way_back_clogged()
 
     def limit_qos(self, max_qos: int) -> None:
         """Take messages of a higher QoS for a breach of the protocol."""
@@ -1184,7 +1204,7 @@ class _Client(aiomqtt.Client):
             return
         if self._client.want_write():
             self._client.loop_write()
-        elif not tap.has_unsent:
+        elif not tap.unsent_bytes:
             self._loop.remove_writer(tap.fileno())
 
     def _client_connect(self) -> None:
@@ -1255,7 +1275,7 @@ class _Client(aiomqtt.Client):
         self._loop.call_soon_threadsafe(self._attach_writer, sock)
 
     def _on_socket_unregister_write(self, client: paho.Client, userdata: Any, sock: Any) -> None:
-        if self._tap is None or not self._tap.has_unsent:
+        if self._tap is None or not self._tap.unsent_bytes:
             super()._on_socket_unregister_write(client, userdata, sock)
 
     def _attach_writer(self, sock: Any) -> None:

@@ -24,7 +24,7 @@ from plantops_cli.messages import Message, in_utc, now
 from plantops_cli.stream import failures
 from plantops_cli.stream.backoff import STABLE_SECONDS, Backoff
 from plantops_cli.stream.batch import Batch
-from plantops_cli.stream.exactly_once import ExactlyOnce
+from plantops_cli.stream.exactly_once import LEAST_BYTES, ExactlyOnce
 from plantops_cli.stream.inbox import MAX_PENDING_BYTES
 from plantops_cli.stream.options import (
     MAX_PACKET_BYTES,
@@ -163,7 +163,7 @@ class MQTTSubscriber:
         self._handlers: dict[str, list[Handler]] = {}
         self._filters: dict[str, int] = {}
         self._routes: dict[str, tuple[Handler, ...]] = {}
-        self._exactly_once = ExactlyOnce(max_pending_bytes)
+        self._exactly_once = ExactlyOnce(max(max_pending_bytes, LEAST_BYTES))
         self._session: Session | None = None
         self._owner: asyncio.Task[None] | None = None
         self._reader: asyncio.Task[Any] | None = None

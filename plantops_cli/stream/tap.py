@@ -100,9 +100,9 @@ class Tap:
         return bool(self._poll(_HUNG_UP) & _HUNG_UP)
 
     @property
-    def has_unsent(self) -> bool:
-        """Whether something that was given to ``push`` could not be sent yet."""
-        return bool(self._unsent)
+    def unsent_bytes(self) -> int:
+        """How many bytes that were given to ``push`` could not be sent yet."""
+        return len(self._unsent)
 
     def limit_qos(self, max_qos: int) -> None:
         """Refuse messages of a higher QoS from now on."""

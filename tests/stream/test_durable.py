@@ -88,7 +88,7 @@ async def test_the_connect_packet_asks_for_what_was_promised() -> None:
         body = broker.of_kind(CONNECT)[0].body
     assert not body[7] & 0x02  # clean start
     assert b"\x11" + (3_600).to_bytes(4, "big") in body
-    assert b"\x21" + (500).to_bytes(2, "big") in body
+    assert b"\x21" + (65_535).to_bytes(2, "big") in body
     assert b"\x27" + (100_000).to_bytes(4, "big") in body
     assert b"plantops-shed" in body
 

@@ -99,3 +99,14 @@ def test_messages_take_no_more_memory_than_is_counted(topic: bytes, payload: byt
         tracemalloc.stop()
     counted = MANY_BYTES - inbox._free_bytes
     assert 0.4 * counted < taken < counted
+
+
+def test_what_comes_again_is_dropped_and_the_rest_stays_in_order() -> None:
+    inbox = inbox_of(3)
+    inbox.put(Read(7, [(0x30, b"a", 0, b"", b"1"), (0x34, b"a", 9, b"", b""), (0x30, b"b", 0, b"", b"2")]), 9)
+    inbox.put(Read(8, [], passed_over=packets_of(2)), 9)
+    inbox.drop_what_comes_again()
+    assert inbox.count == 2
+    assert inbox.take().packets == [(0x30, b"a", 0, b"", b"1"), (0x30, b"b", 0, b"", b"2")]
+    inbox.let_go()
+    assert inbox._free_bytes == MANY_BYTES

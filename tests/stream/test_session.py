@@ -343,7 +343,7 @@ async def test_ten_tries_on_a_silent_broker_leave_no_socket_no_task_and_no_threa
         for _ in range(10):
             await refusal(broker, seconds=0.1)
         await eventually(lambda: open_files() == files)
-        await eventually(lambda: threading.active_count() == threads)
+        await eventually(lambda: threading.active_count() <= threads)
         await eventually(lambda: len(asyncio.all_tasks()) == 1)
         assert broker.connection_count == 11
 
@@ -602,7 +602,7 @@ async def test_acknowledgements_that_cannot_be_sent_any_more_leave_no_writer_beh
         assert session.client is not None
         broker.stop_reading()
         client = session.client
-        while client._tap is not None and not client._tap.has_unsent:
+        while client._tap is not None and not client._tap.unsent_bytes:
             session.acknowledge([(0x32, b"a", 1, b"", b"")] * 10_000)
         descriptor = client._tap.fileno() if client._tap else -1
         assert asyncio.get_running_loop().remove_writer(descriptor)  # there was one
@@ -670,7 +670,7 @@ async def test_a_pubrel_for_nothing_that_is_known_is_completed() -> None:
         assert session.held == 0
 
 
-@pytest.mark.parametrize("count", [40, 200])
+@pytest.mark.parametrize("count", [150, 600])
 async def test_a_broker_that_sends_no_pubrel_is_told_so_before_the_memory_fills(count: int) -> None:
     script = b"".join(publish(b"a", bytes(10_000), qos=2, mid=mid) for mid in range(1, count + 1))
     async with (
@@ -684,11 +684,11 @@ async def test_a_broker_that_sends_no_pubrel_is_told_so_before_the_memory_fills(
         await session.close()
         await broker.wait_for(DISCONNECT)
         assert broker.of_kind(DISCONNECT)[0].body == b"\x93"
-        assert len(received) >= 13
+        assert len(received) >= 104  # a mebibyte
 
 
 async def test_a_broker_whose_pubrels_come_late_is_not_taken_for_one_that_sends_none() -> None:
-    count = 30
+    count = 150
     script = b"".join(publish(b"a", bytes(10_000), qos=2, mid=mid) for mid in range(1, count + 1))
 
     late: list[bytes] = []
@@ -751,6 +751,19 @@ async def test_who_subscribes_past_the_session_gets_what_that_was_granted() -> N
         await session.client.subscribe("b", qos=2)
         await broker.send(publish(b"b", qos=2))
         assert [message.qos for message in await take(session, 1)] == [2]
+
+
+async def test_a_broker_that_sends_and_takes_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("plantops_cli.stream.session.UNSENT_BYTES", 10_000)
+    async with serving(ScriptedBroker()) as broker, session_on(broker) as session:
+        await session.subscribe({"a": 1})
+        broker.stop_reading()
+        reading = asyncio.create_task(collect(session, []))
+        while not reading.done():
+            session.acknowledge([(0x32, b"a", 1, b"", b"")] * 1_000)
+            await asyncio.sleep(0)
+        with pytest.raises(ConnectionLostError, match="takes no acknowledgements"):
+            await reading
 
 
 # Keep-alive

@@ -142,12 +142,12 @@ def test_what_is_pushed_never_stands_in_the_middle_of_a_packet(pair: tuple[socke
     sent = tap.send(packet)
     assert 0 < sent < len(packet)
     tap.push(b"ACK")
-    assert tap.has_unsent
+    assert tap.unsent_bytes
     found = b""
     while sent < len(packet):
         found += drain(theirs)
         sent += tap.send(packet[sent:])
-    assert not tap.flush() or not tap.has_unsent
+    assert not tap.flush() or not tap.unsent_bytes
     found += drain(theirs)
     tap.flush()
     found += drain(theirs)
@@ -159,7 +159,7 @@ def test_what_was_pushed_goes_out_before_the_next_packet(pair: tuple[socket.sock
     tap = tap_on(ours)
     stuffed = stuff(ours)
     tap.push(b"ACK")
-    assert tap.has_unsent
+    assert tap.unsent_bytes
     with pytest.raises(BlockingIOError):
         tap.send(b"next")
     assert drain(theirs) == b"x" * stuffed
@@ -279,11 +279,11 @@ def test_a_packet_that_blocks_and_the_acknowledgements_behind_it_arrive_whole(
         assert client.want_write()  # the other side does not read
         tap.push(acknowledgements)
         client.publish("small", b"behind")
-        assert tap.has_unsent
+        assert tap.unsent_bytes
         reader = threading.Thread(target=receive, daemon=True)
         reader.start()
         go_on_until(lambda: not client.want_write(), client.loop_write, tap)
-        go_on_until(lambda: not tap.has_unsent, tap.flush, tap)
+        go_on_until(lambda: not tap.unsent_bytes, tap.flush, tap)
         ours.close()
         reader.join()
     stream = b"".join(frames(bytes(received))) if "websocket" in layers else bytes(received)
