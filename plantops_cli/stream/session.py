@@ -1012,32 +1012,14 @@ class _Client(aiomqtt.Client):
         """
         if self._is_held_up or (self.paused.is_set() and asyncio.current_task() is self._session.reader):
             raise self._session.held_up()
-        limit = asyncio.timeout(None)
-        self._waiting.add(limit)
-        try:
-            async with limit:
-                yield
-        except TimeoutError:
-            if not limit.expired():
-                raise
-            raise self._session.held_up() from None
-        finally:
-            self._waiting.discard(limit)
+        async with _unless_expired(self._waiting, self._session.held_up):
+            yield
 
     @asynccontextmanager
     async def _until_the_end(self) -> AsyncGenerator[None]:
         """Raise an error in the block as soon as the connection ends; aiomqtt would wait for its full 10 s."""
-        limit = asyncio.timeout(None)
-        self._unanswered.add(limit)
-        try:
-            async with limit:
-                yield
-        except TimeoutError:
-            if not limit.expired():
-                raise
-            raise aiomqtt.MqttError(self._session.why_ended()) from None
-        finally:
-            self._unanswered.discard(limit)
+        async with _unless_expired(self._unanswered, lambda: aiomqtt.MqttError(self._session.why_ended())):
+            yield
 
     async def publish_for_code(self, topic: str, payload: bytes, *, qos: int, retain: bool) -> int:
         """Publish, and return the reason code of PUBACK or PUBCOMP; 0 at QoS 0.
@@ -1343,6 +1325,27 @@ class _Client(aiomqtt.Client):
 
 
 def _do_nothing() -> None: ...
+
+
+@asynccontextmanager
+async def _unless_expired(limits: set[asyncio.Timeout], why: Callable[[], Exception]) -> AsyncGenerator[None]:
+    """Let ``_expire`` end a block with an error.
+
+    Args:
+        limits: what ``_expire`` is called with.
+        why: makes the error.
+    """
+    limit = asyncio.timeout(None)
+    limits.add(limit)
+    try:
+        async with limit:
+            yield
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        raise why() from None
+    finally:
+        limits.discard(limit)
 
 
 def _expire(limits: Iterable[asyncio.Timeout], loop: asyncio.AbstractEventLoop) -> None:
