@@ -197,7 +197,7 @@ SETTINGS = {
     "MQTT_BACKEND_PASSWORD_FILE": USAGE,
 }
 FLAGS = {
-    "--host": UNREACHABLE,
+    "--host": USAGE,
     "--cafile": USAGE,
     "--client-id": USAGE,
     "--url": USAGE,
