@@ -122,7 +122,7 @@ _TOPICS_KEPT = 100_000
 _PINGREQ = b"\xc0\x00"
 # the answers to pings, two bytes each, do not show that a packet makes headway
 _HEADWAY_BYTES = 1024
-_PAHO_SECONDS = 0.02
+_PAHO_SECONDS = _TURN_SECONDS = 0.02
 
 # Sixteen reads in a row, of less than 16 KiB each and less than 0.3 ms apart, are a flood in small pieces; a rest
 # was worth it when it brought 2 KiB
@@ -227,6 +227,7 @@ class Session:
         self._news = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._held_since: float | None = None
+        self._gave_way_at = 0.0
         self._next_notice = SLOW_SECONDS
         self._ended: BrokerError | None = None
         self.is_finishing = False
@@ -398,12 +399,13 @@ class Session:
                         raise self._ended
                     self._news.clear()
                     await self._news.wait()
+                    self._gave_way_at = self._loop.time()
                     continue
                 batch = self.inbox.take()
                 if not batch:  # nothing in it but what was passed over
                     self.acknowledge(batch.acknowledgeable(0))
                     self._let_go()
-                    await asyncio.sleep(0)
+                    await self._give_way()
                     continue
                 began = self._held_since = self._loop.time()
                 self._next_notice = SLOW_SECONDS
@@ -417,8 +419,7 @@ class Session:
                 if batch is not self._kept:
                     self.acknowledge(batch.acknowledgeable(len(batch)))
                 self._let_go()
-                if self.inbox:
-                    await asyncio.sleep(0)  # a reader that never waits would keep everybody else waiting
+                await self._give_way()
         finally:
             self._at_once = self.reader = None
             self._watcher.cancel()
@@ -431,6 +432,15 @@ class Session:
             # handlers may still wait for answers of the broker
             self._client.resume_reading()
         self._news.set()
+
+    async def _give_way(self) -> None:
+        """Let others have their turn now and then: a reader that never waits would keep them waiting.
+
+        Not after each batch: reading, which comes twice in a turn, would then run away from it.
+        """
+        if self._loop.time() - self._gave_way_at > _TURN_SECONDS:
+            await asyncio.sleep(0)
+            self._gave_way_at = self._loop.time()
 
     def _let_go(self) -> None:
         self.inbox.let_go()
