@@ -858,13 +858,15 @@ class _Client(aiomqtt.Client):
         # of a WebSocket we would hear only when its handshake is done, which a broker can put off for ever
         self._unopened: socket.socket | None = None
         self._create_tcp = self._client._create_socket_connection
-        self._client._create_socket_connection = self._connect_tcp  # type: ignore[method-assign]
+        self._client._create_socket_connection = self._connect_tcp  # type: ignore[method-assign]  # see above
         self._wrap_tls = self._client._ssl_wrap_socket
-        self._client._ssl_wrap_socket = self._connect_tls  # type: ignore[method-assign,assignment]
+        self._client._ssl_wrap_socket = self._connect_tls  # type: ignore[method-assign,assignment]  # see above
         # nothing else tells of a ping and its answer
         self._pings: deque[Callable[[], None]] = deque()
-        self._send_ping, self._client._send_pingreq = self._client._send_pingreq, self._ping  # type: ignore[method-assign]
-        self._pong, self._client._handle_pingresp = self._client._handle_pingresp, self._ponged  # type: ignore[method-assign]
+        self._send_ping = self._client._send_pingreq
+        self._client._send_pingreq = self._ping  # type: ignore[method-assign]  # see above
+        self._pong = self._client._handle_pingresp
+        self._client._handle_pingresp = self._ponged  # type: ignore[method-assign]  # see above
 
     @property
     def is_open(self) -> bool:
