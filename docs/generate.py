@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from plantops_cli.cli.exits import MEANINGS
+from plantops_cli.cli.shared.exits import MEANINGS
 from plantops_cli.config import Settings
 
 README = Path(__file__).parent.parent / "README.md"

@@ -19,10 +19,10 @@ from rich.console import Console
 from rich.terminal_theme import MONOKAI
 from rich.text import Text
 
-from plantops_cli.cli.board import View, draw
+from plantops_cli.cli.fleet.board import View, draw
 from plantops_cli.demo.plants import DEVICE_IDS, due, make_plants, next_due
-from plantops_cli.fleet.look import Look
 from plantops_cli.fleet.presence import Presence
+from plantops_cli.fleet.snapshot import Look
 
 PICTURE = Path(__file__).parent / "listen.svg"
 BOARD = Path(__file__).parent / "fleet.svg"

@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from plantops_cli import Message, MQTTSubscriber, Presence
 from plantops_cli.config import load_settings
 from plantops_cli.fastapi import mqtt_lifespan
-from plantops_cli.fleet.following import Following
+from plantops_cli.fleet.monitor import Following
 
 settings = load_settings()
 following = Following(Presence())

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
 from plantops_cli.errors import ConfigError
-from plantops_cli.fleet.following import Following, clock_offset_seconds
+from plantops_cli.fleet.monitor import Following, clock_offset_seconds
 from plantops_cli.fleet.presence import DeviceReport
 from plantops_cli.stream.status import State
 from plantops_cli.stream.subscriber import MQTTSubscriber

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from plantops_cli.mosquitto.password_file import provision_user
+from plantops_cli.mosquitto.files.password_file import provision_user
 
 START_SECONDS = 10.0
 USERNAME = "plantops_backend"

@@ -5,7 +5,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from plantops_cli.mosquitto.dynsec import RESPONSE_TOPIC
+from plantops_cli.mosquitto.text.dynsec import RESPONSE_TOPIC
 from tests.brokers import Mosquitto
 from tests.scripted_broker import ScriptedBroker, packet_of, publish
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from plantops_cli.mosquitto.password_file import provision_user
+from plantops_cli.mosquitto.files.password_file import provision_user
 from tests.brokers import PASSWORD, USERNAME, Mosquitto, executable
 
 EXAMPLES = Path(__file__).parent.parent / "examples"

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
+from plantops_cli.formats.jsonl import encode
 from plantops_cli.messages import Message
-from plantops_cli.sinks.jsonl import encode
 from plantops_cli.stream.batch import Batch, Read
 
 RECEIVED_AT = datetime(2026, 11, 23, 20, 15, 2, 123456, tzinfo=UTC)

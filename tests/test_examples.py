@@ -2,9 +2,9 @@
 
 import asyncio
 
-from plantops_cli.cli.exits import Exit
-from plantops_cli.mosquitto.conf_file import read_config
-from plantops_cli.mosquitto.proof import Verdict, log_in
+from plantops_cli.cli.shared.exits import Exit
+from plantops_cli.mosquitto.broker.proof import Verdict, log_in
+from plantops_cli.mosquitto.files.conf_file import read_config
 from plantops_cli.stream.options import ConnectOptions
 from tests.brokers import PASSWORD, USERNAME
 from tests.example_conf import DEVICES, EXAMPLES, farm_mosquitto

@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from plantops_cli import MQTTSubscriber, Presence
 from plantops_cli.errors import ConfigError
-from plantops_cli.fleet.following import Following
+from plantops_cli.fleet.monitor import Following
 from plantops_cli.metrics import Metrics, parse_address, serving_metrics
 from tests.brokers import PASSWORD, USERNAME, Mosquitto, free_port
 from tests.plantops import run, start

@@ -6,7 +6,7 @@ import pytest
 
 from docs.generate import COMMANDS, README, generate
 from plantops_cli.cli.app import app
-from plantops_cli.cli.exits import MEANINGS, Exit
+from plantops_cli.cli.shared.exits import MEANINGS, Exit
 
 ROOT = Path(__file__).parent.parent
 

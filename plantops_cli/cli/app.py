@@ -8,15 +8,15 @@ from typing import Annotated
 
 import typer
 
-from plantops_cli.cli.check import check
-from plantops_cli.cli.demo import demo
-from plantops_cli.cli.doctor import doctor
-from plantops_cli.cli.exits import DEBUG_FLAG, Exit, guard
-from plantops_cli.cli.fleet import fleet
-from plantops_cli.cli.listen import listen
+from plantops_cli.cli.check.command import check
+from plantops_cli.cli.demo.command import demo
+from plantops_cli.cli.doctor.command import doctor
+from plantops_cli.cli.fleet.command import fleet
+from plantops_cli.cli.listen.command import listen
 from plantops_cli.cli.parse_topic import parse_topic
-from plantops_cli.cli.provision_user import provision_user
-from plantops_cli.cli.talk import show_log
+from plantops_cli.cli.provision_user.command import provision_user
+from plantops_cli.cli.shared.exits import DEBUG_FLAG, Exit, guard
+from plantops_cli.cli.shared.stderr import show_log
 from plantops_cli.errors import ConfigError
 
 app = typer.Typer(

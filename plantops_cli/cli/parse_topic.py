@@ -8,8 +8,8 @@ from typing import Annotated, Literal, NamedTuple
 
 import typer
 
-from plantops_cli.cli import options as o
-from plantops_cli.cli.exits import Exit, explain
+from plantops_cli.cli.shared import options as o
+from plantops_cli.cli.shared.exits import Exit, explain
 from plantops_cli.errors import ConfigError, TopicError
 from plantops_cli.topics import DeviceTopic
 from plantops_cli.topics import parse_topic as parse
@@ -113,7 +113,7 @@ def _format(output: Output | None, field: Field | None) -> Format:
 
 
 def _field_format(field: Field) -> Format:
-    from plantops_cli.sinks.terminal import escape
+    from plantops_cli.formats.terminal import escape
 
     if field == "kind":
         return lambda _, device: f"{device.kind}\n"
@@ -121,7 +121,7 @@ def _field_format(field: Field) -> Format:
 
 
 def _text_format() -> Format:
-    from plantops_cli.sinks.terminal import escape
+    from plantops_cli.formats.terminal import escape
 
     return lambda _, device: f"device_id={escape(device.device_id)}  kind={device.kind}\n"
 
@@ -129,7 +129,7 @@ def _text_format() -> Format:
 def _jsonl_format() -> Format:
     from orjson import dumps
 
-    from plantops_cli.sinks.terminal import json_escape
+    from plantops_cli.formats.terminal import json_escape
 
     def show(topic: str, device: DeviceTopic) -> str:
         line = dumps({"topic": topic, "device_id": device.device_id, "kind": device.kind})

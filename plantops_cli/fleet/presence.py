@@ -24,8 +24,8 @@ from typing import NamedTuple
 
 import orjson
 
-from plantops_cli.fleet.order import DeviceClock, Sequence, find, moment_of, number_of
-from plantops_cli.fleet.signal import FINE, OVERDUE, SILENT, Grade, Signal, silent_after
+from plantops_cli.fleet.rhythm import FINE, OVERDUE, SILENT, Grade, Signal, silent_after
+from plantops_cli.fleet.sequence import DeviceClock, Sequence, find, moment_of, number_of
 from plantops_cli.messages import Message
 
 MAX_DEVICES = 100_000

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from plantops_cli.errors import ConfigError
-from plantops_cli.fleet.look import AILING, Look
 from plantops_cli.fleet.presence import DeviceReport, DeviceState
+from plantops_cli.fleet.snapshot import AILING, Look
 
 _NAMES_SHOWN = 5
 

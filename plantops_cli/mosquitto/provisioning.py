@@ -11,16 +11,16 @@ from enum import StrEnum
 from pathlib import Path
 
 from plantops_cli.errors import ConfigError, PlantopsError, ProofError, ReloadError
-from plantops_cli.mosquitto import safe_file
-from plantops_cli.mosquitto.acl_file import Granted, grant_read, revoke
-from plantops_cli.mosquitto.canary import try_files
-from plantops_cli.mosquitto.conf import Listener
-from plantops_cli.mosquitto.control import Broker, find_broker
-from plantops_cli.mosquitto.password_file import Action, Provisioned, provision_user, remove_user
-from plantops_cli.mosquitto.passwords import DEFAULT_ITERATIONS
-from plantops_cli.mosquitto.preflight import check_reload, is_same_file
-from plantops_cli.mosquitto.process import NotRunning
-from plantops_cli.mosquitto.proof import Proof, RemovalProof, prove_login, prove_removal
+from plantops_cli.mosquitto.broker.broker import Broker, find_broker
+from plantops_cli.mosquitto.broker.preflight import check_reload, is_same_file
+from plantops_cli.mosquitto.broker.process import NotRunning
+from plantops_cli.mosquitto.broker.proof import Proof, RemovalProof, prove_login, prove_removal
+from plantops_cli.mosquitto.broker.trial import try_files
+from plantops_cli.mosquitto.files.acl_file import Granted, grant_read, revoke
+from plantops_cli.mosquitto.files.password_file import Action, Provisioned, provision_user, remove_user
+from plantops_cli.mosquitto.files.rewrite import restore
+from plantops_cli.mosquitto.text.conf import Listener
+from plantops_cli.mosquitto.text.passwords import DEFAULT_ITERATIONS
 from plantops_cli.stream.options import ConnectOptions
 
 
@@ -208,9 +208,9 @@ def _reload(broker: Broker, outcome: Outcome) -> Outcome:
     if broker.has_survived():
         pinned = _explain_pinned(broker)
         return replace(outcome, is_reloaded=is_told, remarks=outcome.remarks + ((pinned,) if pinned else ()))
-    is_restored = safe_file.restore(outcome.login.rewritten)
+    is_restored = restore(outcome.login.rewritten)
     if outcome.grant is not None:
-        is_restored &= safe_file.restore(outcome.grant.rewritten)
+        is_restored &= restore(outcome.grant.rewritten)
     files = (
         "the old files were put back" if is_restored else "the files were changed meanwhile, and left as they are"
     )
@@ -256,7 +256,7 @@ def _write(request: Request) -> Outcome:
         return Outcome(_write_login(request), grant)
     except BaseException:
         if grant is not None and not request.is_dry_run:
-            safe_file.restore(grant.rewritten)
+            restore(grant.rewritten)
         raise
 
 

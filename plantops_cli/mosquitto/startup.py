@@ -4,7 +4,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from plantops_cli.errors import ConfigError
-from plantops_cli.mosquitto.password_file import Action
+from plantops_cli.mosquitto.files.password_file import Action
 from plantops_cli.mosquitto.provisioning import Mode, Request, provision
 
 if TYPE_CHECKING:

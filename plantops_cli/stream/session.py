@@ -53,9 +53,9 @@ from plantops_cli.stream.packets import (
     pubcomp,
     pubrec,
 )
-from plantops_cli.stream.racing import in_daemon_thread, unless
 from plantops_cli.stream.status import Connecting, FellBack, Paused, Status
 from plantops_cli.stream.tap import READ_BYTES, Tap
+from plantops_cli.stream.waiting import in_daemon_thread, unless
 
 logger = logging.getLogger("plantops.stream")
 

@@ -35,7 +35,6 @@ from plantops_cli.stream.options import (
     random_client_id,
 )
 from plantops_cli.stream.packets import LONGEST_PACKET_BYTES, LONGEST_TOPIC_KEPT
-from plantops_cli.stream.racing import unless
 from plantops_cli.stream.session import SUBACK_SECONDS, AiomqttClient, AtOnce, Session, open_session
 from plantops_cli.stream.status import (
     Connected,
@@ -52,6 +51,7 @@ from plantops_cli.stream.status import (
     naming,
 )
 from plantops_cli.stream.tls import TLSOptions
+from plantops_cli.stream.waiting import unless
 from plantops_cli.topics import check_filter, matches
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import pytest
 
 from plantops_cli.cli.app import app
-from plantops_cli.mosquitto.password_file import provision_user
+from plantops_cli.mosquitto.files.password_file import provision_user
 from tests.brokers import Mosquitto
 from tests.hostile.broker import in_background
 from tests.hostile.canary import CANARY, sightings

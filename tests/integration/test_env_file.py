@@ -23,8 +23,8 @@ IGNORED = "plantops: warning: .env is ignored: "
 # gives up its rights as soon as it has read the program, which another user need not be able to
 _AS_ANOTHER = """
 import os, sys
-import plantops_cli.cli.app, plantops_cli.cli.check_run, plantops_cli.cli.doctor_run
-import plantops_cli.cli.listening, plantops_cli.cli.output, plantops_cli.cli.provisioning
+import plantops_cli.cli.app, plantops_cli.cli.check.run, plantops_cli.cli.doctor.run
+import plantops_cli.cli.listen.run, plantops_cli.cli.shared.output, plantops_cli.cli.provision_user.run
 "a".encode("idna")
 uid, gid = map(int, sys.argv[1:3])
 os.setgroups([])

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from plantops_cli.errors import BrokerFileError, ConfigError, ProofError, ReloadError
-from plantops_cli.mosquitto.password_file import Action
-from plantops_cli.mosquitto.passwords import find_entry, verify_password
-from plantops_cli.mosquitto.proof import Proof, RemovalProof
+from plantops_cli.mosquitto.broker.proof import Proof, RemovalProof
+from plantops_cli.mosquitto.files.password_file import Action
 from plantops_cli.mosquitto.provisioning import Mode, Request, provision
+from plantops_cli.mosquitto.text.passwords import find_entry, verify_password
 from plantops_cli.stream.options import ConnectOptions
 from tests.brokers import PASSWORD, USERNAME, Mosquitto
 from tests.certificates import Certificates

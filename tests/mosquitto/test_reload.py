@@ -16,13 +16,13 @@ from pathlib import Path
 import pytest
 
 from plantops_cli.errors import BrokerFileError, ConfigError, ProofError
-from plantops_cli.mosquitto.conf_file import read_config
-from plantops_cli.mosquitto.control import Broker, find_broker
-from plantops_cli.mosquitto.findings import Weight
-from plantops_cli.mosquitto.password_file import provision_user
-from plantops_cli.mosquitto.preflight import check_psk_file, check_reload, may
-from plantops_cli.mosquitto.process import BrokerProcess, BrokerUser
+from plantops_cli.mosquitto.broker.broker import Broker, find_broker
+from plantops_cli.mosquitto.broker.preflight import check_psk_file, check_reload, may
+from plantops_cli.mosquitto.broker.process import BrokerProcess, BrokerUser
+from plantops_cli.mosquitto.files.conf_file import read_config
+from plantops_cli.mosquitto.files.password_file import provision_user
 from plantops_cli.mosquitto.provisioning import Request, provision
+from plantops_cli.mosquitto.text.lint import Weight
 from plantops_cli.stream.options import ConnectOptions
 from tests.brokers import free_port
 from tests.mosquitto.conftest import Mosquitto
@@ -36,9 +36,9 @@ CHECK_AS_NOBODY = """
 import os, sys
 from pathlib import Path
 from plantops_cli.errors import BrokerFileError
-from plantops_cli.mosquitto.conf_file import read_config
-from plantops_cli.mosquitto.preflight import check_reload
-from plantops_cli.mosquitto.process import BrokerUser
+from plantops_cli.mosquitto.files.conf_file import read_config
+from plantops_cli.mosquitto.broker.preflight import check_reload
+from plantops_cli.mosquitto.broker.process import BrokerUser
 config = read_config(Path(sys.argv[1]))
 os.setgroups([])
 os.setresgid(65534, 65534, 65534)

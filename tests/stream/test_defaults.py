@@ -4,10 +4,10 @@ import inspect
 
 import pytest
 
-from plantops_cli.cli.connection import ConnectionFlags
+from plantops_cli.cli.shared.connection import ConnectionFlags
 from plantops_cli.stream.options import ConnectOptions
 from plantops_cli.stream.subscriber import MQTTSubscriber
-from tests.cli.test_options import BY_COMMAND
+from tests.cli.shared.test_options import BY_COMMAND
 from tests.scripted_broker import CONNECT, ScriptedBroker, serving
 from tests.stream.support import subscribing
 

@@ -1,0 +1,1 @@
+"""``plantops check``."""

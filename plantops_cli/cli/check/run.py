@@ -1,0 +1,155 @@
+"""The run of ``check``: a look, a verdict, and its exit code."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+import typer
+
+from plantops_cli.cli.check.contract import load_contract
+from plantops_cli.cli.shared.connection import ConnectionFlags
+from plantops_cli.cli.shared.exits import Exit, exit_code, explain
+from plantops_cli.cli.shared.options import CheckChoice
+from plantops_cli.cli.shared.service import Service
+from plantops_cli.cli.shared.stderr import say
+from plantops_cli.cli.shared.stopping import Stop, exit_for
+from plantops_cli.cli.shared.summary import counted
+from plantops_cli.cli.shared.watching import Watching, parse_duration, read_roster
+from plantops_cli.errors import ConnectionLostError, PlantopsError
+from plantops_cli.fleet.monitor import clock_offset_seconds
+from plantops_cli.fleet.presence import Presence
+from plantops_cli.fleet.snapshot import Look
+from plantops_cli.fleet.verdict import Figure, Status, Thresholds, Verdict, judge
+from plantops_cli.formats.terminal import encodable, escape, json_escape
+from plantops_cli.stream.status import Connecting, describe
+from plantops_cli.stream.status import Status as Step
+
+# whoever is refused has to be told as much as one whose devices are gone
+_REFUSALS = (Exit.CREDENTIALS, Exit.SUBSCRIPTION)
+_SILENCE = "; nobody publishes, or the broker's ACL withholds it, which no SUBACK tells"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckFlags:
+    """The flags of ``check``, but for those of the connection; None means: not given."""
+
+    within: str = "60s"
+    warn_late: int = 1
+    crit_offline: int = 1
+    min_rate: float | None = None
+    max_invalid: int | None = None
+    contract: str | None = None
+    expect: Path | None = None
+    expect_ids: str | None = None
+    offline_after: str | None = None
+    qos: int = 1
+    devices: tuple[str, ...] = ()
+    output: CheckChoice = CheckChoice.NAGIOS
+
+
+async def run_check(flags: CheckFlags, connection: ConnectionFlags) -> int:
+    """Look, say the verdict on standard output, and return its exit code.
+
+    Args:
+        flags: how long to look, and what is too much.
+        connection: where the broker is.
+    """
+    look = None
+    try:
+        look = await _look(flags, connection)
+        verdict = judge(look, _thresholds(flags))
+    except PlantopsError as exc:
+        # a monitor reads standard output, and takes an exit code of 2 for critical
+        status = Status.CRITICAL if exit_code(exc) in _REFUSALS else Status.UNKNOWN
+        verdict = Verdict(status, (explain(exc),), ())
+    if look is not None and not look.messages:
+        verdict = Verdict(verdict.status, (verdict.reasons[0] + _SILENCE, *verdict.reasons[1:]), verdict.figures)
+    sys.stdout.write(_render(verdict, look, flags.output, is_terminal=sys.stdout.isatty()))
+    return verdict.status
+
+
+def _thresholds(flags: CheckFlags) -> Thresholds:
+    return Thresholds(
+        warn_late=flags.warn_late,
+        crit_offline=flags.crit_offline,
+        min_rate=flags.min_rate,
+        max_invalid=0 if flags.contract and flags.max_invalid is None else flags.max_invalid,
+    )
+
+
+async def _look(flags: CheckFlags, connection: ConnectionFlags) -> Look:
+    _thresholds(flags)
+    after = flags.offline_after
+    presence = Presence(
+        roster=read_roster(flags.expect, flags.expect_ids),
+        offline_after_seconds=parse_duration(after, flag="--offline-after") if after else None,
+        contract=load_contract(flags.contract) if flags.contract else None,
+        clock_offset_seconds=clock_offset_seconds(),
+    )
+    watching = Watching(
+        connection,
+        Service(presence, _name_address),
+        devices=flags.devices,
+        qos=flags.qos,
+        stop_after_seconds=parse_duration(flags.within, flag="--within"),
+    )
+    await watching.run()
+    if watching.reason is not Stop.TIMEOUT:
+        raise typer.Exit(exit_for(watching.reason, count=1, shown=0))
+    outages = watching.health.outages
+    if outages and outages[-1].ended_at is None:
+        # whoever has stopped hearing cannot say who is silent
+        raise ConnectionLostError(outages[-1].reason, endpoint=watching.endpoint)
+    return watching.look()
+
+
+def _name_address(status: Step) -> None:
+    """Say on stderr where the password goes, if a file had a say in it; the rest is in the verdict."""
+    if isinstance(status, Connecting) and status.address_source is not None:
+        say(describe(status))
+
+
+def _render(verdict: Verdict, look: Look | None, choice: CheckChoice, *, is_terminal: bool) -> str:
+    if choice is CheckChoice.JSON:
+        document = {
+            "status": verdict.status.name.lower(),
+            "code": int(verdict.status),
+            "reasons": list(map(encodable, verdict.reasons)),
+            **(look.document if look else {"summary": None, "devices": []}),
+        }
+        text = orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+        return (json_escape(text) if is_terminal else text).decode()
+    if choice is CheckChoice.PROMETHEUS:
+        return _prometheus(verdict)
+    said = escape("; ".join(verdict.reasons)) or _well(look)
+    if choice is CheckChoice.TEXT:
+        figures = "".join(f"  {figure.name.replace('_', ' '):<14}{figure.value:g}\n" for figure in verdict.figures)
+        reasons = "".join(f"  {escape(reason)}\n" for reason in verdict.reasons)
+        return f"{verdict.status.name}: {_well(look) if look else 'no look'}\n{reasons}{figures}"
+    # the bar begins the performance data
+    data = " ".join(map(_performance, verdict.figures))
+    return f"PLANTOPS {verdict.status.name} - {said.replace('|', '/')}" + (f" | {data}\n" if data else "\n")
+
+
+def _well(look: Look | None) -> str:
+    if look is None:
+        return ""
+    counts = [f"{number} {state.words}" for state, number in reversed(look.counts.items()) if number]
+    return f"{counted(len(look.reports), 'device')} ({', '.join(counts) or 'none'}), {look.rate:.3g} messages/s"
+
+
+def _performance(figure: Figure) -> str:
+    return f"{figure.name}={figure.value:g}{figure.unit};{figure.warning};{figure.critical};0"
+
+
+def _prometheus(verdict: Verdict) -> str:
+    lines = [
+        "# HELP plantops_check_status Verdict of plantops check: 0 ok, 1 warning, 2 critical, 3 unknown.",
+        "# TYPE plantops_check_status gauge",
+        f"plantops_check_status {int(verdict.status)}",
+    ]
+    for figure in verdict.figures:
+        name = f"plantops_check_{figure.name}" + ("_seconds" if figure.unit == "s" else "")
+        lines += [f"# TYPE {name} gauge", f"{name} {figure.value:g}"]
+    return "\n".join([*lines, ""])

@@ -1,0 +1,198 @@
+"""The run of ``fleet``: a live board, one look, or a line for each change."""
+
+import os
+import secrets
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from plantops_cli.cli.fleet.rendering import event_line, headline, render_look
+from plantops_cli.cli.fleet.screen import Screen
+from plantops_cli.cli.listen.run import Limits, announce
+from plantops_cli.cli.shared.connection import ConnectionFlags
+from plantops_cli.cli.shared.exits import Exit
+from plantops_cli.cli.shared.options import FleetChoice
+from plantops_cli.cli.shared.output import Output
+from plantops_cli.cli.shared.service import Service
+from plantops_cli.cli.shared.stderr import say
+from plantops_cli.cli.shared.stopping import Stop, exit_for
+from plantops_cli.cli.shared.summary import counted, never_connected
+from plantops_cli.cli.shared.watching import Watching, parse_duration, read_roster
+from plantops_cli.errors import ConfigError
+from plantops_cli.fleet.monitor import clock_offset_seconds
+from plantops_cli.fleet.presence import MAX_CHANGES, MAX_DEVICES, Presence
+from plantops_cli.fleet.roster import write_roster
+from plantops_cli.fleet.snapshot import Look
+from plantops_cli.outputs.ownership import create
+
+_ONCE_SECONDS = 30.0
+_TOO_SIMPLE = ("dumb", "unknown")
+_DOCUMENTS = (FleetChoice.TABLE, FleetChoice.JSON, FleetChoice.CSV, FleetChoice.MD)
+_LINES = (FleetChoice.TEXT, FleetChoice.JSONL)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetFlags:
+    """The flags of ``fleet``, but for those of the connection; None and False mean: not given."""
+
+    is_once: bool = False
+    wait: str | None = None
+    is_events: bool = False
+    expect: Path | None = None
+    expect_ids: str | None = None
+    save_roster: Path | None = None
+    offline_after: str | None = None
+    field: str | None = None
+    seq: str | None = None
+    clock: str | None = None
+    qos: int = 1
+    devices: tuple[str, ...] = ()
+    timeout_seconds: float | None = None
+    wait_for_broker: bool = False
+    metrics_port: str | None = None
+    is_per_device: bool = False
+    output: FleetChoice | None = None
+    is_quiet: bool = False
+
+    def __post_init__(self) -> None:
+        if self.is_once and self.is_events:
+            raise ConfigError("--once and --events were given together", hint="leave one of them out")
+        if not self.is_once and (self.wait is not None or self.save_roster is not None):
+            raise ConfigError("--wait and --save-roster are for --once", hint="give --once")
+        if self.is_once and self.timeout_seconds is not None:
+            raise ConfigError("--timeout is not for --once", hint="--wait says how long to listen")
+        if self.field is not None and (self.is_once or self.is_events):
+            raise ConfigError("--field is for the live board", hint="leave it out, or --once and --events")
+        if self.metrics_port is not None and not self.is_events:
+            raise ConfigError("--metrics-port is for --events", hint="give --events")
+        wanted = _DOCUMENTS if self.is_once else _LINES if self.is_events else ()
+        if self.output is not None and self.output not in wanted:
+            raise ConfigError(
+                f"--output {self.output.value} does not fit",
+                hint="table, json, csv or md with --once; text or jsonl with --events",
+            )
+
+
+async def run_fleet(flags: FleetFlags, connection: ConnectionFlags) -> Exit:
+    """Watch a fleet as the flags say, and return the exit code.
+
+    Args:
+        flags: what to show, and for how long.
+        connection: where the broker is.
+
+    Raises:
+        ConfigError: flags are malformed or contradict each other, or the roster is unusable.
+        BrokerError: the first connection failed, or the stream ended for good.
+    """
+    is_board = not flags.is_once and not flags.is_events
+    if is_board and (not sys.stdout.isatty() or os.environ.get("TERM") in _TOO_SIMPLE):
+        raise ConfigError("standard output is no terminal for a live board", hint="give --once or --events")
+    if flags.save_roster is not None and flags.save_roster.exists():
+        raise ConfigError(
+            f"--save-roster {str(flags.save_roster)!r}: there is such a file", hint="remove it, or name another"
+        )
+    limits = Limits(timeout_seconds=flags.timeout_seconds, is_quiet=flags.is_quiet)
+    wait = parse_duration(flags.wait, flag="--wait") if flags.wait else _ONCE_SECONDS
+    screen = Screen(flags.field) if is_board else None
+    watching = Watching(
+        connection,
+        Service(
+            _presence(flags, is_payload_kept=is_board),
+            screen.tell if screen else announce(limits),
+            metrics_port=flags.metrics_port,
+            is_per_device=flags.is_per_device,
+        ),
+        devices=flags.devices,
+        qos=flags.qos,
+        wait_for_broker=flags.wait_for_broker,
+        stop_after_seconds=wait if flags.is_once else None,
+        timeout_seconds=flags.timeout_seconds,
+    )
+    if screen:
+        return await _board(watching, screen, is_quiet=flags.is_quiet)
+    return await (_once(watching, flags) if flags.is_once else _events(watching, flags))
+
+
+async def _board(watching: Watching, screen: Screen, *, is_quiet: bool) -> Exit:
+    look = await screen.show(watching)
+    if look.listened_seconds and not is_quiet:
+        say(headline(look).plain)
+    _say_if_never_connected(watching, is_quiet=is_quiet)
+    return exit_for(watching.reason, count=None, shown=look.messages)
+
+
+async def _once(watching: Watching, flags: FleetFlags) -> Exit:
+    await watching.run()
+    look = watching.look()
+    if watching.reason is not Stop.TIMEOUT:
+        return exit_for(watching.reason, count=1, shown=0)
+    is_terminal = sys.stdout.isatty()
+    choice = flags.output or (FleetChoice.TABLE if is_terminal else FleetChoice.JSON)
+    sys.stdout.write(render_look(look, choice, is_terminal=is_terminal))
+    sys.stdout.flush()
+    if flags.save_roster is not None:
+        _save_roster(flags.save_roster, look)
+    if not look.messages:
+        say("no message at all: nobody publishes, or the broker's ACL withholds it, which no SUBACK tells")
+        return Exit.TIMEOUT
+    return Exit.OK
+
+
+async def _events(watching: Watching, flags: FleetFlags) -> Exit:
+    is_terminal = sys.stdout.isatty()
+    is_text = flags.output is FleetChoice.TEXT or (flags.output is None and is_terminal)
+    output = Output(sys.stdout.fileno())
+    output.on_reader_gone(lambda: watching.stop(Stop.READER_GONE))
+
+    async def show() -> None:
+        changes = watching.following.presence.changes(watching.following.now)
+        offset = clock_offset_seconds()
+        lines = [event_line(change, offset, is_text=is_text, is_terminal=is_terminal) for change in changes]
+        try:
+            await output.write(b"".join(lines), stopped=watching.stopped)
+        except BrokenPipeError:
+            watching.stop(Stop.READER_GONE)
+
+    try:
+        await watching.run(show)
+    finally:
+        output.close()
+    _say_if_never_connected(watching, is_quiet=flags.is_quiet)
+    return exit_for(watching.reason, count=None, shown=watching.health.connection_count)
+
+
+def _say_if_never_connected(watching: Watching, *, is_quiet: bool) -> None:
+    if watching.obstacle is not None and not is_quiet:
+        say(never_connected(watching.obstacle, elapsed_seconds=watching.elapsed_seconds))
+
+
+def _presence(flags: FleetFlags, *, is_payload_kept: bool) -> Presence:
+    after = flags.offline_after
+    return Presence(
+        roster=read_roster(flags.expect, flags.expect_ids),
+        offline_after_seconds=parse_duration(after, flag="--offline-after") if after else None,
+        seq=flags.seq,
+        clock=flags.clock,
+        field=flags.field,
+        is_payload_kept=is_payload_kept,
+        # all devices at once may go from online over late to offline between two looks
+        max_changes=4 * MAX_DEVICES if flags.is_events else MAX_CHANGES,
+        clock_offset_seconds=clock_offset_seconds(),
+    )
+
+
+def _save_roster(path: Path, look: Look) -> None:
+    seen = [report.device_id for report in look.reports if report.messages or report.is_retained_only]
+    try:
+        # written whole under another name, and linked, which never replaces a file
+        draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        descriptor = create(draft, mode=0o666)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(write_roster(seen).encode())
+            path.hardlink_to(draft)
+        finally:
+            draft.unlink()
+    except OSError as exc:
+        raise ConfigError(f"--save-roster {str(path)!r}: {exc.strerror}") from exc
+    say(f"roster of {counted(len(seen), 'device')} written to {str(path)!r}")

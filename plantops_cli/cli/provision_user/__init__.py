@@ -1,0 +1,1 @@
+"""``plantops provision-user``."""

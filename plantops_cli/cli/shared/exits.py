@@ -1,0 +1,166 @@
+"""Exit codes, and the boundary where every error becomes one line on stderr."""
+
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable
+from enum import IntEnum
+
+from plantops_cli.cli.shared.room import explain_no_room, is_out_of_room
+from plantops_cli.errors import (
+    BrokerError,
+    BrokerFileError,
+    CommandRefusedError,
+    ConfigError,
+    CredentialsRefusedError,
+    ForeignFileError,
+    OutputError,
+    PlantopsError,
+    ProofError,
+    ReloadError,
+    SubscriptionRefusedError,
+    TopicError,
+)
+
+DEBUG_FLAG = "--debug"
+_SURPLUS = re.compile(r"(unexpected extra argument(?:\(s\)|s)?) \(.*\)", re.DOTALL)
+
+
+class Exit(IntEnum):
+    """The exit codes of every command."""
+
+    OK = 0
+    UNEXPECTED = 1
+    USAGE = 2
+    UNREACHABLE = 3
+    CREDENTIALS = 5
+    SUBSCRIPTION = 6
+    FILE = 7
+    TOPIC = 8
+    TIMEOUT = 27
+    INTERRUPTED = 130
+    TERMINATED = 143
+
+
+MEANINGS = {
+    Exit.OK: "done, or stopped by a closed pipe, or by Ctrl-C or SIGTERM while streaming without a count",
+    Exit.UNEXPECTED: "standard output refused a write, no more files can be opened, or unexpected error "
+    "(traceback only with `--debug`)",
+    Exit.USAGE: "usage or configuration",
+    Exit.UNREACHABLE: "broker unreachable, the connection was lost for good, or a reload failed",
+    Exit.CREDENTIALS: "the broker refused the credentials, or `provision-user` found that it does not honour them",
+    Exit.SUBSCRIPTION: "the broker refused a subscription",
+    Exit.FILE: "a file (password, ACL, `mosquitto.conf`) is unusable, or that of `--to` not ours; it is untouched",
+    Exit.TOPIC: "invalid topic given to `parse-topic`",
+    Exit.TIMEOUT: "`-W` ran out before `-C` was met, or with no message at all",
+    Exit.INTERRUPTED: "Ctrl-C before `-C` was met, or before there was anything to stop",
+    Exit.TERMINATED: "SIGTERM before `-C` was met",
+}
+
+# The first class that fits decides: special ones before general ones
+_CODES: tuple[tuple[type[PlantopsError], Exit], ...] = (
+    (ConfigError, Exit.USAGE),
+    (TopicError, Exit.USAGE),
+    (BrokerFileError, Exit.FILE),
+    (ForeignFileError, Exit.FILE),
+    (ReloadError, Exit.UNREACHABLE),
+    (ProofError, Exit.CREDENTIALS),
+    (CredentialsRefusedError, Exit.CREDENTIALS),
+    (CommandRefusedError, Exit.CREDENTIALS),
+    (SubscriptionRefusedError, Exit.SUBSCRIPTION),
+    (BrokerError, Exit.UNREACHABLE),
+)
+
+
+def guard(work: Callable[[], int], *, is_debug: bool, on_error: Callable[[Exit], int] = int) -> int:
+    """Do the work and return its exit code, or that of its error, which is said in one line on stderr.
+
+    Args:
+        work: runs a command line.
+        is_debug: whether to show a traceback too.
+        on_error: told the exit code of an error, returns the one that the program ends with.
+    """
+    import typer
+
+    from plantops_cli.cli.shared.stderr import finish, silence
+
+    try:
+        _check_streams()
+        return work()
+    except typer.TyperException as exc:
+        _say_usage(exc)
+        return on_error(Exit.USAGE)
+    except PlantopsError as exc:
+        _trace(is_debug)
+        complain(explain(exc))
+        return on_error(exit_code(exc))
+    except BrokenPipeError:
+        silence(sys.stdout)
+        return Exit.OK
+    except SystemExit as exc:
+        # rich's answer to a closed pipe, when it prints the help
+        if isinstance(exc.__context__, BrokenPipeError):
+            return Exit.OK
+        raise
+    except KeyboardInterrupt:
+        return Exit.INTERRUPTED
+    except OSError as exc:
+        _trace(is_debug)
+        if is_out_of_room(exc):
+            complain(explain_no_room(exc))
+            return on_error(Exit.UNEXPECTED)
+        # files are spoken of where they are used: this is standard output
+        complain(f"cannot write to standard output: {exc.strerror or exc}")
+        silence(sys.stdout)
+        return on_error(Exit.UNEXPECTED)
+    except Exception as exc:
+        _trace(is_debug)
+        hint = "" if is_debug else "; --debug shows where"
+        complain(f"unexpected {type(exc).__name__}{hint}")
+        return on_error(Exit.UNEXPECTED)
+    finally:
+        finish()
+
+
+def exit_code(error: PlantopsError) -> Exit:
+    """Look up the exit code of an error."""
+    return next((code for kind, code in _CODES if isinstance(error, kind)), Exit.UNEXPECTED)
+
+
+def explain(error: PlantopsError) -> str:
+    """Say an error and its cure in one line."""
+    return f"{error} ({error.hint})" if error.hint else str(error)
+
+
+def complain(message: str) -> None:
+    """Say one error on stderr; what came from elsewhere in it cannot command the terminal."""
+    from plantops_cli.cli.shared.stderr import say
+
+    say(f"error: {message}")
+
+
+def _say_usage(exc: Exception) -> None:
+    context = getattr(exc, "ctx", None)
+    message: str = getattr(exc, "format_message", exc.__str__)()
+    # an argument too many may be a password
+    message = _SURPLUS.sub(r"\1", message)
+    where = f" ({context.command_path} --help shows the usage)" if context else ""
+    complain(" ".join(message.split()) + where)
+
+
+def _trace(is_debug: bool) -> None:
+    from plantops_cli.cli.shared.stderr import tell
+    from plantops_cli.formats.terminal import escape_lines
+
+    if is_debug:
+        tell(escape_lines(traceback.format_exc()))
+
+
+def _check_streams() -> None:
+    """Make up for a closed stderr, and refuse a closed stdout; Python shows each as None."""
+    if sys.stderr is None:
+        # print() would take None for stdout
+        sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115  # open as long as the program runs
+    if sys.stdout is None:
+        raise OutputError("standard output is closed", hint="send it to a file, or to /dev/null")

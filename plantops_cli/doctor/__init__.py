@@ -1,0 +1,1 @@
+"""Every step to the first message, examined one by one."""

@@ -1,0 +1,1 @@
+"""A running broker: found, told to reload, tried, proven."""

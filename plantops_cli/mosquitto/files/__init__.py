@@ -1,0 +1,1 @@
+"""Mosquitto's files on disk: the only writers."""

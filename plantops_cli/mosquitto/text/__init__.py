@@ -1,0 +1,1 @@
+"""The grammar of Mosquitto's files: bytes in, values out."""

@@ -1,0 +1,1 @@
+"""From bytes to a pipe, a terminal or a file."""

@@ -1,1 +1,0 @@
-"""What becomes of a message: lines for people, lines for programs."""

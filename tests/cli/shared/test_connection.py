@@ -1,0 +1,125 @@
+"""From flags and settings to a subscriber, without connecting."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from plantops_cli.cli.shared.connection import ConnectionFlags, subscriber
+from plantops_cli.errors import ConfigError
+from plantops_cli.stream.options import ConnectOptions
+from plantops_cli.stream.tls import TLSOptions
+from tests.certificates import Certificates
+
+SECRET = "not to be seen"
+
+
+@pytest.fixture(autouse=True)
+def password(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A password in the environment."""
+    monkeypatch.setenv("MQTT_BACKEND_PASSWORD", SECRET)
+
+
+def options_for(flags: ConnectionFlags) -> ConnectOptions:
+    return subscriber(flags, qos=1, on_status=lambda _: None).options
+
+
+def test_without_flags_the_settings_decide(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MQTT_HOST", "broker.example")
+    options = options_for(ConnectionFlags())
+    assert (options.endpoint, options.username, options.password) == (
+        "broker.example:1883",
+        "plantops_backend",
+        SECRET.encode(),
+    )
+    assert options.tls is None
+
+
+def test_every_flag_reaches_the_connection() -> None:
+    flags = ConnectionFlags(
+        host="::1", port=1884, username="alice", client_id="watch", keepalive=7, mqtt_version="3.1.1"
+    )
+    options = options_for(flags)
+    assert (options.endpoint, options.username, options.client_id) == ("[::1]:1884", "alice", "watch")
+    assert (options.keepalive_seconds, options.mqtt_version) == (7, "3.1.1")
+
+
+def test_client_ids_are_random_unless_one_is_given() -> None:
+    one, other = options_for(ConnectionFlags()), options_for(ConnectionFlags())
+    assert one.client_id != other.client_id
+
+
+def test_a_url_says_host_port_user_and_tls() -> None:
+    options = options_for(ConnectionFlags(url="mqtts://alice@broker.example:8884"))
+    assert (options.endpoint, options.username) == ("broker.example:8884", "alice")
+    assert options.tls == TLSOptions()
+
+
+def test_a_url_without_a_port_means_the_usual_one_whatever_the_environment_says(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MQTT_PORT", "1884")
+    assert options_for(ConnectionFlags(url="mqtts://broker.example")).port == 8883
+
+
+def test_anonymous_sends_neither_user_nor_password() -> None:
+    options = options_for(ConnectionFlags(anonymous=True))
+    assert (options.username, options.password) == (None, None)
+
+
+def test_a_secret_file_outranks_the_environment(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.touch(mode=0o600)
+    secret.write_text("from a file\n")
+    assert options_for(ConnectionFlags(secret_file=str(secret))).password == b"from a file"
+
+
+def test_insecure_implies_tls() -> None:
+    assert options_for(ConnectionFlags(insecure=True)).tls == TLSOptions(insecure=True)
+
+
+def test_certificate_files_imply_tls(certificates: Certificates) -> None:
+    cert, key = certificates.client_cert, certificates.client_key
+    options = options_for(ConnectionFlags(cafile=certificates.ca, cert=cert, key=key))
+    assert options.tls == TLSOptions(cafile=certificates.ca, certfile=cert, keyfile=key)
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ({"url": "mqtt://a", "host": "b"}, "--url and --host"),
+        ({"url": "mqtt://a", "port": 1}, "--url and --host, --port"),
+        ({"url": "mqtt://a", "tls": True}, "--tls"),
+        ({"url": "mqtt://alice@a", "username": "bob"}, "--username"),
+        ({"url": "mqtt://a", "insecure": True}, "switched off"),
+        ({"tls": False, "cafile": Path("ca.pem")}, "switched off"),
+        ({"anonymous": True, "username": "alice"}, "--anonymous"),
+        ({"anonymous": True, "secret_file": "-"}, "--anonymous"),
+        ({"key": Path("client.key")}, "without its certificate"),
+        ({"cafile": Path("none.pem")}, "none.pem"),
+        ({"keepalive": 0}, "keep-alive of 0 s"),
+        ({"client_id": "a\nb"}, "client id"),
+        ({"host": ""}, "host name is empty"),
+    ],
+    ids=str,
+)
+def test_flags_that_contradict_each_other_are_refused(flags: Mapping[str, object], words: str) -> None:
+    with pytest.raises(ConfigError, match=words) as refused:
+        options_for(ConnectionFlags(**flags))  # type: ignore[arg-type]  # each mapping fits its own case
+    assert SECRET not in f"{refused.value!r} {refused.value.hint}"
+
+
+def test_a_user_in_the_url_leaves_the_flag_free_when_it_names_none() -> None:
+    assert options_for(ConnectionFlags(url="mqtt://a", username="bob")).username == "bob"
+
+
+def test_without_a_password_there_is_a_cure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MQTT_BACKEND_PASSWORD")
+    with pytest.raises(ConfigError, match="no password for 'plantops_backend'") as refused:
+        options_for(ConnectionFlags())
+    assert "MQTT_BACKEND_PASSWORD" in (refused.value.hint or "")
+
+
+def test_the_password_shows_in_no_text() -> None:
+    built = subscriber(ConnectionFlags(), qos=1, on_status=lambda _: None)
+    assert SECRET not in f"{built!r} {built.options!r}"
