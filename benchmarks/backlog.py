@@ -9,7 +9,7 @@ from benchmarks.children import Child
 from benchmarks.listeners import Listener
 from benchmarks.measure import Comparison, MeasurementError, Section, Sizes, amount
 from benchmarks.real_broker import RealBroker, publish
-from tests.brokers import PASSWORD
+from tests.support.brokers import PASSWORD
 
 _ROUNDS = 3
 _TARGET = 0.8

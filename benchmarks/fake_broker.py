@@ -10,7 +10,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from benchmarks.link import Link, packets
-from tests.scripted_broker import CONNECT, PINGREQ, SUBSCRIBE, Packet, connack, suback
+from tests.support.scripted_broker import CONNECT, PINGREQ, SUBSCRIBE, Packet, connack, suback
 
 WINDOW = 1_000  # unacknowledged at once, unless the client's Receive Maximum is less
 ENDLESS = 2**31 - 1  # what mosquitto_sub can count to

@@ -7,7 +7,7 @@ from benchmarks.children import Child
 from benchmarks.fake_broker import FakeBroker
 from benchmarks.listeners import Listener
 from benchmarks.measure import Comparison, MeasurementError, Section, Sizes, amount
-from tests.brokers import PASSWORD
+from tests.support.brokers import PASSWORD
 
 _ROUNDS_MORE = 3  # each takes a moment only
 _METHOD = (

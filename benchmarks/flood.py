@@ -10,7 +10,7 @@ from benchmarks.fake_broker import WINDOW, FakeBroker
 from benchmarks.listeners import Listener
 from benchmarks.measure import Comparison, MeasurementError, Section, Sizes, amount
 from benchmarks.real_broker import RealBroker, publishing
-from tests.brokers import PASSWORD
+from tests.support.brokers import PASSWORD
 
 MEASURE = "CPU per message, QoS {qos}"
 _FEW = 100  # messages of a run that shows what start and end cost

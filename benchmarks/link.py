@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 
-from tests.scripted_broker import PUBACK, Packet, publish
+from tests.support.scripted_broker import PUBACK, Packet, publish
 
 TOPIC_FILTER = "devices/+/telemetry"
 _DEVICES = 100

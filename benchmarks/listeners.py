@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from benchmarks.link import TOPIC_FILTER, packets
-from tests.brokers import PASSWORD, USERNAME
+from tests.support.brokers import PASSWORD, USERNAME
 
 FOLDER = Path(__file__).parent.parent / "build" / "benchmarks"
 _GMQTT = "gmqtt==0.8.0"

@@ -12,7 +12,7 @@ from benchmarks.children import Child
 from benchmarks.fake_broker import ENDLESS, FakeBroker
 from benchmarks.listeners import Listener
 from benchmarks.measure import MeasurementError, Section, Sizes, amount
-from tests.brokers import PASSWORD
+from tests.support.brokers import PASSWORD
 
 _MIB = 1 << 20
 _STALL_TARGET, _PEAK_TARGET = 24, 80  # MiB

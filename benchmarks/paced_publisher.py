@@ -5,7 +5,7 @@ import time
 
 from benchmarks.link import payload, topic_of
 from benchmarks.real_broker import connect
-from tests.scripted_broker import publish
+from tests.support.scripted_broker import publish
 
 MESSAGES_PER_SECOND = 1_000
 _NANOSECONDS = 1_000_000_000 // MESSAGES_PER_SECOND

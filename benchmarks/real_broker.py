@@ -13,8 +13,8 @@ from typing import Self
 from benchmarks.children import Child
 from benchmarks.link import TOPIC_FILTER, Link, packets
 from benchmarks.measure import MeasurementError
-from tests.brokers import PASSWORD, USERNAME, Mosquitto
-from tests.scripted_broker import packet_of
+from tests.support.brokers import PASSWORD, USERNAME, Mosquitto
+from tests.support.scripted_broker import packet_of
 
 _WINDOW = 1_000
 _SECONDS_TO_SUBSCRIBE = 10.0

@@ -8,8 +8,8 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from tests.brokers import Mosquitto
-from tests.certificates import Certificates, make_certificates
+from tests.support.brokers import Mosquitto
+from tests.support.certificates import Certificates, make_certificates
 
 # the same examples at every run in CI; no deadline, for machines are busy
 hypothesis.settings.register_profile("plantops", deadline=None, derandomize="CI" in os.environ)

@@ -16,7 +16,7 @@ from plantops_cli.credentials import (
     write_secret_file,
 )
 from plantops_cli.errors import ConfigError
-from tests.terminal import run_on_terminal
+from tests.support.terminal import run_on_terminal
 
 PROMPT = """
 from plantops_cli.credentials import prompt_password

@@ -6,11 +6,11 @@ from plantops_cli.cli.shared.exits import Exit
 from plantops_cli.mosquitto.broker.proof import Verdict, log_in
 from plantops_cli.mosquitto.files.conf_file import read_config
 from plantops_cli.stream.options import ConnectOptions
-from tests.brokers import PASSWORD, USERNAME
-from tests.example_conf import DEVICES, EXAMPLES, farm_mosquitto
-from tests.plantops import run
-from tests.reliable_publisher import ReliablePublisher
-from tests.stream.support import subscribing, take
+from tests.support.brokers import PASSWORD, USERNAME
+from tests.support.example_conf import DEVICES, EXAMPLES, farm_mosquitto
+from tests.support.plantops import run
+from tests.support.reliable_publisher import ReliablePublisher
+from tests.support.subscribing import subscribing, take
 
 AWAY = 1_000
 

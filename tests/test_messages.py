@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plantops_cli.messages import decode_payload, in_utc, now
-from tests.samples import message, nanoseconds
+from tests.support.samples import message, nanoseconds
 
 MESSAGE = message(b'{"a":1}')
 

@@ -14,9 +14,9 @@ from plantops_cli import MQTTSubscriber, Presence
 from plantops_cli.errors import ConfigError
 from plantops_cli.fleet.monitor import Following
 from plantops_cli.metrics import Metrics, parse_address, serving_metrics
-from tests.brokers import PASSWORD, USERNAME, Mosquitto, free_port
-from tests.plantops import run, start
-from tests.publishing import publish
+from tests.support.brokers import PASSWORD, USERNAME, Mosquitto, free_port
+from tests.support.plantops import run, start
+from tests.support.publishing import publish
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 

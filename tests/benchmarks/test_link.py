@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 from benchmarks.link import Link, packets, payload, split
-from tests.scripted_broker import PUBACK, packet_of
+from tests.support.scripted_broker import PUBACK, packet_of
 
 PUBACKS = b"".join(packet_of(PUBACK, mid.to_bytes(2, "big")) for mid in range(1, 4))
 WITH_REASON = packet_of(PUBACK, b"\0\4\0\0")

@@ -9,8 +9,8 @@ from benchmarks.children import Child
 from benchmarks.fake_broker import FakeBroker, receive_maximum
 from benchmarks.measure import MeasurementError
 from benchmarks.memory import resident
-from tests.brokers import PASSWORD
-from tests.scripted_broker import Packet
+from tests.support.brokers import PASSWORD
+from tests.support.scripted_broker import Packet
 
 LISTENERS = [listeners.plantops(), listeners.mosquitto_sub(), listeners.aiomqtt_loop()]
 CONNECT_5 = b"\0\4MQTT\5\2\0\x0f"

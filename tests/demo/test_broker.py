@@ -9,8 +9,7 @@ import pytest
 from plantops_cli.demo.broker import DemoBroker, embedded_broker, find_mosquitto, mosquitto_broker
 from plantops_cli.errors import ConfigError
 from plantops_cli.mosquitto.text.passwords import hash_password
-
-from . import wire
+from tests.support import wire
 
 ROOT = Path(__file__).parent.parent.parent
 V5_PROPERTIES = b"\x05\x11\x00\x00\x00\x3c"  # session expiry, 60 s

@@ -8,8 +8,7 @@ from plantops_cli.demo.broker import DemoBroker
 from plantops_cli.demo.plants import DEVICE_IDS, RETAINED_DEVICES, make_plants
 from plantops_cli.demo.simulation import publish_fleet
 from plantops_cli.topics import parse_topic
-
-from . import wire
+from tests.support import wire
 
 
 class Sent(NamedTuple):

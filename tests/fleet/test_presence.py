@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from plantops_cli.fleet.presence import Change, DeviceReport, DeviceState, Presence
 from plantops_cli.messages import Message
-from tests.samples import message
+from tests.support.samples import message
 
 TELEMETRY, HEARTBEAT = b"devices/a/telemetry", b"devices/a/heartbeat"
 START = 1_000.0

@@ -10,7 +10,7 @@ from plantops_cli.formats.jsonl import LineEncoder, encode
 from plantops_cli.messages import Message
 from plantops_cli.stream.batch import Batch, Read, message_of
 from plantops_cli.stream.packets import Packet
-from tests.samples import RECEIVED_AT, batch_of, message, nanoseconds
+from tests.support.samples import RECEIVED_AT, batch_of, message, nanoseconds
 
 HEAD = (
     '{"tst":"2026-11-23T20:15:02.123456+00:00","topic":"devices/abc/telemetry",'

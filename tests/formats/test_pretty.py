@@ -14,7 +14,7 @@ from rich.console import Console
 from plantops_cli.formats.pretty import MAX_SHOWN_BYTES, PALETTE, Pretty
 from plantops_cli.formats.terminal import escape
 from plantops_cli.messages import Message
-from tests.samples import message
+from tests.support.samples import message
 
 
 def pretty(*, width: int | None = None, is_terminal: bool = False) -> Pretty:

@@ -13,9 +13,9 @@ from plantops_cli.config import load_settings
 from plantops_cli.errors import BrokerError, ConfigError
 from plantops_cli.stream.options import ConnectOptions
 from plantops_cli.stream.tls import TLSOptions
-from tests.brokers import USERNAME, Mosquitto, free_port
-from tests.hostile.canary import CANARY, sightings
-from tests.scripted_broker import CLOSE, ScriptedBroker, serving
+from tests.support.brokers import USERNAME, Mosquitto, free_port
+from tests.support.hostile.canary import CANARY, sightings
+from tests.support.scripted_broker import CLOSE, ScriptedBroker, serving
 
 
 @pytest.fixture(autouse=True)

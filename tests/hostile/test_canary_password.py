@@ -11,12 +11,12 @@ import pytest
 
 from plantops_cli.cli.app import app
 from plantops_cli.mosquitto.files.password_file import provision_user
-from tests.brokers import Mosquitto
-from tests.hostile.broker import in_background
-from tests.hostile.canary import CANARY, sightings
-from tests.hostile.errands import Errand, run_all
-from tests.plantops import run, start_on_terminal
-from tests.scripted_broker import ScriptedBroker
+from tests.support.background_broker import in_background
+from tests.support.brokers import Mosquitto
+from tests.support.hostile.canary import CANARY, sightings
+from tests.support.hostile.errands import Errand, run_all
+from tests.support.plantops import run, start_on_terminal
+from tests.support.scripted_broker import ScriptedBroker
 
 THOROUGHLY = [False, pytest.param(True, marks=pytest.mark.long)]
 NOBODY = ("-h", "127.0.0.1", "-p", "1")

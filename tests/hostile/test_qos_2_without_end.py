@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.plantops import COMMAND
-from tests.scripted_broker import DISCONNECT, ScriptedBroker, publish, serving
+from tests.support.plantops import COMMAND
+from tests.support.scripted_broker import DISCONNECT, ScriptedBroker, publish, serving
 
 MOST_BYTES = 100 * 1024 * 1024
 

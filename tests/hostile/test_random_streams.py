@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.hostile.listening_to import Heard, listen_to
-from tests.hostile.streams import make_stream
+from tests.support.hostile.listening_to import Heard, listen_to
+from tests.support.hostile.streams import make_stream
 
 BLOCK = 100
 SHORT_BLOCKS, LONG_BLOCKS = 3, 30

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.certificates import make_certificate_with
-from tests.hostile.broker import in_background
-from tests.hostile.screen import faults
-from tests.hostile.walks import Walk, walk
-from tests.hostile.words import (
+from tests.support.background_broker import in_background
+from tests.support.certificates import make_certificate_with
+from tests.support.hostile.screen import faults
+from tests.support.hostile.walks import Walk, walk
+from tests.support.hostile.words import (
     ALL,
     COMMANDS,
     CONTROLS,
@@ -27,8 +27,8 @@ from tests.hostile.words import (
     UNSEEN,
     USERS,
 )
-from tests.plantops import PATIENCE_SECONDS, read_to_the_end, start_on_terminal
-from tests.scripted_broker import ScriptedBroker, packet_of, publish
+from tests.support.plantops import PATIENCE_SECONDS, read_to_the_end, start_on_terminal
+from tests.support.scripted_broker import ScriptedBroker, packet_of, publish
 
 STORM = b"".join(
     publish(b"devices/" + device + b"/" + kind, payload, version=5)

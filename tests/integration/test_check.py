@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.brokers import Mosquitto, free_port
-from tests.plantops import run, start
-from tests.simulated_fleet import publishing, wait_for_clients
+from tests.support.brokers import Mosquitto, free_port
+from tests.support.plantops import run, start
+from tests.support.simulated_fleet import publishing, wait_for_clients
 
 WITHIN = ("--within", "3s")
 MODEL = "from pydantic import BaseModel\n\nclass Telemetry(BaseModel):\n    soil: float\n"

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from tests import dynsec_broker
-from tests.brokers import PASSWORD, Mosquitto, free_port
-from tests.certificates import Certificates
 from tests.integration.test_listen_tls import tls_mosquitto
-from tests.plantops import Done, run, start, start_on_terminal
-from tests.publishing import publish
-from tests.scripted_broker import ScriptedBroker, serving
+from tests.support import dynsec_broker
+from tests.support.brokers import PASSWORD, Mosquitto, free_port
+from tests.support.certificates import Certificates
+from tests.support.plantops import Done, run, start, start_on_terminal
+from tests.support.publishing import publish
+from tests.support.scripted_broker import ScriptedBroker, serving
 
 Steps = list[dict[str, Any]]
 

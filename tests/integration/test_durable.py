@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.example_conf import DEVICES, FarmMosquitto, farm_mosquitto
-from tests.plantops import Running, run, start
-from tests.recording import Recording, until
-from tests.reliable_publisher import Account, ReliablePublisher
+from tests.support.example_conf import DEVICES, FarmMosquitto, farm_mosquitto
+from tests.support.plantops import Running, run, start
+from tests.support.recording import Recording, until
+from tests.support.reliable_publisher import Account, ReliablePublisher
 
 MANY = 20_000
 KILLS = 10

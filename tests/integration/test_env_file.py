@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.brokers import PASSWORD, Mosquitto
-from tests.certificates import Certificates
-from tests.plantops import PATIENCE_SECONDS, Done, run
+from tests.support.brokers import PASSWORD, Mosquitto
+from tests.support.certificates import Certificates
+from tests.support.plantops import PATIENCE_SECONDS, Done, run
 from tests.test_envfile import private_groups
 
 STRANGER = 65_534

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.brokers import Mosquitto
-from tests.plantops import Done, run, start, start_on_terminal
-from tests.publishing import publish
-from tests.simulated_fleet import publishing, wait_for_clients
+from tests.support.brokers import Mosquitto
+from tests.support.plantops import Done, run, start, start_on_terminal
+from tests.support.publishing import publish
+from tests.support.simulated_fleet import publishing, wait_for_clients
 
 GROUPS = {"healthy": 140, "stopped": 20, "mute": 20, "lonely": 10, "unknown": 5, "nonsense": 5}
 DEVICES = {f"{group}-{n:03}": group for group, number in GROUPS.items() for n in range(number)}

@@ -12,10 +12,10 @@ from typing import BinaryIO
 
 import pytest
 
-from tests.brokers import Mosquitto
-from tests.plantops import PATIENCE_SECONDS, Running, run, start_on_terminal
-from tests.publishing import publish
-from tests.simulated_fleet import publishing
+from tests.support.brokers import Mosquitto
+from tests.support.plantops import PATIENCE_SECONDS, Running, run, start_on_terminal
+from tests.support.publishing import publish
+from tests.support.simulated_fleet import publishing
 
 ENTER, LEAVE = "\x1b[?1049h", "\x1b[?1049l"
 HIDE, SHOW = "\x1b[?25l", "\x1b[?25h"

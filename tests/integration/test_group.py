@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.brokers import PASSWORD, USERNAME, Mosquitto
-from tests.plantops import PATIENCE_SECONDS, start
-from tests.recording import Recording, until
-from tests.reliable_publisher import Account, ReliablePublisher
+from tests.support.brokers import PASSWORD, USERNAME, Mosquitto
+from tests.support.plantops import PATIENCE_SECONDS, start
+from tests.support.recording import Recording, until
+from tests.support.reliable_publisher import Account, ReliablePublisher
 
 MANY = 4_000
 RATE = 2_000

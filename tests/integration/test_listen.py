@@ -17,10 +17,10 @@ import pytest
 from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
-from tests.brokers import PASSWORD, USERNAME, Mosquitto
-from tests.plantops import COMMAND, PATIENCE_SECONDS, Done, Running, Stream, read_to_the_end, run, start
-from tests.publishing import publish
-from tests.terminal import run_on_terminal
+from tests.support.brokers import PASSWORD, USERNAME, Mosquitto
+from tests.support.plantops import COMMAND, PATIENCE_SECONDS, Done, Running, Stream, read_to_the_end, run, start
+from tests.support.publishing import publish
+from tests.support.terminal import run_on_terminal
 
 MANY = 10_000
 PIPE_BYTES = 65_536

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.brokers import PASSWORD, Mosquitto, free_port
-from tests.plantops import Done, run
-from tests.publishing import publish
-from tests.scripted_broker import CLOSE, ScriptedBroker, serving
+from tests.support.brokers import PASSWORD, Mosquitto, free_port
+from tests.support.plantops import Done, run
+from tests.support.publishing import publish
+from tests.support.scripted_broker import CLOSE, ScriptedBroker, serving
 
 WRONG = "this is not the password"
 LONGEST_SECONDS = 10

@@ -4,9 +4,9 @@ from uuid import uuid4
 
 import pytest
 
-from tests.brokers import Mosquitto
-from tests.plantops import start_on_terminal
-from tests.publishing import publish
+from tests.support.brokers import Mosquitto
+from tests.support.plantops import start_on_terminal
+from tests.support.publishing import publish
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ import pytest
 from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion
 
-from tests.brokers import PASSWORD, USERNAME, Mosquitto
-from tests.plantops import Stream, start, start_on_terminal
+from tests.support.brokers import PASSWORD, USERNAME, Mosquitto
+from tests.support.plantops import Stream, start, start_on_terminal
 
 TOPIC = "devices/basil/telemetry"
 MESSAGES = 20

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.brokers import Mosquitto
-from tests.certificates import Certificates
 from tests.integration.test_listen_failures import assert_one_clear_error
-from tests.plantops import Done, run, start
+from tests.support.brokers import Mosquitto
+from tests.support.certificates import Certificates
+from tests.support.plantops import Done, run, start
 
 
 @contextmanager

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.brokers import Mosquitto
 from tests.integration.test_listen import numbered, publish_in_flight
-from tests.plantops import run, start
-from tests.samples import lines
+from tests.support.brokers import Mosquitto
+from tests.support.plantops import run, start
+from tests.support.samples import lines
 
 TOPIC = "devices/basil/telemetry"
 CONNECTED = "connected to"

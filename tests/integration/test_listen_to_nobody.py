@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.brokers import Mosquitto
 from tests.integration.test_listen import numbered, publish_in_flight
-from tests.plantops import PATIENCE_SECONDS, Running, start, start_on_terminal
+from tests.support.brokers import Mosquitto
+from tests.support.plantops import PATIENCE_SECONDS, Running, start, start_on_terminal
 
 TOPIC = "devices/basil/telemetry"
 SLOW_SECONDS = 2.5  # longer than it takes to be called slow

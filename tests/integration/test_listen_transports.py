@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.brokers import Mosquitto, free_port
 from tests.integration.test_listen import numbered, publish_in_flight
-from tests.plantops import Running, run, start
+from tests.support.brokers import Mosquitto, free_port
+from tests.support.plantops import Running, run, start
 
 TOPIC = "devices/basil/telemetry"
 CONNECTED = "connected to"

@@ -15,12 +15,12 @@ from plantops_cli.errors import HeldUpError
 from plantops_cli.messages import Message
 from plantops_cli.stream.subscriber import MQTTSubscriber
 from plantops_cli.stream.tls import TLSOptions
-from tests.brokers import PASSWORD, USERNAME, Mosquitto, free_port
-from tests.certificates import Certificates
-from tests.plantops import run
-from tests.recording import until
-from tests.stream.support import WAIT_SECONDS, eventually, is_left_unread, publish_all
 from tests.stream.test_bulk import TLS, is_listened_on
+from tests.support.brokers import PASSWORD, USERNAME, Mosquitto, free_port
+from tests.support.certificates import Certificates
+from tests.support.plantops import run
+from tests.support.recording import until
+from tests.support.subscribing import WAIT_SECONDS, eventually, is_left_unread, publish_all
 
 KEEPALIVE_SECONDS = 2
 STALL_SECONDS = 3.2 * KEEPALIVE_SECONDS

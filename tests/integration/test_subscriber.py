@@ -9,8 +9,8 @@ import pytest
 from plantops_cli.errors import CredentialsRefusedError
 from plantops_cli.messages import Message
 from plantops_cli.stream.subscriber import MQTTSubscriber
-from tests.brokers import PASSWORD, USERNAME, Mosquitto
-from tests.stream.support import eventually, publish_all, subscribing
+from tests.support.brokers import PASSWORD, USERNAME, Mosquitto
+from tests.support.subscribing import eventually, publish_all, subscribing
 
 
 async def test_the_lifespan_of_an_application_hears_telemetry_and_heartbeats(own_mosquitto: Mosquitto) -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.brokers import Mosquitto, free_port
-from tests.plantops import run
+from tests.support.brokers import Mosquitto, free_port
+from tests.support.plantops import run
 
 SECRET = "hunter2hunter2"
 COMMANDS = {

@@ -16,8 +16,8 @@ from plantops_cli.mosquitto.files.password_file import Action
 from plantops_cli.mosquitto.provisioning import Mode, Request, provision
 from plantops_cli.mosquitto.text.passwords import find_entry, verify_password
 from plantops_cli.stream.options import ConnectOptions
-from tests.brokers import PASSWORD, USERNAME, Mosquitto
-from tests.certificates import Certificates
+from tests.support.brokers import PASSWORD, USERNAME, Mosquitto
+from tests.support.certificates import Certificates
 
 NEW = "newcomer"
 SECRET = b"tulip and rose"

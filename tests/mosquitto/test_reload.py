@@ -24,8 +24,8 @@ from plantops_cli.mosquitto.files.password_file import provision_user
 from plantops_cli.mosquitto.provisioning import Request, provision
 from plantops_cli.mosquitto.text.lint import Weight
 from plantops_cli.stream.options import ConnectOptions
-from tests.brokers import free_port
 from tests.mosquitto.conftest import Mosquitto
+from tests.support.brokers import free_port
 
 USER, PASSWORD = "alice", b"tulip"
 ACCEPTED, REFUSED = 0, 5

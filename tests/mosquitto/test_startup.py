@@ -8,8 +8,8 @@ from plantops_cli.config import load_settings
 from plantops_cli.errors import BrokerFileError, ConfigError
 from plantops_cli.mosquitto.startup import ensure_login
 from plantops_cli.mosquitto.text.passwords import find_entry, verify_password
-from tests.brokers import PASSWORD, Mosquitto
-from tests.plantops import run
+from tests.support.brokers import PASSWORD, Mosquitto
+from tests.support.plantops import run
 
 
 def test_a_login_is_added_once_and_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

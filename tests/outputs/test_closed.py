@@ -10,9 +10,9 @@ import pytest
 
 from plantops_cli.outputs.closed import Packer, claim_name, tidy
 from plantops_cli.outputs.file import LineFile
-from tests.outputs.strangers import ORDINARY, PLANTS, STRANGER, given_to, run_as, shared_folder
-from tests.plantops import PATIENCE_SECONDS
-from tests.samples import lines
+from tests.support.plantops import PATIENCE_SECONDS
+from tests.support.samples import lines
+from tests.support.strangers import ORDINARY, PLANTS, STRANGER, given_to, run_as, shared_folder
 
 NOON = 1_795_521_600.0  # 2026-11-24 12:00 UTC
 CLOSED = "lines.jsonl.20261124T120000Z"

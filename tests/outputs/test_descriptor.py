@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from plantops_cli.outputs.descriptor import Outlet
-from tests.stream.support import open_files
+from tests.support.subscribing import open_files
 
 LINES = b"".join(b'{"n":%d}\n' % number for number in range(100_000))
 

@@ -26,8 +26,8 @@ from plantops_cli.cli.shared.output import FileOutput
 from plantops_cli.errors import ConfigError, ForeignFileError, NoRoomError, OutputError
 from plantops_cli.formats.jsonl import encode
 from plantops_cli.outputs.file import LineFile, parse_period, parse_size
-from tests.plantops import PATIENCE_SECONDS
-from tests.samples import lines, message
+from tests.support.plantops import PATIENCE_SECONDS
+from tests.support.samples import lines, message
 
 NOON = 1_795_521_600.0  # 2026-11-24 12:00 UTC, where an hour begins
 
@@ -352,7 +352,7 @@ def test_on_a_full_disk_nothing_is_half_written_and_the_same_lines_fit_later(tmp
         from pathlib import Path
         from plantops_cli.errors import NoRoomError
         from plantops_cli.outputs.file import LineFile
-        from tests.samples import lines
+        from tests.support.samples import lines
 
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, resource.RLIM_INFINITY))
@@ -444,7 +444,7 @@ def test_whoever_is_killed_leaves_every_line_that_was_appended_once(tmp_path: Pa
         import sys
         from pathlib import Path
         from plantops_cli.outputs.file import LineFile
-        from tests.samples import lines
+        from tests.support.samples import lines
 
         file = LineFile(Path(sys.argv[1]), rotate_bytes=4096)
         file.open()

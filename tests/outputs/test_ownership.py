@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from plantops_cli.outputs.ownership import create_or_open, follow, is_strangers, opened_to_read
-from tests.outputs.strangers import ORDINARY, STRANGER, given_to, run_as, shared_folder
-from tests.samples import lines
+from tests.support.samples import lines
+from tests.support.strangers import ORDINARY, STRANGER, given_to, run_as, shared_folder
 
 APPEND = """
 try:

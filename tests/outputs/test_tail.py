@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from plantops_cli.formats.jsonl import LineEncoder, encode
 from plantops_cli.outputs.tail import is_beginning, whole_bytes
-from tests.samples import batch_of, lines, message
+from tests.support.samples import batch_of, lines, message
 
 TOPICS = st.text(st.characters(codec="utf-8", exclude_characters="\0+#"), min_size=1)
 MESSAGES = st.builds(

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.stream.support import eventually
+from tests.support.subscribing import eventually
 
 
 @pytest.fixture(autouse=True)

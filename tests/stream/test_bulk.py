@@ -13,10 +13,10 @@ from plantops_cli.messages import Message
 from plantops_cli.stream.options import ConnectOptions, MQTTVersion
 from plantops_cli.stream.session import Session, open_session
 from plantops_cli.stream.tls import TLSOptions
-from tests.brokers import PASSWORD, USERNAME, Mosquitto, free_port
-from tests.certificates import Certificates
-from tests.recording import until
-from tests.stream.support import WAIT_SECONDS, eventually, is_left_unread, publish_all, take
+from tests.support.brokers import PASSWORD, USERNAME, Mosquitto, free_port
+from tests.support.certificates import Certificates
+from tests.support.recording import until
+from tests.support.subscribing import WAIT_SECONDS, eventually, is_left_unread, publish_all, take
 
 MANY = 5_000
 BULK_SECONDS = 30.0

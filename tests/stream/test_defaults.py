@@ -8,8 +8,8 @@ from plantops_cli.cli.shared.connection import ConnectionFlags
 from plantops_cli.stream.options import ConnectOptions
 from plantops_cli.stream.subscriber import MQTTSubscriber
 from tests.cli.shared.test_options import BY_COMMAND
-from tests.scripted_broker import CONNECT, ScriptedBroker, serving
-from tests.stream.support import subscribing
+from tests.support.scripted_broker import CONNECT, ScriptedBroker, serving
+from tests.support.subscribing import subscribing
 
 BY_LIBRARY = {name: one.default for name, one in inspect.signature(MQTTSubscriber).parameters.items()}
 OF_LIBRARY = {

@@ -12,9 +12,17 @@ from plantops_cli.messages import Message
 from plantops_cli.stream.backoff import Backoff
 from plantops_cli.stream.status import Connected, Paused, SessionBegun, SessionLost, Status
 from plantops_cli.stream.subscriber import MQTTSubscriber
-from tests.brokers import Mosquitto, free_port
-from tests.scripted_broker import CONNECT, DISCONNECT, SUBSCRIBE, ScriptedBroker, packet_of, publish, serving
-from tests.stream.support import eventually, publish_all, subscribing, take
+from tests.support.brokers import Mosquitto, free_port
+from tests.support.scripted_broker import (
+    CONNECT,
+    DISCONNECT,
+    SUBSCRIBE,
+    ScriptedBroker,
+    packet_of,
+    publish,
+    serving,
+)
+from tests.support.subscribing import eventually, publish_all, subscribing, take
 
 RESUMED = b"\x20\x03\x01\x00\x00"  # a CONNACK with session present
 RETAINED = packet_of(0x31, b"\x00\x13devices/a/telemetry\x00{}")

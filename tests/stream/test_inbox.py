@@ -8,7 +8,7 @@ import pytest
 from plantops_cli.stream.batch import Read
 from plantops_cli.stream.inbox import BATCH_MESSAGES, MESSAGE_BYTES, Inbox
 from plantops_cli.stream.packets import Packet, Splitter
-from tests.scripted_broker import publish
+from tests.support.scripted_broker import publish
 
 MANY_BYTES = 100 * 1024 * 1024
 

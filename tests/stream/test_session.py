@@ -41,9 +41,10 @@ from plantops_cli.stream.session import (
 from plantops_cli.stream.status import Connecting, FellBack, Status, describe
 from plantops_cli.stream.tap import READ_BYTES
 from plantops_cli.stream.tls import TLSOptions
-from tests.brokers import PASSWORD, USERNAME, Mosquitto, free_port
-from tests.certificates import Certificates
-from tests.scripted_broker import (
+from tests.stream.test_tap import shake_hands
+from tests.support.brokers import PASSWORD, USERNAME, Mosquitto, free_port
+from tests.support.certificates import Certificates
+from tests.support.scripted_broker import (
     CLOSE,
     CONNECT,
     DISCONNECT,
@@ -58,7 +59,7 @@ from tests.scripted_broker import (
     publish,
     serving,
 )
-from tests.stream.support import (
+from tests.support.subscribing import (
     SECRET,
     WAIT_SECONDS,
     eventually,
@@ -68,7 +69,6 @@ from tests.stream.support import (
     publish_all,
     take,
 )
-from tests.stream.test_tap import shake_hands
 
 CONNACK_311_BAD_VERSION = b"\x20\x02\x00\x01"
 PUBLISH_TOO_SHORT_FOR_ITS_TOPIC = b"\x30\x03\x00\x10a"

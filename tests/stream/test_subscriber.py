@@ -22,8 +22,8 @@ from plantops_cli.messages import Message, now
 from plantops_cli.stream.status import Connected, Lost, Resumed, Retrying, State, Status
 from plantops_cli.stream.subscriber import MQTTSubscriber
 from plantops_cli.stream.tls import TLSOptions
-from tests.brokers import Mosquitto, free_port
-from tests.scripted_broker import (
+from tests.support.brokers import Mosquitto, free_port
+from tests.support.scripted_broker import (
     CLOSE,
     CONNECT,
     DISCONNECT,
@@ -33,7 +33,7 @@ from tests.scripted_broker import (
     serving,
     suback,
 )
-from tests.stream.support import SECRET, eventually, publish_all, subscribing, take
+from tests.support.subscribing import SECRET, eventually, publish_all, subscribing, take
 
 END_SECONDS = 5.0
 KICK = b"\xe0\x02\x8b\x00"

@@ -18,8 +18,8 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from plantops_cli.stream.packets import MalformedPacketError, Splitter
 from plantops_cli.stream.tap import READ_BYTES, Tap, Wire
-from tests.certificates import Certificates
-from tests.scripted_broker import publish
+from tests.support.certificates import Certificates
+from tests.support.scripted_broker import publish
 
 PINGRESP = b"\xd0\x00"
 

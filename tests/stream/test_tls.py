@@ -6,9 +6,9 @@ import pytest
 
 from plantops_cli.errors import BrokerError, BrokerUnreachableError, ConfigError, ProtocolRefusedError
 from plantops_cli.stream.tls import TLSOptions
-from tests.brokers import Mosquitto
-from tests.certificates import Certificates
-from tests.stream.support import subscribing
+from tests.support.brokers import Mosquitto
+from tests.support.certificates import Certificates
+from tests.support.subscribing import subscribing
 
 LISTENER = "listener {{port}} 127.0.0.1\ncafile {ca}\ncertfile {cert}\nkeyfile {key}"
 

@@ -10,9 +10,18 @@ from paho.mqtt import client as paho
 
 from plantops_cli.stream.inbox import BATCH_MESSAGES, MESSAGE_BYTES
 from plantops_cli.stream.options import MQTTVersion
-from tests.scripted_broker import CONNECT, PINGREQ, PUBCOMP, PUBREC, Packet, ScriptedBroker, publish, serving
-from tests.stream.support import WAIT_SECONDS, eventually, is_left_unread, subscribing, take
 from tests.stream.test_bulk import session_to
+from tests.support.scripted_broker import (
+    CONNECT,
+    PINGREQ,
+    PUBCOMP,
+    PUBREC,
+    Packet,
+    ScriptedBroker,
+    publish,
+    serving,
+)
+from tests.support.subscribing import WAIT_SECONDS, eventually, is_left_unread, subscribing, take
 
 VERSIONS = pytest.mark.parametrize("version", ["5", "3.1.1"])
 RESUMED = {"5": b"\x20\x03\x01\x00\x00", "3.1.1": b"\x20\x02\x01\x00"}

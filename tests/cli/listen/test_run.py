@@ -12,7 +12,7 @@ from plantops_cli.cli.shared.stopping import Stop, exit_for
 from plantops_cli.errors import ConfigError
 from plantops_cli.formats import jsonl
 from plantops_cli.stream.status import Connecting
-from tests.samples import batch_of, message
+from tests.support.samples import batch_of, message
 
 MESSAGE = message(b'{"note":"\x7f"}', topic="devices/a/telemetry")
 

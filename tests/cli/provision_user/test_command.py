@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from plantops_cli.mosquitto.text.passwords import find_entry, verify_password
-from tests.brokers import Mosquitto, free_port
-from tests.terminal import run_on_terminal
+from tests.support.brokers import Mosquitto, free_port
+from tests.support.terminal import run_on_terminal
 
 DONE, CONFIG_ERROR, PASSWORD_FILE_ERROR = 0, 2, 7
 PASSWORD = "correct horse battery staple"

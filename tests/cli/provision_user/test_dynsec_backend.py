@@ -12,9 +12,9 @@ import pytest
 
 from plantops_cli.mosquitto.broker.proof import Verdict, log_in
 from plantops_cli.stream.options import ConnectOptions
-from tests.brokers import PASSWORD, USERNAME, Mosquitto
-from tests.dynsec_broker import ADMIN, ADMIN_PASSWORD, DEFAULTS, NO_ROLE, NO_USER, answer, ctrl, start
-from tests.scripted_broker import ScriptedBroker, serving
+from tests.support.brokers import PASSWORD, USERNAME, Mosquitto
+from tests.support.dynsec_broker import ADMIN, ADMIN_PASSWORD, DEFAULTS, NO_ROLE, NO_USER, answer, ctrl, start
+from tests.support.scripted_broker import ScriptedBroker, serving
 
 SECRET = "correct horse battery staple"
 OTHER = "another password altogether"

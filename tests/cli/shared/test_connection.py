@@ -9,7 +9,7 @@ from plantops_cli.cli.shared.connection import ConnectionFlags, subscriber
 from plantops_cli.errors import ConfigError
 from plantops_cli.stream.options import ConnectOptions
 from plantops_cli.stream.tls import TLSOptions
-from tests.certificates import Certificates
+from tests.support.certificates import Certificates
 
 SECRET = "not to be seen"
 

@@ -9,8 +9,8 @@ from plantops_cli import errors
 from plantops_cli.cli.app import run
 from plantops_cli.cli.shared.exits import MEANINGS, Exit, complain, exit_code, explain
 from plantops_cli.errors import BrokerError, ConfigError, PlantopsError, SubscriptionRefusedError, TopicError
-from tests.plantops import run as run_process
-from tests.plantops import start
+from tests.support.plantops import run as run_process
+from tests.support.plantops import start
 
 CODES = {
     "ConfigError": 2,

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from plantops_cli.cli.shared.room import check_room, explain_no_room
-from tests.plantops import COMMAND, Done, start
-from tests.scripted_broker import SUBSCRIBE, ScriptedBroker, serving
-from tests.stream.support import no_room, open_files
+from tests.support.plantops import COMMAND, Done, start
+from tests.support.scripted_broker import SUBSCRIBE, ScriptedBroker, serving
+from tests.support.subscribing import no_room, open_files
 
 COMMANDS = (
     ("listen", "-p", "1"),

@@ -5,7 +5,7 @@ import pytest
 from plantops_cli.cli.shared.selection import Selection
 from plantops_cli.errors import ConfigError, PlantopsError, TopicError
 from plantops_cli.messages import Message
-from tests import samples
+from tests.support import samples
 
 
 def message(topic: str, *, retain: bool = False) -> Message:

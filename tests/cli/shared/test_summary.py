@@ -9,7 +9,7 @@ import pytest
 from plantops_cli.cli.shared.summary import Summary
 from plantops_cli.messages import Message
 from plantops_cli.stream.status import Health, Outage, State
-from tests.samples import batch_of, message
+from tests.support.samples import batch_of, message
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 MESSAGE = message(b"1", topic="devices/a/telemetry")

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.brokers import Mosquitto, free_port
-from tests.plantops import PATIENCE_SECONDS, start
-from tests.publishing import publish
+from tests.support.brokers import Mosquitto, free_port
+from tests.support.plantops import PATIENCE_SECONDS, start
+from tests.support.publishing import publish
 
 
 @pytest.fixture

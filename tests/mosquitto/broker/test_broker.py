@@ -12,7 +12,7 @@ import pytest
 from plantops_cli.errors import ConfigError, ReloadError
 from plantops_cli.mosquitto.broker.broker import find_broker
 from plantops_cli.mosquitto.broker.process import BrokerProcess, NotRunning
-from tests.brokers import Mosquitto
+from tests.support.brokers import Mosquitto
 
 SHOW = ("show", "--property", "MainPID", "--property", "LoadState")
 ASKED = {

@@ -16,7 +16,7 @@ from plantops_cli.mosquitto.broker.proof import Verdict, log_in, probe_acl, with
 from plantops_cli.mosquitto.files.conf_file import read_config
 from plantops_cli.mosquitto.text.passwords import hash_password
 from plantops_cli.stream.options import ConnectOptions, MQTTVersion
-from tests.brokers import PASSWORD, USERNAME, Mosquitto
+from tests.support.brokers import PASSWORD, USERNAME, Mosquitto
 
 V20, V21 = (2, 0), (2, 1)
 ME = BrokerUser(os.geteuid(), os.getegid())

@@ -17,7 +17,7 @@ from plantops_cli.mosquitto.broker.process import (
     parse_version,
     within,
 )
-from tests.brokers import Mosquitto
+from tests.support.brokers import Mosquitto
 
 AS_NOBODY = """
 import os, sys

@@ -31,9 +31,9 @@ from plantops_cli.mosquitto.files.password_file import provision_user
 from plantops_cli.stream.options import ConnectOptions, MQTTVersion
 from plantops_cli.stream.session import open_session
 from plantops_cli.stream.tls import TLSOptions
-from tests.brokers import PASSWORD, USERNAME, Mosquitto, free_port
-from tests.certificates import Certificates
-from tests.scripted_broker import CLOSE, CONNECT, ScriptedBroker, serving
+from tests.support.brokers import PASSWORD, USERNAME, Mosquitto, free_port
+from tests.support.certificates import Certificates
+from tests.support.scripted_broker import CLOSE, CONNECT, ScriptedBroker, serving
 
 PUBLISH = 0x30
 READ_ONLY = f"user {USERNAME}\ntopic read devices/+/telemetry\ntopic read devices/+/heartbeat\n"

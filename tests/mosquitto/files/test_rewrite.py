@@ -16,7 +16,7 @@ import pytest
 
 from plantops_cli.errors import BrokerFileBusyError, BrokerFileChangedError, BrokerFileError
 from plantops_cli.mosquitto.files.rewrite import Change, Rewritten, restore, rewrite
-from tests.outputs.strangers import STRANGER, given_to, shared_folder
+from tests.support.strangers import STRANGER, given_to, shared_folder
 
 OLD = b"# the gardeners\nalice:1\nbob:2\n"
 NEW = b"# the gardeners\nalice:1\nbob:2\ncarol:3\n"

@@ -31,7 +31,7 @@ from plantops_cli.mosquitto.text.acl import (
 )
 from plantops_cli.mosquitto.text.lint import Weight
 from plantops_cli.topics import matches
-from tests.brokers import free_port
+from tests.support.brokers import free_port
 
 USER = "plantops_backend"
 OPENING = b"# >>> plantops provision-user: plantops_backend (managed)\n"

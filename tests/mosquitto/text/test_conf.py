@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from plantops_cli.errors import BrokerFileError
 from plantops_cli.mosquitto.text.conf import BrokerConfig, Listener, included_names, interpret, parse_directives
-from tests.brokers import free_port
+from tests.support.brokers import free_port
 
 DEBIAN = b"""# Place your local configuration in /etc/mosquitto/conf.d/
 #

@@ -48,8 +48,8 @@ from plantops_cli.mosquitto.text.dynsec import (
 from plantops_cli.stream.options import ConnectOptions, MQTTVersion
 from plantops_cli.stream.session import Session, open_session
 from plantops_cli.stream.tls import TLSOptions
-from tests.brokers import PASSWORD, USERNAME, Mosquitto
-from tests.dynsec_broker import (
+from tests.support.brokers import PASSWORD, USERNAME, Mosquitto
+from tests.support.dynsec_broker import (
     ADMIN,
     ADMIN_PASSWORD,
     DEFAULTS,
@@ -60,7 +60,7 @@ from tests.dynsec_broker import (
     ctrl,
     start,
 )
-from tests.scripted_broker import ScriptedBroker, serving
+from tests.support.scripted_broker import ScriptedBroker, serving
 
 SECRET = 'hunter2 "is" \\ nicht für Ümit \u2603'
 OTHER = "another-secret"

@@ -1,4 +1,4 @@
-"""The JSON lines that a listener wrote about the messages of ``tests.reliable_publisher``."""
+"""The JSON lines that a listener wrote about the messages of ``tests.support.reliable_publisher``."""
 
 import json
 import time

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.hostile.canary import CANARY, sightings
-from tests.plantops import COMMAND, PATIENCE_SECONDS
+from tests.support.hostile.canary import CANARY, sightings
+from tests.support.plantops import COMMAND, PATIENCE_SECONDS
 
 AT_ONCE = 6
 _LOOKS_APART_SECONDS = 0.03

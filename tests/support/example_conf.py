@@ -10,9 +10,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from plantops_cli.mosquitto.files.password_file import provision_user
-from tests.brokers import PASSWORD, USERNAME, Mosquitto, executable
+from tests.support.brokers import PASSWORD, USERNAME, Mosquitto, executable
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 DEVICES = ("farm_devices", PASSWORD)
 """The login of those who publish; that of the listeners may only read."""
 

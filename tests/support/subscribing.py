@@ -13,8 +13,8 @@ from paho.mqtt.enums import CallbackAPIVersion
 from plantops_cli.messages import Message
 from plantops_cli.stream.session import Session
 from plantops_cli.stream.subscriber import MQTTSubscriber
-from tests.brokers import PASSWORD, USERNAME, Mosquitto
-from tests.scripted_broker import ScriptedBroker
+from tests.support.brokers import PASSWORD, USERNAME, Mosquitto
+from tests.support.scripted_broker import ScriptedBroker
 
 SECRET = "hunter2-is-not-to-be-seen"
 WAIT_SECONDS = 15.0

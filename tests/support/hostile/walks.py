@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
-from tests.hostile.screen import faults
-from tests.plantops import PATIENCE_SECONDS, read_to_the_end, start_on_terminal
+from tests.support.hostile.screen import faults
+from tests.support.plantops import PATIENCE_SECONDS, read_to_the_end, start_on_terminal
 
 AT_ONCE = 6
 

@@ -14,8 +14,8 @@ from plantops_cli.errors import BrokerError, StateError
 from plantops_cli.messages import Message
 from plantops_cli.stream.status import Lost, Status
 from plantops_cli.stream.subscriber import MQTTSubscriber
-from tests.hostile.frames import FramedWriter, accept, unframe
-from tests.hostile.streams import Stream
+from tests.support.hostile.frames import FramedWriter, accept, unframe
+from tests.support.hostile.streams import Stream
 
 # the 2.5 s for which a subscriber waits for a SUBACK included
 BOUND_SECONDS = 4.0

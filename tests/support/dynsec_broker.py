@@ -6,8 +6,8 @@ import subprocess
 from pathlib import Path
 
 from plantops_cli.mosquitto.text.dynsec import RESPONSE_TOPIC
-from tests.brokers import Mosquitto
-from tests.scripted_broker import ScriptedBroker, packet_of, publish
+from tests.support.brokers import Mosquitto
+from tests.support.scripted_broker import ScriptedBroker, packet_of, publish
 
 PUBLISH = 0x30
 ADMIN, ADMIN_PASSWORD = "admin", "the administrator's own"

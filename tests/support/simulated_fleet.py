@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
-from tests.brokers import PASSWORD, USERNAME, Mosquitto
-from tests.plantops import PATIENCE_SECONDS
+from tests.support.brokers import PASSWORD, USERNAME, Mosquitto
+from tests.support.plantops import PATIENCE_SECONDS
 
 Plan = Callable[[int], list[tuple[str, bytes]]]
 """What to publish at each beat: topics and payloads."""

@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from tests.scripted_broker import connack, packet_of, publish, suback
+from tests.support.scripted_broker import connack, packet_of, publish, suback
 
 HANG_UP_SHARE = 0.6
 WEBSOCKET_SHARE = 0.2

@@ -20,7 +20,7 @@ import os, sys
 from pathlib import Path
 from plantops_cli.errors import PlantopsError
 from plantops_cli.outputs.file import LineFile
-from tests.samples import lines
+from tests.support.samples import lines
 
 uid, path = int(sys.argv[1]), Path(sys.argv[2])
 if uid != os.geteuid():

@@ -3,7 +3,7 @@
 from paho.mqtt import publish as paho_publish
 from paho.mqtt.enums import MQTTProtocolVersion
 
-from tests.brokers import PASSWORD, USERNAME, Mosquitto
+from tests.support.brokers import PASSWORD, USERNAME, Mosquitto
 
 
 def publish(broker: Mosquitto, topic: str, *payloads: bytes, qos: int = 1, retain: bool = False) -> None:
