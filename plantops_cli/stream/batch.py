@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import NamedTuple, overload
 
 from plantops_cli.messages import Message, in_utc
-from plantops_cli.stream.packets import Packet, parse_properties
+from plantops_cli.stream.packets import FLAGS, Packet, parse_properties
 
 _NO_PROPERTIES: Mapping[str, object] = {}
 
@@ -104,12 +104,13 @@ def message_of(packet: Packet, received_at: datetime) -> Message:
         received_at: when it was read, in UTC.
     """
     first, topic, mid, properties, payload = packet
+    qos, is_retained, is_dup = FLAGS[first]
     return Message(
         topic=topic.decode(),
         payload=payload,
-        qos=first >> 1 & 3,
-        retain=bool(first & 1),
-        dup=bool(first & 8),
+        qos=qos,
+        retain=is_retained,
+        dup=is_dup,
         mid=mid,
         properties=parse_properties(properties) if properties else _NO_PROPERTIES,
         received_at=received_at,

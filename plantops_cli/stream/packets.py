@@ -14,23 +14,47 @@ import sys
 from array import array
 from collections.abc import Callable, Iterable, Mapping
 from itertools import repeat
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 Packet = tuple[int, bytes, int, bytes, bytes]
 """A PUBLISH: first byte (type and flags), topic name as sent, packet identifier (0 at QoS 0), properties without
 their length (empty for none, and with MQTT 3.1.1), payload. A PUBREL has nothing but first byte and identifier."""
 
+PUBLISH = 0x30
+"""First byte of a PUBLISH of QoS 0 without any flag (MQTT 5, 3.3.1); the bits of the flags follow."""
+
+RETAIN = 0x01
+"""The bit that says that the broker had kept the message for new subscribers (MQTT 5, 3.3.1.3)."""
+
+QOS_1, QOS_2 = 0x02, 0x04
+"""The bits of QoS 1 and 2; no packet may have both (MQTT 5, 3.3.1-4)."""
+
+QOS_1_OR_2 = QOS_1 | QOS_2
+"""To tell whether a message is to be acknowledged."""
+
+DUP = 0x08
+"""The bit that says that the message is sent again (MQTT 5, 3.3.1.1)."""
+
 PUBREL = 0x62
 """First byte of a PUBREL (MQTT 5, 3.6.1)."""
 
-QOS_2 = 0x04
-"""The bit of QoS 2 in the first byte of a PUBLISH."""
 
-QOS_1_OR_2 = 0x06
-"""The bits of QoS 1 and 2 there."""
+class Flags(NamedTuple):
+    """What the first byte of a PUBLISH says (MQTT 5, 3.3.1)."""
 
-DUP = 0x08
-"""The bit in the first byte of a PUBLISH that says that it is sent again (MQTT 5, 3.3.1.1)."""
+    qos: int
+    is_retained: bool
+    is_dup: bool
+
+
+def _flags(first: int) -> Flags:
+    return Flags((first & QOS_1_OR_2) >> 1, bool(first & RETAIN), bool(first & DUP))
+
+
+FLAGS: Mapping[int, Flags] = {
+    PUBLISH | bits: _flags(bits) for bits in range(0x10) if bits & QOS_1_OR_2 != QOS_1 | QOS_2
+}
+"""The flags of each PUBLISH that there may be, by its first byte: a look-up costs less than a call."""
 
 LONGEST_PACKET_BYTES = 5 + 268_435_455
 """The longest packet that MQTT can express (MQTT 5, 1.5.5)."""
@@ -43,6 +67,9 @@ LONGEST_TOPIC_KEPT = 128
 
 _Layout = tuple[Callable[[bytes, int], tuple[Any, ...]], int, int]
 _HEADER_BYTES = 5
+# the bits of the first byte that say what kind of packet it is (MQTT 5, 2.1.2)
+_KIND = 0xF0
+_QOS_3 = QOS_1 | QOS_2
 # Behind the last packet no header is left: a layout that never fits ends the splitting there. No data has its size
 _NO_LAYOUT: _Layout = (struct.Struct("x").unpack_from, -1, 0)
 _NO_LAYOUTS: Mapping[bytes, _Layout] = {b"": _NO_LAYOUT}
@@ -135,7 +162,7 @@ class Splitter:
         self._layouts = dict(_NO_LAYOUTS)
         # By QoS: identifier and properties length ("0s" where there is none), and their bytes
         without, within = (("0sB", 1), ("HB", 3)) if is_v5 else (("0s0s", 0), ("H0s", 2))
-        self._between = {0x00: without, 0x02: within, QOS_2: within}
+        self._between = {0: without, QOS_1: within, QOS_2: within}
         self._held = bytearray()
         self._needed = 0  # bytes to hold before another look is worth it; below 1 while that is unknown
         self._others_due = 0  # bytes still to come of a packet that is for somebody else
@@ -186,7 +213,7 @@ class Splitter:
             unpack, size, first = self._layouts.get(data[:_HEADER_BYTES], _NO_LAYOUT)
             if size == len(data):
                 topic, identifier, properties_size, payload = unpack(data, 0)
-                if not properties_size and (identifier or not first & 0x06):
+                if not properties_size and (identifier or not first & QOS_1_OR_2):
                     return [(first, topic, identifier or 0, b"", payload)], b""
         packets: list[Packet] = []
         others: list[bytes] = []
@@ -214,7 +241,7 @@ class Splitter:
                 if header is None:
                     break
                 body, size = header
-                if data[position] & 0xF0 == PUBREL & 0xF0:
+                if data[position] & _KIND == PUBREL & _KIND:
                     if len(data) < position + size:
                         needed = size
                         break
@@ -222,7 +249,7 @@ class Splitter:
                     self.is_exactly_once = True
                     position += size
                     continue
-                if data[position] & 0xF0 != 0x30:  # no PUBLISH
+                if data[position] & _KIND != PUBLISH:
                     others.append(data[position : position + size])
                     position += size
                     continue
@@ -236,9 +263,9 @@ class Splitter:
                 needed = size
                 break
             if not identifier:  # b"" at QoS 0
-                if first & 0x06:
+                if first & QOS_1_OR_2:
                     raise MalformedPacketError(
-                        f"PUBLISH of QoS {first >> 1 & 3} with packet identifier 0 (MQTT 5, 2.2.1-4)"
+                        f"PUBLISH of QoS {FLAGS[first].qos} with packet identifier 0 (MQTT 5, 2.2.1-4)"
                     )
                 identifier = 0
             properties = b""
@@ -257,7 +284,7 @@ class Splitter:
         """Return the position of a packet's body and the packet's size, or None while they are unknown."""
         try:
             first = data[position]
-            if first & 0xF6 == 0x36:
+            if first & (_KIND | _QOS_3) == PUBLISH | _QOS_3:
                 raise MalformedPacketError("PUBLISH of QoS 3 (MQTT 5, 3.3.1-4)")
             remaining, body = _variable_byte_integer(data, position + 1, "remaining length")
         except IndexError:
@@ -267,9 +294,9 @@ class Splitter:
             raise PacketTooLargeError(
                 f"a packet of {size:,} bytes, where at most {self.max_packet_size:,} are taken", size=size
             )
-        if first & 0xF0 == 0x30 and first >> 1 & 3 > self._max_qos:
+        if first & _KIND == PUBLISH and FLAGS[first].qos > self._max_qos:
             raise UnwantedQoSError(
-                f"PUBLISH of QoS {first >> 1 & 3}, where {self._max_qos} was granted (MQTT 5, 3.8.4-8)"
+                f"PUBLISH of QoS {FLAGS[first].qos}, where {self._max_qos} was granted (MQTT 5, 3.8.4-8)"
             )
         return body, size
 
@@ -281,7 +308,7 @@ class Splitter:
         if len(data) < body + 2:
             return None
         topic_size = data[body] << 8 | data[body + 1]
-        between, between_size = self._between[first & 0x06]
+        between, between_size = self._between[first & QOS_1_OR_2]
         payload_size = size - topic - topic_size - between_size
         if payload_size < 0:
             raise MalformedPacketError(f"PUBLISH of {size:,} bytes, too short for a topic of {topic_size:,}")

@@ -13,6 +13,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from plantops_cli.stream.packets import (
+    FLAGS,
     MAX_LAYOUTS,
     PUBREL,
     QOS_2,
@@ -559,6 +560,17 @@ def test_no_more_is_held_than_the_longest_packet(is_v5: bool, limit: int, parts:
             assert ours.held < max(limit, 7)  # a fixed header and the length of a topic
     except MalformedPacketError:
         assert ours.held == 0
+
+
+def test_the_flags_of_each_first_byte_are_those_that_mqtt_gives_it() -> None:
+    """MQTT 5, 3.3.1: DUP in bit 3, QoS in bits 2 and 1, RETAIN in bit 0; QoS 3 is in none."""
+    expected = {
+        0x30 | dup << 3 | qos << 1 | retain: (qos, bool(retain), bool(dup))
+        for dup in (0, 1)
+        for qos in (0, 1, 2)
+        for retain in (0, 1)
+    }
+    assert expected == FLAGS
 
 
 # paho refuses U+FEFF in its own packets, which MQTT 5, 1.5.4-3 does not
