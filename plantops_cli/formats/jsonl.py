@@ -9,13 +9,13 @@ import orjson
 
 from plantops_cli.messages import Message
 from plantops_cli.stream.batch import Batch, Read, message_of
-from plantops_cli.stream.packets import LONGEST_TOPIC_KEPT, Packet
+from plantops_cli.stream.packets import DUP, LONGEST_TOPIC_KEPT, PUBLISH, Packet
 
 # Between the tokens of valid JSON these are white space; inside its strings they cannot stand unescaped
 _ON_ONE_LINE = bytes.maketrans(b"\r\n", b"  ")
 
 _TOPICS_KEPT = 100_000
-_FIRST_WITH_DUP = 0x38  # of the first bytes of PUBLISH packets; it and all above have DUP (MQTT 5, 3.3.1)
+_FIRST_WITH_DUP = PUBLISH | DUP  # of the first bytes of PUBLISH packets; it and all above have DUP
 _FEW, _TOGETHER = 8, 64  # to line up fewer costs more than it saves; of more, each odd one holds up many
 
 

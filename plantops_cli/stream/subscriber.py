@@ -34,7 +34,7 @@ from plantops_cli.stream.options import (
     durable_client_id,
     random_client_id,
 )
-from plantops_cli.stream.packets import LONGEST_PACKET_BYTES, LONGEST_TOPIC_KEPT
+from plantops_cli.stream.packets import LONGEST_PACKET_BYTES, LONGEST_TOPIC_KEPT, QOS_1_OR_2, RETAIN
 from plantops_cli.stream.session import SUBACK_SECONDS, AiomqttClient, AtOnce, Session, open_session
 from plantops_cli.stream.status import (
     Connected,
@@ -68,7 +68,7 @@ _KICKS_OF_A_TAKEOVER = 3
 # a durable one outlives a broker that crashes again and again, and restarts too fast for us to notice
 _KICKS_OF_A_TAKEOVER_IF_DURABLE = 20
 _OUTAGES_KEPT = 100
-_QOS_OR_RETAIN = 0x07
+_QOS_OR_RETAIN = QOS_1_OR_2 | RETAIN
 _ROUTES_KEPT = 10_000
 _PATIENCE_SECONDS = 3600.0
 

@@ -5,6 +5,7 @@ from datetime import datetime
 from operator import itemgetter
 
 from plantops_cli.stream.batch import Batch
+from plantops_cli.stream.packets import FLAGS
 from plantops_cli.stream.status import Health, Outage
 from plantops_cli.topics import device_topic
 
@@ -58,9 +59,10 @@ class Summary:
             device = device_topic(topic.decode())
             self._kinds[device.kind if device else "other"] += number
         self._topics.clear()
-        for flags, number in self._flags.items():
-            self._marks["retained"] += number * (flags & 1)
-            self._marks["duplicates"] += number * (flags >> 3 & 1)
+        for first, number in self._flags.items():
+            flags = FLAGS[first]
+            self._marks["retained"] += number * flags.is_retained
+            self._marks["duplicates"] += number * flags.is_dup
         self._flags.clear()
 
     def lines(self, health: Health, *, elapsed_seconds: float) -> list[str]:
