@@ -60,11 +60,6 @@ class Tap:
         self._is_lingering = False
 
     @property
-    def wire(self) -> Wire:
-        """The socket below."""
-        return self._wire
-
-    @property
     def has_news(self) -> bool:
         """Whether bytes, or the end of the connection, wait to be fetched by ``recv``."""
         return bool(self._foreign) or (self._has_ended and not self.has_more)
