@@ -33,11 +33,11 @@ FLOORS = {
     "__main__": 10,
 }
 ONLY_IMPORTER = {
-    "aiomqtt": "stream.session",
+    "aiomqtt": "stream.client",
     "amqtt": "demo",
     "dotenv": "envfile",
     "fastapi": "fastapi",
-    "paho": "stream",
+    "paho": "stream.client",
     "prometheus_client": "metrics",
     "pydantic_settings": "config",
 }
@@ -54,6 +54,9 @@ PURE = {
     "messages",
     "stream.packets",
     "stream.backoff",
+    "stream.batch",
+    "stream.exactly_once",
+    "stream.inbox",
     "mosquitto.text.acl",
     "mosquitto.text.conf",
     "mosquitto.text.dynsec",
@@ -194,7 +197,8 @@ def test_every_room_has_a_floor(module: str) -> None:
         ("formats.pretty", "def late():\n    import plantops_cli.fleet.roster"),
         ("stream.session", "from plantops_cli import MQTTSubscriber"),
         ("cli.listen.command", "import aiomqtt"),
-        ("stream.subscriber", "from aiomqtt import Client"),
+        ("stream.session", "from aiomqtt import Client"),
+        ("stream.reading", "from paho.mqtt import client"),
         ("formats.jsonl", "from paho.mqtt import client"),
         ("cli.shared.options", "from pydantic_settings import BaseSettings"),
         ("stream.backoff", "import asyncio"),
@@ -214,7 +218,7 @@ def test_the_checker_sees_a_breach(module: str, source: str) -> None:
     [
         ("topics", "from plantops_cli.errors import TopicError"),
         ("stream.subscriber", "from plantops_cli.stream.session import Session"),
-        ("stream.session", "import aiomqtt, paho.mqtt.client"),
+        ("stream.client", "import aiomqtt, paho.mqtt.client"),
         ("cli.demo.command", "from plantops_cli.demo.broker import embedded_broker"),
         ("mosquitto.files.rewrite", "os.replace(new, old)"),
         ("mosquitto.text.passwords", "line.replace('a', 'w')"),

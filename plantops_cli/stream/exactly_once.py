@@ -5,7 +5,7 @@ between the two loses nothing. From then on the identifier alone is kept, until 
 it is no new message (MQTT 5, 4.3.3).
 """
 
-from plantops_cli.stream.packets import MalformedPacketError
+from plantops_cli.stream.packets import DUP, PUBREL, QOS_2, MalformedPacketError, Packet, pubcomp, pubrec
 
 LEAST_BYTES = 1024 * 1024
 """What a broker may owe a PUBREL for, however little may wait: it sends them in their turn."""
@@ -51,6 +51,30 @@ class ExactlyOnce:
         self._handled.clear()
         self._handled_bytes = 0
         self._earlier.clear()
+
+    def sift(self, packets: list[Packet]) -> tuple[list[Packet], bytes]:
+        """Take note of what was read; return the messages that are new, and what is to be answered at once.
+
+        A message that was handled and comes again has lost its PUBREC, so that it gets another one; one that is
+        still being handled gets its PUBREC in its turn. Each PUBREL gets its PUBCOMP, also for an identifier that
+        is not known (MQTT 5, 4.3.3).
+
+        Args:
+            packets: messages of any QoS, and PUBRELs.
+        """
+        new: list[Packet] = []
+        repeated: list[int] = []
+        released: list[int] = []
+        for packet in packets:
+            first, mid = packet[0], packet[2]
+            if first == PUBREL:
+                self.released(mid)
+                released.append(mid)
+            elif not first & QOS_2 or self.came(mid, is_dup=bool(first & DUP)):
+                new.append(packet)
+            elif self.is_handled(mid):
+                repeated.append(mid)
+        return new, pubrec(repeated) + pubcomp(released)
 
     def came(self, mid: int, *, is_dup: bool) -> bool:
         """Take note of a PUBLISH, and tell whether it brings a new message.

@@ -6,6 +6,7 @@ Pure. Reason codes are those of MQTT 5 (2.4); MQTT 3.1.1's CONNACK codes 1 to 5 
 
 import socket
 import ssl
+from collections.abc import Mapping
 from errno import EMFILE, ENFILE
 
 from plantops_cli.credentials import shown_username
@@ -16,6 +17,7 @@ from plantops_cli.errors import (
     CredentialsRefusedError,
     ProtocolRefusedError,
     SessionTakenOverError,
+    SubscriptionRefusedError,
 )
 
 UNSUPPORTED_VERSION = 0x84
@@ -129,6 +131,29 @@ def protocol_broken(code: int, reason: str, *, endpoint: str) -> BrokerError:
     what = "sent a malformed packet" if code in _MALFORMED else "broke the protocol"
     hint = "max_pending_bytes is how much may wait" if code == _RECEIVE_MAXIMUM_EXCEEDED else None
     return ConnectionLostError(f"{endpoint}: the broker {what} ({reason})", endpoint=endpoint, hint=hint)
+
+
+def way_back_clogged(endpoint: str) -> BrokerError:
+    """Explain why the connection was given up to a broker that sends and sends, and takes nothing."""
+    return ConnectionLostError(
+        f"{endpoint}: connection given up: the broker takes no acknowledgements", endpoint=endpoint
+    )
+
+
+def filters_refused(refused: Mapping[str, int], *, endpoint: str) -> BrokerError:
+    """Explain a SUBACK that refuses topic filters (MQTT 5, 3.9.3).
+
+    Args:
+        refused: the filters, and the reason code of each.
+        endpoint: the broker as ``host:port``.
+    """
+    return SubscriptionRefusedError(
+        f"{endpoint}: the broker refused to subscribe "
+        + ", ".join(f"{name!r} (SUBACK 0x{code:02x})" for name, code in refused.items()),
+        endpoint=endpoint,
+        filters=refused,
+        hint="the user needs the right to subscribe to it: check the broker's access control",
+    )
 
 
 def is_given_up(name: str) -> bool:

@@ -428,7 +428,7 @@ async def test_a_message_whose_handler_fails_counts_as_handled_by_default(keepin
 
 
 async def test_a_slow_reader_is_told_of_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("plantops_cli.stream.session.SLOW_SECONDS", 0.05)
+    monkeypatch.setattr("plantops_cli.stream.delivery.SLOW_SECONDS", 0.05)
     said: list[Status] = []
     async with (
         serving(ScriptedBroker(after_suback=publish(b"a", b"1", qos=1))) as broker,

@@ -29,10 +29,10 @@ from plantops_cli.errors import (
 )
 from plantops_cli.messages import Message
 from plantops_cli.stream.batch import Batch
+from plantops_cli.stream.client import PRIVATE_NAMES
 from plantops_cli.stream.inbox import MAX_PENDING_BYTES, MESSAGE_BYTES
 from plantops_cli.stream.options import ConnectOptions, MQTTVersion, random_client_id
 from plantops_cli.stream.session import (
-    PRIVATE_NAMES,
     SILENT_SECONDS,
     Session,
     _silence_seconds,
@@ -463,7 +463,7 @@ async def test_of_long_topics_each_is_examined_and_none_remembered() -> None:
         await session.subscribe({"#": 0})
         assert [message.topic for message in await take(session, 3)] == [valid.decode(), valid.decode(), "b"]
         assert session.invalid == 2
-        assert session._topics == {b"b"}
+        assert session.inbox._topics == {b"b"}
 
 
 async def test_what_is_passed_over_is_acknowledged_in_the_order_in_which_it_came() -> None:
@@ -754,7 +754,7 @@ async def test_who_subscribes_past_the_session_gets_what_that_was_granted() -> N
 
 
 async def test_a_broker_that_sends_and_takes_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("plantops_cli.stream.session.UNSENT_BYTES", 10_000)
+    monkeypatch.setattr("plantops_cli.stream.writing.UNSENT_BYTES", 10_000)
     async with serving(ScriptedBroker()) as broker, session_on(broker) as session:
         await session.subscribe({"a": 1})
         broker.stop_reading()
@@ -1106,7 +1106,7 @@ async def test_nothing_is_offered_at_once_while_something_waits() -> None:
         reading = asyncio.create_task(anext(batches))
         await asyncio.sleep(0)
         for mid in (1, 2):
-            session.take([(0x32, b"a", mid, b"", b"")], 8)
+            session._delivery.take([(0x32, b"a", mid, b"", b"")], 8)
         assert [message.mid for message in await reading] == [1, 2]
         assert offered == [1]
         await batches.aclose()

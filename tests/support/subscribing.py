@@ -40,7 +40,7 @@ async def eventually(condition: Callable[[], object]) -> None:
 
 def is_left_unread(session: Session) -> bool:
     """Tell whether the socket is left unread, because so much waits."""
-    return session.client is not None and session.client.paused.is_set()
+    return session.client is not None and session.client.reading.is_paused
 
 
 async def take(subscriber: MQTTSubscriber | Session, count: int) -> list[Message]:

@@ -1,0 +1,587 @@
+"""The MQTT client of one connection: the only module that imports aiomqtt and paho, whose errors end here.
+
+aiomqtt does the protocol, except that a tap in front of paho's socket takes the messages out. Thus they come in
+batches, a slow consumer stops the socket instead of filling the memory, what is to be acknowledged is acknowledged
+after the consumer is done with a batch, and no packet of a broker can make the reader spin. The private names that
+this leans on are listed in ``private``; a client refuses to be made when one has moved.
+
+What has the name that it has in aiomqtt raises the errors of aiomqtt: users call it, by ``MQTTSubscriber.client``.
+All else raises ours.
+"""
+
+import asyncio
+import logging
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, Protocol, cast
+
+import aiomqtt
+from paho.mqtt import client as paho
+from paho.mqtt.enums import MQTTErrorCode
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
+
+from plantops_cli.errors import BrokerError, ConnectionLostError, HeldUpError
+from plantops_cli.stream import failures
+from plantops_cli.stream.answers import Answers, unless_silent
+from plantops_cli.stream.opening import TCP_CONNECT_SECONDS, Opening, tls_context, transport
+from plantops_cli.stream.options import ConnectOptions, MQTTVersion
+from plantops_cli.stream.packets import MalformedPacketError, Splitter
+from plantops_cli.stream.parting import close_after_last_word, hear_out
+from plantops_cli.stream.private import (
+    AIOMQTT_ATTRIBUTES,
+    AIOMQTT_METHODS,
+    PAHO_ATTRIBUTES,
+    PAHO_METHODS,
+    check_names,
+)
+from plantops_cli.stream.reading import Reading, Receiver
+from plantops_cli.stream.tap import Tap
+from plantops_cli.stream.waiting import in_daemon_thread
+from plantops_cli.stream.writing import Writing
+
+logger = logging.getLogger("plantops.stream")
+
+PRIVATE_NAMES = {aiomqtt.Client: AIOMQTT_METHODS, paho.Client: PAHO_METHODS}
+"""Methods that ``Client`` overrides, replaces or calls although they are not public."""
+
+AiomqttClient = aiomqtt.Client
+"""The type of ``MQTTSubscriber.client``, for those who may not import aiomqtt."""
+
+RECEIVE_MAXIMUM = 65_535
+"""How many messages of QoS 1 and 2 the broker may leave unacknowledged (MQTT 5, 3.1.2.11.3).
+
+As many as there are identifiers: what waits is bounded in bytes, and a broker that has to keep it back drops what
+is beyond its own queue, Mosquitto by default what is beyond 1,000. Left out, it would mean 20 to Mosquitto.
+"""
+
+_PINGREQ = b"\xc0\x00"
+_DISCONNECT = 0xE0
+_PROTOCOLS = {MQTTVersion.V5: aiomqtt.ProtocolVersion.V5, MQTTVersion.V311: aiomqtt.ProtocolVersion.V311}
+
+
+class Owner(Protocol):
+    """What a client tells the session that it belongs to.
+
+    Attributes:
+        ended: why the connection has ended, or None.
+    """
+
+    @property
+    def ended(self) -> BrokerError | None: ...
+    def begun(self, *, is_resumed: bool, granted: Mapping[str, object]) -> None: ...
+    def end(self, error: BrokerError, *, by_us: bool) -> None: ...
+    def fail(self, error: BrokerError) -> None: ...
+    def trust_qos(self) -> None: ...
+
+
+class _ClosedBeforeConnackError(Exception):
+    """The connection ended where a CONNACK was due."""
+
+
+class _HeldUpError(HeldUpError, aiomqtt.MqttError):
+    """A ``HeldUpError`` for those, too, who expect the errors of ``aiomqtt.Client``."""
+
+
+class Client(aiomqtt.Client):
+    """An ``aiomqtt.Client`` whose opening, reading and ending are driven by a session; used once.
+
+    The blocking part of connecting runs in a daemon thread, so that neither a silent name server nor a firewall
+    can keep the program from ending. ``abort`` may be called at any moment, again and again.
+
+    Args:
+        options: where and how to connect; ``mqtt_version`` must name a version.
+        owner: is told what happens to the connection.
+        receiver: gets the messages.
+
+    Attributes:
+        answers: those who wait for the broker.
+        reading: when the socket is read.
+        writing: takes what is to be sent past paho.
+        is_version_refused: True when no connection came about because the broker does not take this MQTT version.
+        is_version_a_guess: True when silence was the only reason to say so, which a slow broker gives too.
+
+    Raises:
+        BrokerUnreachableError: there is no room to open the TLS files; another time there may be.
+        ConfigError: a TLS file is missing or unusable, or an installed release has moved a private name.
+    """
+
+    def __init__(self, options: ConnectOptions, owner: Owner, receiver: Receiver) -> None:
+        for kind, names in PRIVATE_NAMES.items():
+            check_names(kind, names)
+        is_v5 = options.mqtt_version is MQTTVersion.V5
+        is_durable = options.session_expiry_seconds is not None
+        super().__init__(
+            # paho takes the path of a Unix socket from the host
+            options.host if options.unix_socket is None else options.unix_socket,
+            options.port,
+            transport=transport(options),
+            websocket_path=options.websocket_path,
+            username=options.username,
+            password=cast("str | None", options.password),  # paho sends bytes as they are
+            identifier=options.client_id,
+            protocol=_PROTOCOLS[options.mqtt_version],
+            keepalive=options.keepalive_seconds,
+            clean_session=None if is_v5 else not is_durable,
+            clean_start=not is_durable if is_v5 else paho.MQTT_CLEAN_START_FIRST_ONLY,
+            properties=_connect_properties(options) if is_v5 else None,
+            tls_context=tls_context(options),
+            tls_insecure=options.tls.insecure if options.tls else None,
+            logger=logging.getLogger("plantops.paho"),
+        )
+        check_names(self, AIOMQTT_ATTRIBUTES)
+        check_names(self._client, PAHO_ATTRIBUTES)
+        self.is_version_refused = False
+        self.is_version_a_guess = False
+        self.answers = Answers()
+        self.reading = Reading(self._client, receiver, self.answers, self.break_off)
+        self.writing = Writing(self._client, self._clogged)
+        self._options = options
+        self._owner = owner
+        self._receiver = receiver
+        self._is_aborted = False
+        self._tap: Tap | None = None
+        self._parting: Tap | None = None
+        self._home_thread = threading.current_thread()
+        self._reason_codes: dict[int, asyncio.Future[int]] = {}
+        self._client.connect_timeout = TCP_CONNECT_SECONDS
+        self._take_over()
+
+    def _take_over(self) -> None:
+        """Put our own in the place of methods of paho that nobody can override from here."""
+        inner = self._client
+        # of a WebSocket paho tells only when its handshake is done, which a broker can put off for ever
+        self._opening = Opening(inner._create_socket_connection, inner._ssl_wrap_socket, self._hostname)
+        inner._create_socket_connection = self._opening.connect_tcp  # type: ignore[method-assign]  # see above
+        inner._create_unix_socket_connection = self._opening.connect_unix  # type: ignore[method-assign]
+        inner._ssl_wrap_socket = self._opening.connect_tls  # type: ignore[method-assign,assignment]
+        # nothing else tells of a ping and its answer
+        self._pings: deque[Callable[[], None]] = deque()
+        self._send_ping, self._pong = inner._send_pingreq, inner._handle_pingresp
+        inner._send_pingreq = self._ping  # type: ignore[method-assign]
+        inner._handle_pingresp = self._ponged  # type: ignore[method-assign]
+
+    @property
+    def is_open(self) -> bool:
+        """True from a CONNACK that accepts until the end of the connection."""
+        return (
+            not self._is_aborted
+            and not self.answers.ended.is_set()
+            and self._connected.done()
+            and not self._connected.cancelled()
+            and self._connected.exception() is None
+        )
+
+    # Opening
+
+    async def reach(self) -> None:
+        """Connect and send CONNECT; the caller bounds the time and calls ``abort`` on failure.
+
+        Raises:
+            BrokerError: no connection came about.
+        """
+        try:
+            await in_daemon_thread(self._client_connect)
+        except (OSError, UnicodeError) as exc:
+            raise failures.connect_failed(exc, endpoint=self._options.endpoint, is_tls=self._is_tls) from exc
+
+    async def connack(self, silence_seconds: float | None) -> None:
+        """Wait for the CONNACK; as ``reach``.
+
+        Args:
+            silence_seconds: how long to wait; None: without end.
+
+        Raises:
+            BrokerError: there was none within that time, or it refuses the connection.
+        """
+        options = self._options
+        await asyncio.wait((self._connected,), timeout=silence_seconds)
+        if silence_seconds is not None and not self._connected.done():
+            self.is_version_refused = self.is_version_a_guess = True
+            raise failures.no_answer(options.endpoint, seconds=silence_seconds, is_tls=self._is_tls)
+        try:
+            await self._connected
+        except _ClosedBeforeConnackError:
+            # some brokers do not refuse MQTT 5 but hang up on it
+            self.is_version_refused = True
+            raise failures.closed_before_connack(options.endpoint, is_tls=self._is_tls) from None
+        except aiomqtt.MqttCodeError as exc:
+            code, name = _code_and_name(exc.rc)
+            self.is_version_refused = code == failures.UNSUPPORTED_VERSION
+            raise failures.connack_refused(
+                code, name, endpoint=options.endpoint, username=options.username
+            ) from exc
+
+    @property
+    def _is_tls(self) -> bool:
+        return self._options.tls is not None
+
+    def _client_connect(self) -> None:
+        try:
+            super()._client_connect()
+        except BaseException:
+            if self._tap is None:
+                self._opening.close()
+            raise
+        finally:
+            # given up meanwhile by the event loop: leave no connection behind that nobody owns
+            if self._is_aborted:
+                self._client._sock_close()
+
+    def _on_socket_open(self, client: paho.Client, userdata: Any, sock: Any) -> None:
+        # Runs in the connecting thread, before paho has read or written a byte
+        if self._is_aborted:
+            raise ConnectionAbortedError("given up before the connection was made")
+        is_v5 = self._options.mqtt_version is MQTTVersion.V5
+        self._tap = Tap(sock, Splitter(is_v5=is_v5, max_packet_size=self._options.max_packet_bytes))
+        client._sock = self._tap
+        self._loop.call_soon_threadsafe(self._attach, self._tap)
+
+    def _attach(self, tap: Tap) -> None:
+        # back in the event loop, where the attempt may have been given up meanwhile
+        if self._is_aborted or tap.fileno() < 0:
+            return
+        self.writing.begin(tap)
+        self.reading.begin(tap)
+        self._misc_task = self._loop.create_task(self._keep_alive(), name="plantops-keepalive")
+
+    def _on_connect(
+        self,
+        client: paho.Client,
+        userdata: Any,
+        flags: paho.ConnectFlags,
+        reason_code: ReasonCode,
+        properties: Properties | None = None,
+    ) -> None:
+        # paho has taken the broker's, by which a dead connection might never be noticed (MQTT 5, 3.2.2.3.14)
+        ours = self._options.keepalive_seconds
+        self._client._keepalive = min(self._client._keepalive or ours, ours)
+        granted = {} if properties is None else properties.json()  # type: ignore[no-untyped-call]  # untyped
+        self._owner.begun(is_resumed=flags.session_present, granted=granted)
+        super()._on_connect(client, userdata, flags, reason_code, properties)
+
+    # Keep-alive
+
+    def ask(self, answered: Callable[[], None]) -> None:
+        """Send a ping of our own.
+
+        Args:
+            answered: called when the broker has answered, and so has dealt with all that was sent before.
+        """
+        self._pings.append(answered)
+        self.writing.push(_PINGREQ)
+
+    def _ping(self) -> MQTTErrorCode:
+        self._pings.append(_do_nothing)
+        return self._send_ping()
+
+    def _ponged(self) -> MQTTErrorCode:
+        # answers come in the order of the pings, ours and paho's (MQTT 5, 3.12)
+        code = self._pong()
+        if self._pings:
+            self._pings.popleft()()
+        return code
+
+    async def _keep_alive(self) -> None:
+        """Send pings, and end a connection on which nothing at all has come for too long."""
+        # paho would give up a connection without a CONNACK after one keep-alive
+        await asyncio.wait((self._connected,))
+        while True:
+            if self.reading.has_headway():
+                # a PINGRESP may lie behind messages, read or unread, without end
+                self._client._ping_t = 0.0
+                self._client._last_bytes_received = time.monotonic()
+            # over a ping that fails paho would close the socket, and with it what is still to be read
+            if not self.reading.is_end_unread and self._client.loop_misc() != MQTTErrorCode.MQTT_ERR_SUCCESS:
+                return
+            await asyncio.sleep(1)
+
+    # Writing
+
+    def _on_socket_register_write(self, client: paho.Client, userdata: Any, sock: Any) -> None:
+        # Called in either thread
+        self._loop.call_soon_threadsafe(self.writing.attach, sock)
+
+    def _on_socket_unregister_write(self, client: paho.Client, userdata: Any, sock: Any) -> None:
+        if self.writing.is_done:
+            super()._on_socket_unregister_write(client, userdata, sock)
+
+    def _clogged(self) -> None:
+        self._owner.fail(failures.way_back_clogged(self._options.endpoint))
+
+    # Asking, as aiomqtt.Client does
+
+    async def publish(self, /, *args: Any, **kwargs: Any) -> None:
+        """Publish a message, as ``aiomqtt.Client`` does.
+
+        Raises:
+            HeldUpError: the acknowledgement of QoS 1 or 2 would come behind messages that nobody takes.
+            aiomqtt.MqttError: it could not be sent, or was not acknowledged in time.
+        """
+        qos = kwargs["qos"] if "qos" in kwargs else args[2] if len(args) > 2 else 0
+        if not qos:
+            await super().publish(*args, **kwargs)
+            return
+        async with self._until_the_end(), self.answerable():
+            await super().publish(*args, **kwargs)
+
+    async def subscribe(self, /, *args: Any, **kwargs: Any) -> Any:
+        """Subscribe past the subscriber, as ``aiomqtt.Client`` does; the next connection knows nothing of it.
+
+        Raises:
+            HeldUpError: the SUBACK would come behind messages that nobody takes.
+            aiomqtt.MqttError: it could not be sent, or was not answered in time.
+        """
+        self._owner.trust_qos()
+        async with self._until_the_end(), self.answerable():
+            return await super().subscribe(*args, **kwargs)
+
+    async def unsubscribe(self, /, *args: Any, **kwargs: Any) -> None:
+        """Unsubscribe, as ``aiomqtt.Client`` does.
+
+        Raises:
+            HeldUpError: the UNSUBACK would come behind messages that nobody takes.
+            aiomqtt.MqttError: it could not be sent, or was not answered in time.
+        """
+        async with self._until_the_end(), self.answerable():
+            await super().unsubscribe(*args, **kwargs)
+
+    @asynccontextmanager
+    async def answerable(self) -> AsyncGenerator[None]:
+        """Raise HeldUpError in the block as soon as an answer of the broker cannot be waited for.
+
+        It comes behind the messages that were sent before it, and when these fill the memory that they may take,
+        they are left unread until somebody takes them: at once for who would have to, else after a moment.
+        """
+        is_ours_to_take = asyncio.current_task() is self._receiver.reader
+        if self.answers.is_held_up or (self.reading.is_paused and is_ours_to_take):
+            raise self._held_up()
+        async with self.answers.unless_held_up(self._held_up):
+            yield
+
+    def _until_the_end(self) -> AbstractAsyncContextManager[None]:
+        """Raise an error in the block as soon as the connection ends; aiomqtt would wait for its full 10 s."""
+        return self.answers.unless_ended(lambda: aiomqtt.MqttError(self._why_ended()))
+
+    def _why_ended(self) -> str:
+        return str(self._owner.ended or f"{self._options.endpoint}: the connection was closed meanwhile")
+
+    def _held_up(self) -> HeldUpError:
+        return _HeldUpError(
+            f"{self._options.endpoint}: the broker's answer lies behind messages that wait to be handled, "
+            f"{self._options.max_pending_bytes:,} bytes of them",
+            endpoint=self._options.endpoint,
+            hint="let the handlers be faster, or try again later; max_pending_bytes is how much may wait",
+        )
+
+    # Asking, as a session does
+
+    async def publish_for_code(self, topic: str, payload: bytes, *, qos: int, retain: bool) -> int:
+        """Publish, and return the reason code of PUBACK or PUBCOMP; 0 at QoS 0.
+
+        Raises:
+            HeldUpError: the acknowledgement would come behind messages that nobody takes.
+            BrokerError: it could not be sent, or was not acknowledged in time.
+        """
+        try:
+            async with self.answerable():
+                return await self._publish_for_code(topic, payload, qos=qos, retain=retain)
+        except HeldUpError:  # ours, though a foreign one too
+            raise
+        except aiomqtt.MqttError as exc:
+            raise self._owner.ended or self._lost(f"publishing failed: {exc}") from exc
+
+    async def _publish_for_code(self, topic: str, payload: bytes, *, qos: int, retain: bool) -> int:
+        info = self._client.publish(topic, payload, qos, retain)
+        if info.rc != paho.MQTT_ERR_SUCCESS:
+            raise aiomqtt.MqttCodeError(info.rc, "Could not publish message")
+        if info.is_published():  # before publish() returned: QoS 0 only, for nothing is read in there
+            return 0
+        acknowledged: asyncio.Future[int] = self._loop.create_future()
+        self._reason_codes[info.mid] = acknowledged
+        try:
+            async with asyncio.timeout(self.timeout):
+                return await acknowledged
+        except TimeoutError:
+            raise aiomqtt.MqttError("Operation timed out") from None
+        finally:
+            self._reason_codes.pop(info.mid, None)
+
+    def _on_publish(
+        self, client: paho.Client, userdata: Any, mid: int, reason_code: ReasonCode, properties: Properties
+    ) -> None:
+        acknowledged = self._reason_codes.get(mid)
+        if acknowledged is None:
+            super()._on_publish(client, userdata, mid, reason_code, properties)
+        elif not acknowledged.done():
+            acknowledged.set_result(_code_and_name(reason_code)[0])
+
+    async def subscribe_for_codes(
+        self, filters: Mapping[str, int], *, is_resumed: bool, timeout_seconds: float
+    ) -> list[int]:
+        """Subscribe, and return the reason codes of the SUBACK, one for each filter.
+
+        Args:
+            filters: topic filters, and the QoS asked for each.
+            is_resumed: whether the session is an earlier one's.
+            timeout_seconds: how long the broker may say nothing before its SUBACK.
+
+        Raises:
+            ConnectionLostError: it could not be sent, or was not answered in time, or not as it should be.
+        """
+        wanted: Any = [(name, self._subscription(qos, is_resumed=is_resumed)) for name, qos in filters.items()]
+        try:
+            async with unless_silent(timeout_seconds, self._heard_bytes):
+                codes = await super().subscribe(wanted, timeout=math.inf)
+        except TimeoutError:
+            raise self._lost(f"no answer to SUBSCRIBE within {timeout_seconds:g} s") from None
+        except aiomqtt.MqttError as exc:
+            raise self._lost(f"subscribing failed: {exc}") from exc
+        if len(codes) != len(filters):
+            raise self._lost(f"SUBACK with {len(codes)} codes for {len(filters)} filters")
+        return [_code_and_name(code)[0] for code in codes]
+
+    def _subscription(self, qos: int, *, is_resumed: bool) -> SubscribeOptions | int:
+        if self._options.mqtt_version is not MQTTVersion.V5:
+            return qos
+        # who resumes a session has had the retained messages already
+        handling = (
+            SubscribeOptions.RETAIN_SEND_IF_NEW_SUB if is_resumed else SubscribeOptions.RETAIN_SEND_ON_SUBSCRIBE
+        )
+        return SubscribeOptions(qos=qos, retainHandling=handling)
+
+    def _heard_bytes(self) -> int | None:
+        """Return what has come from the broker so far, or None while it is left unread."""
+        return None if self.reading.is_paused or self._tap is None else self._tap.heard_bytes
+
+    def _lost(self, what: str) -> ConnectionLostError:
+        return ConnectionLostError(f"{self._options.endpoint}: {what}", endpoint=self._options.endpoint)
+
+    def limit_qos(self, max_qos: int) -> None:
+        """Take messages of a higher QoS for a breach of the protocol."""
+        if self._tap:
+            self._tap.limit_qos(max_qos)
+
+    # Ending
+
+    def abort(self) -> None:
+        """Close the socket and stop everything that belongs to it, without a word to the broker."""
+        self._is_aborted = True
+        self._client._sock_close()
+        if self._tap is None:
+            self._opening.abort()
+        elif self._parting is None:
+            self._tap.abort()
+        if self._misc_task:
+            self._misc_task.cancel()
+        for future in (self._connected, self._disconnected):
+            # retrieved, or asyncio would report an exception that nobody waits for
+            if future.done() and not future.cancelled():
+                future.exception()
+        self.answers.end()
+
+    def break_off(self, exc: Exception) -> None:
+        """Give the connection up after bytes that are no MQTT; its state cannot be trusted any more.
+
+        Args:
+            exc: what was tripped over.
+        """
+        is_malformed = isinstance(exc, MalformedPacketError)
+        code = exc.reason_code if isinstance(exc, MalformedPacketError) else MalformedPacketError.reason_code
+        if self.is_open and self._options.mqtt_version is MQTTVersion.V5:
+            self._part(bytes((_DISCONNECT, 1, code)))  # MQTT 5, 4.13.1; MQTT 3.1.1 knows no such word
+        reason = str(exc) if is_malformed else type(exc).__name__
+        self._owner.fail(failures.protocol_broken(code, reason, endpoint=self._options.endpoint))
+
+    async def leave(self, timeout_seconds: float) -> None:
+        """Send DISCONNECT, and wait until the broker has hung up; then ``abort``, whatever it does.
+
+        Args:
+            timeout_seconds: how long to wait at most, for each.
+        """
+        try:
+            if self.is_open:
+                async with asyncio.timeout(timeout_seconds):
+                    await self._say_goodbye()
+        except (TimeoutError, aiomqtt.MqttError, OSError) as exc:
+            logger.debug("no clean end of the connection: %s", exc)
+        finally:
+            self.abort()
+            if self._parting is not None:
+                await close_after_last_word(self._parting, timeout_seconds)
+                self._parting = None
+            await asyncio.sleep(0)  # for the tasks that were cancelled to be gone
+
+    async def _say_goodbye(self) -> None:
+        tap = self._tap
+        if tap is not None:
+            tap.linger()
+        await self.__aexit__(None, None, None)
+        if tap is not None:
+            await hear_out(tap)
+
+    def _part(self, goodbye: bytes) -> None:
+        """Say a last word; ``abort`` then leaves it to ``leave`` to close the socket.
+
+        Args:
+            goodbye: a whole packet.
+        """
+        if self._tap is not None and self._parting is None:
+            self.writing.push(goodbye)
+            self._tap.linger()
+            self._parting = self._tap
+
+    def _on_socket_close(self, client: paho.Client, userdata: Any, sock: Any) -> None:
+        # the connecting thread has nothing to do with the event loop
+        if threading.current_thread() is self._home_thread:
+            super()._on_socket_close(client, userdata, sock)
+            if sock.fileno() >= 0:
+                self._loop.remove_writer(sock.fileno())
+
+    def _on_disconnect(
+        self,
+        client: paho.Client,
+        userdata: Any,
+        flags: paho.DisconnectFlags,
+        reason_code: ReasonCode,
+        properties: Properties | None = None,
+    ) -> None:
+        if not self._connected.done():
+            self._connected.set_exception(_ClosedBeforeConnackError())
+            return
+        super()._on_disconnect(client, userdata, flags, reason_code, properties)
+        code, name = _code_and_name(reason_code)
+        by_broker = flags.is_disconnect_packet_from_server
+        error = failures.disconnected(
+            code,
+            name,
+            endpoint=self._options.endpoint,
+            by_broker=by_broker,
+            is_durable=self._options.session_expiry_seconds is not None,
+        )
+        self._owner.end(error, by_us=not by_broker and failures.is_given_up(name))
+
+
+def _do_nothing() -> None: ...
+
+
+def _code_and_name(code: Any) -> tuple[int, str]:
+    """Take a paho reason code or a bare MQTT 3.1.1 return code apart."""
+    if isinstance(code, ReasonCode):
+        return code.value, str(code)
+    return int(code), f"code {int(code)}"
+
+
+def _connect_properties(options: ConnectOptions) -> Properties:
+    properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # paho is silent about it
+    properties.ReceiveMaximum = RECEIVE_MAXIMUM
+    properties.MaximumPacketSize = options.max_packet_bytes
+    if options.session_expiry_seconds is not None:
+        properties.SessionExpiryInterval = options.session_expiry_seconds
+    return properties

@@ -1,0 +1,301 @@
+"""The way of a message from the socket to its acknowledgement.
+
+    read --> take --> offered at once, if it is little and nothing waits before it --> acknowledged
+                  `-> waits in the inbox --> yielded in a batch --> acknowledged when the next one is asked for
+
+Messages keep their order on it, and so do their acknowledgements (MQTT 5, 4.6).
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator, Callable, Iterable
+from typing import Any, Protocol
+
+from plantops_cli.errors import BrokerError
+from plantops_cli.stream.batch import Batch, Read
+from plantops_cli.stream.exactly_once import ExactlyOnce, UnreleasedError
+from plantops_cli.stream.inbox import Inbox
+from plantops_cli.stream.packets import QOS_2, Packet, puback, pubrec
+from plantops_cli.stream.reading import Reading
+from plantops_cli.stream.status import Paused, Status
+from plantops_cli.stream.writing import Writing
+
+logger = logging.getLogger("plantops.stream")
+
+SLOW_SECONDS = 2.0
+"""A batch that is handled for longer holds the stream up."""
+
+AtOnce = Callable[[Batch], bool]
+"""Handles a few messages of QoS 0 and 1 in no time, or refuses them."""
+
+_FEW_MESSAGES, _FEW_BYTES = 8, 2 * 1024
+_TURN_SECONDS = 0.02
+
+
+class Line(Protocol):
+    """The connection on which messages are acknowledged, and read again when there is room."""
+
+    reading: Reading
+    writing: Writing
+
+    @property
+    def is_open(self) -> bool: ...
+    def ask(self, answered: Callable[[], None]) -> None: ...
+    def break_off(self, exc: Exception) -> None: ...
+
+
+class Delivery:
+    """The messages of one connection on their way to whoever handles them.
+
+    Args:
+        inbox: where they wait.
+        exactly_once: what is known of messages of QoS 2.
+        on_status: told when a batch holds the stream up.
+
+    Attributes:
+        inbox: as given.
+        line: the connection, once there is one.
+        reader: the task that iterates over ``batches``, or None.
+        invalid: PUBLISH packets that carried no valid topic name.
+        paused_seconds: how long batches held the stream up that took longer than ``SLOW_SECONDS``.
+    """
+
+    def __init__(self, inbox: Inbox, exactly_once: ExactlyOnce, on_status: Callable[[Status], None]) -> None:
+        self.inbox = inbox
+        self.line: Line | None = None
+        self.reader: asyncio.Task[Any] | None = None
+        self.invalid = 0
+        self.paused_seconds = 0.0
+        self._exactly_once = exactly_once
+        self._on_status = on_status
+        self._at_once: AtOnce | None = None
+        self._failure: Exception | None = None
+        self._ended: BrokerError | None = None
+        self._kept: Batch | None = None
+        self._news = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._held_since: float | None = None
+        self._gave_way_at = 0.0
+        self._next_notice = SLOW_SECONDS
+
+    # From the socket
+
+    def take(self, packets: list[Packet], size: int) -> None:
+        """Hand messages to the reader: at once if they are few and it is free, else in its turn.
+
+        Those without a valid topic name are counted and passed over; they are acknowledged in their turn.
+
+        Args:
+            packets: the messages, at least one.
+            size: how many bytes they took, with all that came along.
+
+        Raises:
+            MalformedPacketError: the properties of one are not valid; those before it were handed over.
+        """
+        if self.inbox.is_closed:
+            return
+        if self.inbox.knows(packets):
+            self._hand_over(packets, size)
+            return
+        portions, error = self.inbox.examine(packets, size)
+        for portion in portions:
+            (self._hand_over if portion.has_valid_topics else self._pass_over)(portion.packets, portion.size)
+        if error is not None:
+            raise error
+
+    def take_exactly_once(self, packets: list[Packet], size: int) -> None:
+        """Do what ``take`` does with messages among which some are of QoS 2, or with PUBRELs.
+
+        Args:
+            packets: the messages and PUBRELs, at least one.
+            size: how many bytes they took, with all that came along.
+
+        Raises:
+            MalformedPacketError: as in ``take``.
+        """
+        new, answers = self._exactly_once.sift(packets)
+        if self.line and answers:
+            self.line.writing.push(answers)
+        if new:
+            self.take(new, size)
+
+    def _hand_over(self, packets: list[Packet], size: int) -> None:
+        read = Read(time.time_ns(), packets)
+        if self._offer(read, size):
+            self.acknowledge(packets)
+        else:
+            self._queue(read, size)
+
+    def _pass_over(self, packets: list[Packet], size: int) -> None:
+        """Count messages without a valid topic name, and acknowledge them behind what waits (MQTT 5, 4.6)."""
+        self.invalid += len(packets)
+        for packet in packets:
+            logger.warning(
+                "message passed over: its topic is empty, no UTF-8, or holds a wildcard or NUL (MQTT 3.3.2.1): %s",
+                ascii(packet[1][:80]),
+            )
+        if self.inbox or self._held_since is not None:
+            self._queue(Read(time.time_ns(), [], passed_over=packets), size)
+        else:
+            self.acknowledge(packets)
+
+    def _offer(self, read: Read, size: int) -> bool:
+        """Offer what was read to ``at_once``, if it is little and nothing waits before it; True when done."""
+        if self._at_once is None or self.inbox or self._held_since is not None:
+            return False
+        # much of it is quicker in a batch, and would keep the event loop from its other work
+        if size > _FEW_BYTES or len(read.packets) > _FEW_MESSAGES:
+            return False
+        if read.packets[0][0] & QOS_2:  # seldom: let many come together
+            return False
+        try:
+            return self._at_once(Batch([read]))
+        except Exception as exc:
+            self._failure, self._at_once = exc, None  # raised where the reader can catch it
+            return False
+
+    def _queue(self, read: Read, size: int) -> None:
+        self.inbox.put(read, size)
+        self._news.set()
+
+    # To the reader
+
+    async def batches(self, at_once: AtOnce | None = None) -> AsyncGenerator[Batch, None]:
+        """Yield what has arrived, a non-empty batch at a time, until ``finish`` is called.
+
+        The QoS 1 and 2 messages of a batch are acknowledged when the next one is asked for, or when ``finish``
+        ends the iteration: whoever iterates is then done with them. After ``break`` they stay unacknowledged.
+
+        Args:
+            at_once: is offered a few messages that nothing waits before, in the very turn of the event loop in
+                which they are read; True when it is done with them, so that they are acknowledged, not yielded.
+
+        Raises:
+            BrokerError: the connection ended; everything that had arrived was yielded before.
+            Exception: whatever ``at_once`` raised; its messages stay unacknowledged.
+        """
+        self._at_once = at_once
+        self._watch()
+        try:
+            while True:
+                self.reader = asyncio.current_task()
+                if self._failure:
+                    raise self._failure
+                if not self.inbox:
+                    if self.inbox.is_closed:
+                        return
+                    if self._ended:
+                        raise self._ended
+                    self._news.clear()
+                    await self._news.wait()
+                    self._gave_way_at = self._loop.time()
+                    continue
+                batch = self.inbox.take()
+                if not batch:  # nothing in it but what was passed over
+                    self.acknowledge(batch.acknowledgeable(0))
+                    self._let_go()
+                    await self._give_way()
+                    continue
+                began = self._held_since = self._loop.time()
+                self._next_notice = SLOW_SECONDS
+                try:
+                    yield batch
+                finally:
+                    self._held_since = None
+                    seconds = self._loop.time() - began
+                    if seconds >= SLOW_SECONDS:
+                        self.paused_seconds += seconds
+                if batch is not self._kept:
+                    self.acknowledge(batch.acknowledgeable(len(batch)))
+                self._let_go()
+                await self._give_way()
+        finally:
+            self._at_once = self.reader = None
+            self._watcher.cancel()
+            self._let_go()
+
+    def finish(self) -> None:
+        """Let ``batches`` end after what has arrived; messages that come later are dropped, unacknowledged."""
+        self.inbox.close()
+        if self.line:
+            # handlers may still wait for answers of the broker
+            self.line.reading.resume()
+        self._news.set()
+
+    def end(self, error: BrokerError) -> None:
+        """Let ``batches`` raise this after what has arrived: nothing more comes."""
+        self._ended = error
+        self._news.set()
+
+    async def _give_way(self) -> None:
+        """Let others have their turn now and then: a reader that never waits would keep them waiting.
+
+        Not after each batch: reading, which comes twice in a turn, would then run away from it.
+        """
+        if self._loop.time() - self._gave_way_at > _TURN_SECONDS:
+            await asyncio.sleep(0)
+            self._gave_way_at = self._loop.time()
+
+    def _let_go(self) -> None:
+        self.inbox.let_go()
+        if self.line:
+            self.line.reading.resume()
+
+    def _watch(self) -> None:
+        """Say that a batch is still being handled, ever more seldom; one timer for all, for each would cost."""
+        seconds = 0.0 if self._held_since is None else self._loop.time() - self._held_since
+        if seconds >= self._next_notice and not self.inbox.is_closed:
+            self._next_notice = 2 * seconds
+            self._on_status(Paused(seconds))
+        self._watcher = self._loop.call_later(SLOW_SECONDS / 4, self._watch)
+
+    # Back to the broker
+
+    def acknowledge(self, packets: Iterable[Packet]) -> None:
+        """Tell the broker that these messages are done with, in this order (MQTT 5, 4.6).
+
+        Args:
+            packets: messages of this connection; those of QoS 0 are passed over.
+        """
+        at_least_once: list[int] = []
+        exactly_once: list[int] = []
+        for first, topic, mid, _, payload in packets:
+            if first & QOS_2:
+                exactly_once.append(mid)
+                # noted also when nobody can be told any more: on the next connection it is no new message
+                self._exactly_once.handled(mid, len(topic) + len(payload))
+            elif mid:
+                at_least_once.append(mid)
+        line = self.line
+        if line is None or not line.is_open:
+            return
+        if at_least_once:
+            line.writing.push(puback(at_least_once))
+        if exactly_once:
+            line.writing.push(pubrec(exactly_once))
+            self._look_for_pubrels(line)
+
+    def keep(self, batch: Batch, *, handled: int) -> None:
+        """Acknowledge the first messages of a batch, and leave the rest of it unacknowledged for good.
+
+        Args:
+            batch: the batch that is being handled.
+            handled: how many of its messages are done with.
+        """
+        self.acknowledge(batch.acknowledgeable(handled))
+        self._kept = batch
+
+    def _look_for_pubrels(self, line: Line) -> None:
+        """Ask a broker that owes many a PUBREL for a sign behind them, and give it up when they do not come."""
+        try:
+            if self._exactly_once.is_to_be_asked():
+                line.ask(lambda: self._look_after_pong(line))
+        except UnreleasedError as exc:
+            line.break_off(exc)
+
+    def _look_after_pong(self, line: Line) -> None:
+        try:
+            self._exactly_once.answered()
+        except UnreleasedError as exc:
+            line.break_off(exc)
