@@ -284,6 +284,9 @@ def test_a_packet_that_blocks_and_the_acknowledgements_behind_it_arrive_whole(
         reader.start()
         go_on_until(lambda: not client.want_write(), client.loop_write, tap)
         go_on_until(lambda: not tap.unsent_bytes, tap.flush, tap)
+        # with TLS 1.3 the server's session tickets have come, and to close a socket with something unread in it
+        # resets the connection; before 3.13 Python told its reader of a plain end all the same
+        assert tap.fill(1) == ([], 0)
         ours.close()
         reader.join()
     stream = b"".join(frames(bytes(received))) if "websocket" in layers else bytes(received)
