@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Self
 
 import orjson
 
-from plantops_cli.topics import DeviceTopic, device_topic
+from plantops_cli.topics import DeviceTopic, check_topic, device_topic
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -52,6 +52,45 @@ class Message:
     properties: Mapping[str, object]
     received_at: datetime
     _decoded: Decoded | None = field(default=None, init=False, repr=False, compare=False)
+
+    @classmethod
+    def of(
+        cls,
+        topic: str,
+        payload: bytes | str = b"",
+        *,
+        qos: int = 0,
+        retain: bool = False,
+        dup: bool = False,
+        mid: int | None = None,
+        properties: Mapping[str, object] | None = None,
+        received_at: datetime | None = None,
+    ) -> Self:
+        """Make a message as it could arrive, for the test of a handler.
+
+        Args:
+            topic: the topic name.
+            payload: the payload; text is encoded as UTF-8.
+            qos: 0, 1 or 2.
+            retain: as the attribute.
+            dup: as the attribute.
+            mid: as the attribute; default: 0 at QoS 0, else 1.
+            properties: as the attribute; default: none.
+            received_at: as the attribute; default: now.
+
+        Raises:
+            TopicError: no message can have this topic name (MQTT 5, 3.3.2.1).
+        """
+        return cls(
+            topic=check_topic(topic),
+            payload=payload.encode() if isinstance(payload, str) else payload,
+            qos=qos,
+            retain=retain,
+            dup=dup,
+            mid=min(qos, 1) if mid is None else mid,
+            properties=dict(properties or {}),
+            received_at=received_at or now(),
+        )
 
     @property
     def device(self) -> DeviceTopic | None:

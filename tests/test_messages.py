@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plantops_cli.messages import decode_payload, in_utc, now
+from plantops_cli.errors import TopicError
+from plantops_cli.messages import Message, decode_payload, in_utc, now
 from tests.support.samples import message, nanoseconds
 
 MESSAGE = message(b'{"a":1}')
@@ -24,6 +25,27 @@ def test_another_message_has_neither() -> None:
 def test_a_message_cannot_be_changed() -> None:
     with pytest.raises(FrozenInstanceError):
         MESSAGE.topic = "other"  # type: ignore[misc]  # that is what is tested
+
+
+def test_a_message_is_made_for_a_test_of_topic_and_payload() -> None:
+    before = now()
+    made = Message.of("devices/x/telemetry", b"{}")
+    assert (made.device_id, made.kind, made.json(), made.qos, made.mid) == ("x", "telemetry", {}, 0, 0)
+    assert (made.retain, made.dup, made.properties) == (False, False, {})
+    assert before <= made.received_at <= now()
+
+
+def test_a_message_is_made_with_whatever_a_test_is_about() -> None:
+    properties = {"content-type": "text/plain"}
+    made = Message.of("t", "grün", qos=2, retain=True, dup=True, mid=9, properties=properties, received_at=now())
+    assert made == Message("t", "grün".encode(), 2, True, True, 9, properties, made.received_at)
+    assert Message.of("t", qos=1).mid == 1
+
+
+@pytest.mark.parametrize("topic", ["", "devices/+/telemetry", "#", "a\0"])
+def test_no_message_is_made_with_a_topic_that_none_can_have(topic: str) -> None:
+    with pytest.raises(TopicError):
+        Message.of(topic)
 
 
 def test_a_payload_can_be_asked_for_as_json_or_text() -> None:
