@@ -37,12 +37,16 @@ class Batch(Sequence[Message]):
 
     Args:
         reads: what was read, oldest first.
+
+    Attributes:
+        acknowledged: how many of the packets of ``in_turn``, from the first, have been acknowledged already.
     """
 
-    __slots__ = ("_count", "_messages", "reads")
+    __slots__ = ("_count", "_messages", "acknowledged", "reads")
 
     def __init__(self, reads: list[Read]) -> None:
         self.reads = reads
+        self.acknowledged = 0
         self._messages: list[Message] | None = None
         self._count = 0
         for read in reads:
@@ -70,7 +74,7 @@ class Batch(Sequence[Message]):
         return [packet for read in self.reads for packet in read.packets]
 
     def acknowledgeable(self, handled: int) -> list[Packet]:
-        """Return what may be acknowledged, in the order in which it came (MQTT 5, 4.6).
+        """Return what may be acknowledged and is not yet, in the order in which it came (MQTT 5, 4.6).
 
         Args:
             handled: how many of the messages, from the first, are done with.
@@ -82,7 +86,20 @@ class Batch(Sequence[Message]):
             if handled < 0:
                 break
             packets += read.passed_over
-        return packets
+        return packets[self.acknowledged :] if self.acknowledged else packets
+
+    def in_turn(self) -> Iterator[tuple[Message, list[Packet]]]:
+        """Iterate over each message, and what may be acknowledged as soon as it is done with.
+
+        What was passed over behind the last one is not among it; ``acknowledgeable`` has it.
+        """
+        passed_over: list[Packet] = []
+        for read in self.reads:
+            received_at = read.received_at
+            for packet in read.packets:
+                yield message_of(packet, received_at), [*passed_over, packet]
+                passed_over.clear()
+            passed_over += read.passed_over
 
     def _all(self) -> list[Message]:
         if self._messages is None:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
@@ -147,6 +147,10 @@ class Paused:
 
 
 Status = Connecting | FellBack | Connected | Lost | Retrying | Resumed | SessionBegun | SessionLost | Paused
+"""A step, as a status listener is told it."""
+
+StatusListener = Callable[[Status], None]
+"""Who is told about each step."""
 
 
 def describe(status: Status) -> str:
@@ -181,20 +185,6 @@ def describe(status: Status) -> str:
             return f"{endpoint} has forgotten the session {client_id!r}: what it was to keep is lost"
         case Paused(seconds):
             return f"reader slow: paused {seconds:.0f} s"
-
-
-def naming(address_source: str, tell: Callable[[Status], None]) -> Callable[[Status], None]:
-    """Let each attempt to connect name the file that had a say in where.
-
-    Args:
-        address_source: its name, and what it said.
-        tell: told about each step.
-    """
-
-    def told(status: Status) -> None:
-        tell(replace(status, address_source=address_source) if isinstance(status, Connecting) else status)
-
-    return told
 
 
 def log_status(status: Status) -> None:

@@ -9,12 +9,14 @@ from contextlib import aclosing, contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, Self
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack
 
 from plantops_cli.credentials import shown_username
 from plantops_cli.errors import (
     BrokerError,
     ConfigError,
+    ConnectionLostError,
     HeldUpError,
     PlantopsError,
     StateError,
@@ -38,6 +40,7 @@ from plantops_cli.stream.packets import LONGEST_PACKET_BYTES, LONGEST_TOPIC_KEPT
 from plantops_cli.stream.session import SUBACK_SECONDS, AiomqttClient, AtOnce, Session, open_session
 from plantops_cli.stream.status import (
     Connected,
+    Connecting,
     Health,
     Lost,
     Outage,
@@ -47,8 +50,8 @@ from plantops_cli.stream.status import (
     SessionLost,
     State,
     Status,
+    StatusListener,
     log_status,
-    naming,
 )
 from plantops_cli.stream.tls import TLSOptions
 from plantops_cli.stream.waiting import unless
@@ -60,6 +63,26 @@ if TYPE_CHECKING:
 logger = logging.getLogger("plantops.stream")
 
 Handler = Callable[[Message], Awaitable[object] | object]
+"""What a message is handed to: a function or a coroutine function."""
+
+
+class SubscriberOptions(TypedDict, total=False):
+    """The keywords of ``MQTTSubscriber`` of which settings say nothing."""
+
+    durable: str | None
+    session_expiry_seconds: int | None
+    group: str | None
+    on_error: Literal["ack", "keep"]
+    keepalive_seconds: int
+    mqtt_version: str
+    qos: int
+    max_packet_bytes: int
+    max_pending_bytes: int
+    websocket_path: str | None
+    unix_socket: str | None
+    connect_timeout_seconds: float
+    on_status: StatusListener
+
 
 DRAIN_SECONDS = 3.0
 """How long ``disconnect`` waits for the handlers to finish what has arrived."""
@@ -76,7 +99,9 @@ _PATIENCE_SECONDS = 3600.0
 class MQTTSubscriber:
     """Subscribe to a broker, keep the subscription alive, and feed each message to the handlers that match.
 
-    Nothing is connected before ``connect`` or ``start``. The object belongs to one event loop.
+    Nothing is connected before ``connect`` or ``start``. ``async with`` connects, and disconnects in the end;
+    inside, ``start`` feeds the handlers, or ``messages`` or ``batches`` is iterated over. The object may be used
+    again after ``disconnect``, and on another event loop when the first has ended, even without ``disconnect``.
 
     Args:
         host: name or address of the broker.
@@ -104,7 +129,8 @@ class MQTTSubscriber:
         websocket_path: path of the broker's WebSocket, for example ``/mqtt``; None for plain MQTT.
         unix_socket: path of the broker's Unix socket, used instead of ``host`` and ``port``.
         connect_timeout_seconds: bound of one attempt to connect.
-        on_status: called with each step (connecting, connected, lost, ...); default: it is logged.
+        on_status: the first status listener, called with each step (connecting, connected, lost, ...); default: it
+            is logged. ``add_status_listener`` adds others.
 
     Raises:
         ConfigError: an argument is out of its range.
@@ -131,7 +157,7 @@ class MQTTSubscriber:
         websocket_path: str | None = None,
         unix_socket: str | None = None,
         connect_timeout_seconds: float = 6.5,
-        on_status: Callable[[Status], None] = log_status,
+        on_status: StatusListener = log_status,
     ) -> None:
         _check_arguments(host, port, client_id, keepalive_seconds=keepalive_seconds, mqtt_version=mqtt_version)
         _check_session(durable, client_id, session_expiry_seconds, qos=qos)
@@ -159,11 +185,13 @@ class MQTTSubscriber:
         self._keeps_failed = _check_on_error(on_error) == "keep"
         self._version = self._options.mqtt_version
         self._qos = _check_qos(qos)
-        self._on_status = on_status
+        self._listeners = [on_status]
+        self._address_source: str | None = None
         self._handlers: dict[str, list[Handler]] = {}
         self._filters: dict[str, int] = {}
         self._routes: dict[str, tuple[Handler, ...]] = {}
         self._exactly_once = ExactlyOnce(max(max_pending_bytes, LEAST_BYTES))
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._session: Session | None = None
         self._owner: asyncio.Task[None] | None = None
         self._reader: asyncio.Task[Any] | None = None
@@ -197,32 +225,45 @@ class MQTTSubscriber:
         *,
         login: tuple[str | None, str | bytes | None] | None = None,
         insecure: bool = False,
-        **more: Any,
+        **options: Unpack[SubscriberOptions],
     ) -> Self:
         """Make the subscriber that the settings describe.
 
         Where a file had a say in where a password goes, each attempt to connect names it.
 
         Args:
-            settings: resolved settings, of ``plantops_cli.config.load_settings``.
+            settings: resolved settings, of ``load_settings``.
             login: user name and password instead of those of the settings.
             insecure: as in ``TLSOptions``.
-            more: the other keywords of the constructor.
+            options: the other keywords of the constructor.
 
         Raises:
             ConfigError: no password, or an argument or a TLS file that is not usable.
         """
-        login = login or (settings.mqtt_backend_username, settings.password())
-        if settings.address_source and login[1] is not None and more.get("unix_socket") is None:
-            more["on_status"] = naming(settings.address_source, more.get("on_status", log_status))
-        return cls(
+        username, password = login or (settings.mqtt_backend_username, settings.password())
+        made = cls(
             settings.mqtt_host,
             settings.port,
-            *login,
+            username,
+            password,
             client_id=settings.mqtt_client_id,
             tls=TLSOptions.from_settings(settings, insecure=insecure),
-            **more,
+            **options,
         )
+        if password is not None and options.get("unix_socket") is None:
+            made._address_source = settings.address_source
+        return made
+
+    async def __aenter__(self) -> Self:
+        """Connect, as ``connect`` does."""
+        await self.connect()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Disconnect, as ``disconnect`` does; ``wait`` tells what has ended it before."""
+        await self.disconnect()
 
     def __repr__(self) -> str:
         who = (
@@ -231,9 +272,31 @@ class MQTTSubscriber:
         return f"<MQTTSubscriber {self._options.endpoint}{who}, {self._state}>"
 
     @property
+    def host(self) -> str:
+        """Name or address of the broker."""
+        return self._options.host
+
+    @property
+    def port(self) -> int:
+        """The broker's TCP port."""
+        return self._options.port
+
+    @property
+    def username(self) -> str | None:
+        """MQTT user name, or None for an anonymous client."""
+        return self._options.username
+
+    @property
+    def password(self) -> str | bytes | None:
+        """MQTT password as it was given; nothing else shows it."""
+        return self._options.password
+
+    @property
     def client(self) -> AiomqttClient | None:
         """The live ``aiomqtt.Client``, for publishing; None while there is no connection."""
-        return self._session.client if self._session else None
+        if self._session is None or (self._loop and self._loop.is_closed()):
+            return None
+        return self._session.client
 
     @property
     def options(self) -> ConnectOptions:
@@ -275,6 +338,23 @@ class MQTTSubscriber:
         """
         return self._session.heard_at if self._session else None
 
+    def add_status_listener(self, listener: StatusListener) -> None:
+        """Call ``listener`` with each step from now on, after those that were added before.
+
+        Args:
+            listener: told about each step; one that raises is logged, and ends nothing.
+        """
+        self._listeners.append(listener)
+
+    def remove_status_listener(self, listener: StatusListener) -> None:
+        """Tell a status listener no more; nothing happens when it is none.
+
+        Args:
+            listener: what was added, or given as ``on_status``.
+        """
+        with suppress(ValueError):
+            self._listeners.remove(listener)
+
     def register_handler(self, topic_filter: str, handler: Handler) -> None:
         """Call ``handler`` with each message that matches, and subscribe to the filter.
 
@@ -315,6 +395,7 @@ class MQTTSubscriber:
                 answer behind them cannot be read; the filter is kept, and subscribed when they are handled.
             BrokerError: the connection ended meanwhile.
         """
+        self._enter_loop()
         is_new = topic_filter not in self._filters
         self._note(topic_filter, handler, qos)
         session = self._session
@@ -395,6 +476,7 @@ class MQTTSubscriber:
             ConfigError: a TLS file is missing or unusable.
             StateError: it is connected or started already, or ``disconnect`` was called meanwhile.
         """
+        self._enter_loop()
         if self._session or self._is_running or self._is_connecting:
             raise StateError("the subscriber is connected already", hint="disconnect() first")
         self._stop.clear()
@@ -418,6 +500,7 @@ class MQTTSubscriber:
         Raises:
             StateError: it is started already.
         """
+        self._enter_loop()
         if self._is_disconnecting:
             return
         if self._is_running:
@@ -433,6 +516,7 @@ class MQTTSubscriber:
             BrokerError: what ended it.
             StateError: ``start`` was not called.
         """
+        self._enter_loop()
         if self._owner is None:
             raise StateError("the subscriber was not started", hint="call start() first")
         await asyncio.wait((self._owner,))
@@ -450,6 +534,7 @@ class MQTTSubscriber:
 
         Safe to call again, and at any moment; ends within 5 s whatever the broker does.
         """
+        self._enter_loop()
         self.stop()
         self._is_disconnecting = True
         try:
@@ -466,7 +551,8 @@ class MQTTSubscriber:
         """Yield messages as they come, a non-empty batch at a time, across reconnections, until ``stop``.
 
         The door for readers that want the stream itself instead of handlers; use it or ``start``, not both. A
-        batch is acknowledged when the next one is asked for.
+        batch is acknowledged when the next one is asked for, and not at all when the loop is left before. Leave it
+        to disconnect: what was read and not acknowledged comes again with another connection only.
 
         Args:
             at_once: is offered a few messages that nothing waits before, in the very turn of the event loop in
@@ -482,6 +568,7 @@ class MQTTSubscriber:
                 self._count(batch)
             return is_done
 
+        self._enter_loop()
         self._reader = asyncio.current_task()
         try:
             while session := await self._live_session():
@@ -502,6 +589,23 @@ class MQTTSubscriber:
         finally:
             self._reader = None
 
+    async def messages(self) -> AsyncGenerator[Message, None]:
+        """Yield messages one at a time, as ``batches`` does; use one of the two, or ``start``.
+
+        A message of QoS 1 or 2 is acknowledged when the next one is asked for, thus not at all when the loop is
+        left by ``break`` or an error. Leave it to disconnect, as that of ``batches``, which costs less a message.
+
+        Raises:
+            BrokerError: an error that no reconnection can heal.
+        """
+        async with aclosing(self.batches()) as batches:
+            async for batch in batches:
+                for message, packets in batch.in_turn():
+                    yield message
+                    if self._session:
+                        self._session.acknowledge(packets)
+                        batch.acknowledged += len(packets)
+
     def acknowledge(self, batch: Batch, *, handled: int) -> None:
         """Acknowledge the first messages of the batch at hand; for a reader of ``batches`` that then breaks off.
 
@@ -511,6 +615,37 @@ class MQTTSubscriber:
         """
         if self._session:
             self._session.acknowledge(batch.acknowledgeable(handled))
+
+    def _enter_loop(self) -> None:
+        """Begin anew on the running event loop, if another was used before.
+
+        An ``asyncio.run`` that ends without ``disconnect`` leaves tasks and a session that nothing can await.
+        """
+        loop = asyncio.get_running_loop()
+        if loop is self._loop:
+            return
+        is_in_use = self._session or self._reader or self._is_running or self._is_connecting
+        if is_in_use and self._loop and self._loop.is_running():
+            raise StateError(
+                "the subscriber is in use on another event loop, which still runs", hint="disconnect() there first"
+            )
+        self._loop = loop
+        self._stop = asyncio.Event()
+        self._owner = self._reader = None
+        self._is_connecting = self._is_disconnecting = False
+        self._asking.clear()
+        if self._session:
+            self._abandon(self._session)
+
+    def _abandon(self, session: Session) -> None:
+        """Close the socket of a session whose event loop has ended."""
+        endpoint = self._options.endpoint
+        with suppress(RuntimeError):  # once the socket is closed: the loop is closed, too
+            session.fail(ConnectionLostError(f"{endpoint}: the event loop has ended", endpoint=endpoint))
+        self._session = self._connected_since = None
+        self._invalid += session.invalid
+        self._paused_seconds += session.paused_seconds
+        self._state = State.DISCONNECTED
 
     async def _join_owner(self) -> None:
         owner = self._owner
@@ -702,10 +837,14 @@ class MQTTSubscriber:
 
     def _tell(self, status: Status) -> None:
         """Report a step; whoever is told must not be able to end the stream."""
-        try:
-            self._on_status(status)
-        except Exception:
-            logger.exception("on_status failed on %s", type(status).__name__)
+        if isinstance(status, Connecting):
+            status = replace(status, address_source=self._address_source)
+        for listener in tuple(self._listeners):
+            try:
+                listener(status)
+            except Exception:
+                name = getattr(listener, "__qualname__", type(listener).__qualname__)
+                logger.exception("status listener %s failed on %s", name, type(status).__name__)
 
     def _warn_once(self) -> None:
         if not self._is_warned:

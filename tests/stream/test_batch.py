@@ -32,6 +32,25 @@ def test_what_was_passed_over_is_acknowledgeable_as_soon_as_all_before_it_is(
     assert [packet[2] for packet in batch.acknowledgeable(handled)] == mids
 
 
+def test_a_message_is_acknowledged_in_turn_with_what_was_passed_over_before_it() -> None:
+    batch = Batch(
+        [
+            Read(0, packets(2), passed_over=packets(3)),
+            Read(1, [], passed_over=packets(4)),
+            Read(2, packets(5, 6), passed_over=packets(7)),
+        ]
+    )
+    pieces = [(message.mid, [packet[2] for packet in piece]) for message, piece in batch.in_turn()]
+    assert pieces == [(2, [2]), (5, [3, 4, 5]), (6, [6])]
+
+
+def test_what_was_acknowledged_already_is_not_acknowledgeable_again() -> None:
+    batch = Batch([Read(0, packets(2, 3, 4), passed_over=packets(5))])
+    batch.acknowledged = 2
+    assert [packet[2] for packet in batch.acknowledgeable(1)] == []
+    assert [packet[2] for packet in batch.acknowledgeable(3)] == [4, 5]
+
+
 def test_who_iterates_over_a_batch_pays_for_the_properties_of_one_message_at_a_time() -> None:
     properties = b"\x26\0\0\0\0" * 10_000  # user properties without name and value
     batch = Batch([Read(0, [(0x30, b"a", 0, properties, b"")] * 20)])

@@ -16,7 +16,6 @@ from plantops_cli.stream.status import (
     Status,
     describe,
     log_status,
-    naming,
 )
 
 LOST = ConnectionLostError("h:1883: connection lost: the network connection ended", endpoint="h:1883")
@@ -71,11 +70,3 @@ def test_trouble_is_logged_as_a_warning(status: Status, level: int, caplog: pyte
     caplog.set_level(logging.INFO, "plantops.stream")
     log_status(status)
     assert caplog.record_tuples == [("plantops.stream", level, describe(status))]
-
-
-def test_attempts_to_connect_name_the_file_that_had_a_say_in_where() -> None:
-    said = list[Status]()
-    tell = naming(".env", said.append)
-    for status in (Connecting("h:1"), Paused(3)):
-        tell(status)
-    assert said == [Connecting("h:1", ".env"), Paused(3)]

@@ -1,12 +1,15 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import aiomqtt
 import pytest
 
+from plantops_cli.config import load_settings
 from plantops_cli.errors import (
     BrokerError,
     BrokerUnreachableError,
@@ -19,21 +22,22 @@ from plantops_cli.errors import (
     TopicError,
 )
 from plantops_cli.messages import Message, now
-from plantops_cli.stream.status import Connected, Lost, Resumed, Retrying, State, Status
+from plantops_cli.stream.status import Connected, Connecting, Lost, Resumed, Retrying, State, Status
 from plantops_cli.stream.subscriber import MQTTSubscriber
 from plantops_cli.stream.tls import TLSOptions
-from tests.support.brokers import Mosquitto, free_port
+from tests.support.brokers import PASSWORD, USERNAME, Mosquitto, free_port
 from tests.support.scripted_broker import (
     CLOSE,
     CONNECT,
     DISCONNECT,
+    PUBREC,
     SUBSCRIBE,
     ScriptedBroker,
     publish,
     serving,
     suback,
 )
-from tests.support.subscribing import SECRET, eventually, publish_all, subscribing, take
+from tests.support.subscribing import SECRET, eventually, open_files, publish_all, subscribing, take
 
 END_SECONDS = 5.0
 KICK = b"\xe0\x02\x8b\x00"
@@ -863,6 +867,200 @@ async def test_batches_go_on_over_a_reconnection_and_raise_what_cannot_heal() ->
         assert subscriber.health.state is State.FAILED
 
 
+# In a block, and one message at a time
+
+
+async def read_into(recorder: Recorder, subscriber: MQTTSubscriber) -> None:
+    async for message in subscriber.messages():
+        recorder(message)
+
+
+async def test_a_block_connects_and_disconnects() -> None:
+    heard = Recorder()
+    broker = ScriptedBroker(after_suback=publish(b"a"))
+    async with serving(broker):
+        async with MQTTSubscriber("127.0.0.1", broker.port) as subscriber:
+            assert subscriber.client is not None
+            await subscriber.subscribe("a", heard)
+            await subscriber.start()
+            await eventually(lambda: heard.topics)
+        assert subscriber.client is None
+        assert subscriber.health.state is State.DISCONNECTED
+        await broker.wait_for(DISCONNECT)
+
+
+async def test_a_block_that_cannot_connect_is_not_entered() -> None:
+    subscriber = MQTTSubscriber("127.0.0.1", free_port())
+    with pytest.raises(BrokerUnreachableError):
+        async with subscriber:
+            pytest.fail("entered")
+    assert subscriber.client is None
+
+
+async def test_messages_are_acknowledged_each_when_the_next_one_is_asked_for() -> None:
+    numbered = [publish(b"a", qos=1, mid=mid) for mid in (1, 2)] + [publish(b"a", qos=2, mid=3), publish(b"end")]
+    broker = ScriptedBroker(subacks=[[2]], after_suback=b"".join(numbered))
+    async with serving(broker), subscribing(broker) as subscriber:
+        await subscriber.subscribe("#", qos=2)
+        async with aclosing(subscriber.messages()) as messages:
+            for mid in (1, 2, 3):
+                assert (await anext(messages)).mid == mid
+                await asyncio.sleep(0.02)
+                assert broker.acknowledged == [1, 2][: mid - 1]
+            assert (await anext(messages)).topic == "end"
+            await broker.wait_for(PUBREC)
+        assert broker.acknowledged == [1, 2]
+        assert subscriber.health.received == 4
+
+
+@pytest.mark.parametrize("way", [asyncio.CancelledError, RuntimeError, GeneratorExit])
+async def test_the_message_at_which_a_loop_is_left_stays_unacknowledged(way: type[BaseException]) -> None:
+    broker = ScriptedBroker(after_suback=b"".join(publish(b"a", qos=1, mid=mid) for mid in (1, 2, 3)))
+    async with serving(broker), subscribing(broker) as subscriber:
+        await subscriber.subscribe("a")
+
+        async def read() -> None:
+            async with aclosing(subscriber.messages()) as messages:
+                async for message in messages:
+                    if message.mid == 2:
+                        raise way
+
+        with pytest.raises(way):
+            await read()
+        await subscriber.disconnect()
+        await broker.wait_for(DISCONNECT)
+        assert broker.acknowledged == [1]
+
+
+async def test_what_was_passed_over_between_messages_is_acknowledged_in_its_turn() -> None:
+    packets = [publish(b"a", qos=1, mid=1), publish(b"a/+", qos=1, mid=2), publish(b"a", qos=1, mid=3)]
+    broker = ScriptedBroker(after_suback=b"".join([*packets, publish(b"\xff", qos=1, mid=4)]))
+    async with serving(broker), subscribing(broker) as subscriber:
+        await subscriber.subscribe("a")
+        heard = Recorder()
+        reading = asyncio.create_task(read_into(heard, subscriber))
+        await eventually(lambda: broker.acknowledged == [1, 2, 3, 4])
+        subscriber.stop()
+        await reading
+    assert heard.topics == ["a", "a"]
+
+
+async def test_messages_go_on_over_a_reconnection() -> None:
+    broker = ScriptedBroker(answers=[0, 0, 0x87], after_suback=publish(b"a", qos=1, mid=1) + KICK)
+    async with serving(broker), subscribing(broker) as subscriber:
+        await subscriber.subscribe("a")
+        heard = Recorder()
+        with pytest.raises(CredentialsRefusedError):
+            await read_into(heard, subscriber)
+        assert heard.topics == ["a", "a"]
+
+
+# One event loop after the other
+
+
+def test_a_subscriber_works_on_a_second_event_loop_after_the_first_has_ended(mosquitto: Mosquitto) -> None:
+    heard = Recorder()
+    subscriber = MQTTSubscriber("127.0.0.1", mosquitto.port, USERNAME, PASSWORD)
+    subscriber.register_handler("loops/one", heard)
+
+    async def live(count: int) -> None:
+        async with subscriber:
+            await subscriber.start()
+            await publish_all(mosquitto, "loops/one", ["1"])
+            await eventually(lambda: len(heard.topics) == count)
+
+    for count in (1, 2):
+        asyncio.run(live(count))
+    assert subscriber.health.connection_count == 2
+    assert subscriber.health.outage_count == 0
+
+
+@pytest.mark.parametrize("way", ["connected", "started", "reading"])
+def test_a_subscriber_works_on_after_an_event_loop_that_ended_without_disconnect(
+    mosquitto: Mosquitto, way: str
+) -> None:
+    heard = Recorder()
+    subscriber = MQTTSubscriber("127.0.0.1", mosquitto.port, USERNAME, PASSWORD)
+    subscriber.register_handler("loops/two", heard)
+
+    async def leave_it_so() -> None:
+        await subscriber.connect()
+        if way == "started":
+            await subscriber.start()
+        elif way == "reading":
+            messages = subscriber.messages()
+            reading = asyncio.ensure_future(anext(messages))
+            await publish_all(mosquitto, "loops/two", ["1"])
+            await reading
+
+    async def live() -> None:
+        async with subscriber:
+            await subscriber.start()
+            await publish_all(mosquitto, "loops/two", ["2"])
+            await eventually(lambda: heard.topics)
+
+    before = open_files()
+    asyncio.run(leave_it_so())
+    assert subscriber.client is None
+    asyncio.run(live())
+    assert open_files() <= before
+
+
+def test_a_subscriber_may_be_disconnected_on_another_event_loop_than_that_which_has_ended(
+    mosquitto: Mosquitto,
+) -> None:
+    subscriber = MQTTSubscriber("127.0.0.1", mosquitto.port, USERNAME, PASSWORD)
+    asyncio.run(subscriber.connect())
+    asyncio.run(subscriber.disconnect())
+    assert subscriber.health.state is State.DISCONNECTED
+    with pytest.raises(StateError, match="not started"):
+        asyncio.run(subscriber.wait())
+
+
+async def test_a_subscriber_in_use_does_not_move_to_another_event_loop() -> None:
+    broker = ScriptedBroker()
+    async with serving(broker), subscribing(broker) as subscriber:
+        await subscriber.connect()
+        with pytest.raises(StateError, match="in use on another event loop"):
+            await asyncio.to_thread(lambda: asyncio.run(subscriber.disconnect()))
+        assert subscriber.client is not None
+
+
+# Who is told about each step
+
+
+async def test_every_status_listener_is_told_until_it_is_removed() -> None:
+    first, second, third = list[Status](), list[Status](), list[Status]()
+    broker = ScriptedBroker()
+    async with serving(broker), subscribing(broker, on_status=first.append) as subscriber:
+        subscriber.add_status_listener(second.append)
+        subscriber.add_status_listener(third.append)
+        await subscriber.connect()
+        subscriber.remove_status_listener(third.append)
+        subscriber.remove_status_listener(print)
+        told = len(third)
+        await subscriber.disconnect()
+        await subscriber.connect()
+    assert first == second
+    assert [type(status) for status in first] == [Connecting, Connected] * 2
+    assert third == first[:told]
+
+
+async def test_attempts_to_connect_name_the_file_that_had_a_say_in_where(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = list[Status]()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_text("MQTT_HOST=127.0.0.1\n")
+    (tmp_path / ".env").chmod(0o600)
+    settings = load_settings(mqtt_port=free_port(), mqtt_backend_password=SECRET)
+    subscriber = MQTTSubscriber.from_settings(settings)
+    subscriber.add_status_listener(said.append)
+    with pytest.raises(BrokerUnreachableError):
+        await subscriber.connect()
+    assert said == [Connecting(f"127.0.0.1:{settings.port}", "MQTT_HOST from .env")]
+
+
 # Misuse
 
 
@@ -937,6 +1135,13 @@ async def test_a_qos_that_mqtt_does_not_know_is_refused(qos: int) -> None:
         await MQTTSubscriber("127.0.0.1").subscribe("a", qos=qos)
 
 
+def test_where_it_connects_and_as_whom_can_be_read() -> None:
+    subscriber = MQTTSubscriber("broker.invalid", 1884, "alice", SECRET)
+    login = (subscriber.host, subscriber.port, subscriber.username, subscriber.password)
+    assert login == ("broker.invalid", 1884, "alice", SECRET)
+    assert (subscriber.client, subscriber.handlers) == (None, {})
+
+
 def test_the_password_shows_neither_in_the_subscriber_nor_in_its_options() -> None:
     subscriber = MQTTSubscriber("127.0.0.1", 1884, "alice", SECRET)
     assert repr(subscriber) == "<MQTTSubscriber 127.0.0.1:1884, username='alice', disconnected>"
@@ -995,7 +1200,7 @@ async def test_a_handler_that_meets_a_cancelled_future_is_counted_and_stops_nobo
     assert "wait_for_what_was_cancelled" in caplog.text
 
 
-async def test_on_status_that_raises_is_logged_and_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_status_listener_that_raises_is_logged_and_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:
     def fail(_: Status) -> None:
         raise RuntimeError("the screen is gone")
 
@@ -1005,7 +1210,7 @@ async def test_on_status_that_raises_is_logged_and_ends_nothing(caplog: pytest.L
         subscriber.register_handler("devices/+/+", heard)
         await subscriber.start()
         await eventually(lambda: len(heard.topics) == 2)
-    assert "on_status failed on Connected" in caplog.text
+    assert "fail failed on Connected" in caplog.text
 
 
 async def test_a_second_connect_while_the_first_is_under_way_is_refused() -> None:
