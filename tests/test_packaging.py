@@ -1,4 +1,4 @@
-"""What the distribution promises: its public names, its dependencies, its pins."""
+"""What the distribution promises: its types, its dependencies, its pins."""
 
 import re
 import tomllib
@@ -8,8 +8,6 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-
-import plantops_cli
 
 ROOT = Path(__file__).parent.parent
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -29,20 +27,6 @@ BUILD = requirements(PYPROJECT["build-system"]["requires"])
 def pins() -> dict[str, str]:
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     return {canonicalize_name(name): version for name, _, version in (line.partition("==") for line in lines)}
-
-
-def test_the_public_names_are_those_of_the_lazy_table() -> None:
-    assert sorted(plantops_cli.__all__) == sorted(plantops_cli._HOMES)
-
-
-@pytest.mark.parametrize("name", plantops_cli.__all__)
-def test_a_public_name_can_be_imported_and_is_called_so(name: str) -> None:
-    assert getattr(plantops_cli, name).__name__ == name
-
-
-def test_an_unknown_name_is_an_attribute_error() -> None:
-    with pytest.raises(AttributeError, match="no_such_name"):
-        plantops_cli.no_such_name  # noqa: B018  # looking it up is the test
 
 
 def test_the_package_is_marked_as_typed() -> None:
