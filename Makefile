@@ -32,6 +32,8 @@ check: $(VENV)/dev.stamp  ## formatting, lint and types
 	@$(PYTHON) -m ruff check .
 	@echo "==> mypy"
 	@$(PYTHON) -m mypy
+	@echo "==> basedpyright"
+	@$(VENV)/bin/basedpyright --level error --pythonpath $(PYTHON)
 
 bench: $(VENV)/dev.stamp  ## speed, in numbers
 	@.ci/mosquitto
