@@ -7,15 +7,13 @@ from dataclasses import asdict
 
 from fastapi import FastAPI
 
-from plantops_cli import Message, MQTTSubscriber, Presence
+from plantops_cli import FleetMonitor, Message, MQTTSubscriber
 from plantops_cli.config import load_settings
 from plantops_cli.fastapi import mqtt_lifespan
-from plantops_cli.fleet.monitor import Following
 
 settings = load_settings()
-following = Following(Presence())
-subscriber = MQTTSubscriber.from_settings(settings, on_status=following.on_status)
-following.attach(subscriber)
+subscriber = MQTTSubscriber.from_settings(settings)
+monitor = FleetMonitor.follow(subscriber)
 last_reading: dict[str, object] = {}
 
 
@@ -33,7 +31,7 @@ app = FastAPI(title="Plants", lifespan=mqtt_lifespan(subscriber, settings=settin
 @app.get("/devices")
 async def devices() -> dict[str, object]:
     """Show how each device fares, and what it said last."""
-    reports = following.presence.reports(following.now)
+    reports = monitor.presence.reports(monitor.now)
     return {one.device_id: {"state": one.state, "reading": last_reading.get(one.device_id)} for one in reports}
 
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
         TopicError,
     )
     from plantops_cli.fastapi import mqtt_lifespan
-    from plantops_cli.fleet.monitor import Following
+    from plantops_cli.fleet.monitor import FleetMonitor
     from plantops_cli.fleet.presence import Change, DeviceReport, DeviceState, Presence
     from plantops_cli.messages import Decoded, Message, PayloadForm
     from plantops_cli.metrics import Metrics, serving_metrics
@@ -82,7 +82,7 @@ _HOMES = {
     "DeviceState": "fleet.presence",
     "DeviceTopic": "topics",
     "FellBack": "stream.status",
-    "Following": "fleet.monitor",
+    "FleetMonitor": "fleet.monitor",
     "ForeignFileError": "errors",
     "Handler": "stream.subscriber",
     "Health": "stream.status",
@@ -147,7 +147,7 @@ __all__ = [
     "DeviceState",
     "DeviceTopic",
     "FellBack",
-    "Following",
+    "FleetMonitor",
     "ForeignFileError",
     "Handler",
     "Health",

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
 from plantops_cli.errors import ConfigError
-from plantops_cli.fleet.monitor import Following, clock_offset_seconds
+from plantops_cli.fleet.monitor import FleetMonitor, clock_offset_seconds
 from plantops_cli.fleet.presence import DeviceReport
 from plantops_cli.stream.status import State
 from plantops_cli.stream.subscriber import MQTTSubscriber
@@ -31,15 +31,15 @@ class Metrics(Collector):
 
     Args:
         subscriber: whose health is shown.
-        following: what follows it; None: no devices are counted.
+        monitor: what follows it; None: no devices are counted.
         is_per_device: whether each device has series of its own.
     """
 
     def __init__(
-        self, subscriber: MQTTSubscriber, following: Following | None = None, *, is_per_device: bool = False
+        self, subscriber: MQTTSubscriber, monitor: FleetMonitor | None = None, *, is_per_device: bool = False
     ) -> None:
         self._subscriber = subscriber
-        self._following = following
+        self._monitor = monitor
         self._is_per_device = is_per_device
         self._loop = asyncio.get_running_loop()
 
@@ -52,7 +52,7 @@ class Metrics(Collector):
         return asyncio.run_coroutine_threadsafe(self._snapshot(), self._loop).result(_SCRAPE_SECONDS)
 
     async def _snapshot(self) -> list[Metric]:
-        return [*self._health(), *(self._fleet(self._following) if self._following else ())]
+        return [*self._health(), *(self._fleet(self._monitor) if self._monitor else ())]
 
     def _health(self) -> Iterator[Metric]:
         health = self._subscriber.health
@@ -72,16 +72,16 @@ class Metrics(Collector):
             at = health.last_message_at.timestamp()
             yield _gauge("last_message_timestamp_seconds", "When the newest message was read.", at)
 
-    def _fleet(self, following: Following) -> Iterator[Metric]:
-        presence = following.presence
+    def _fleet(self, monitor: FleetMonitor) -> Iterator[Metric]:
+        presence = monitor.presence
         devices = GaugeMetricFamily("plantops_devices", "Devices by state.", labels=["state"])
-        for state, number in presence.count(following.now).items():
+        for state, number in presence.count(monitor.now).items():
             devices.add_metric([state.value], number)
         yield devices
         yield _counter("invalid_payloads", "Invalid telemetry payloads.", presence.invalid_count)
         yield _gauge("unknown_devices", "Devices heard that are not on the roster.", presence.unknown_count)
         if self._is_per_device:
-            yield from self._devices(presence.reports(following.now))
+            yield from self._devices(presence.reports(monitor.now))
 
     def _devices(self, reports: list[DeviceReport]) -> Iterator[Metric]:
         offset = clock_offset_seconds()

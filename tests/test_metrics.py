@@ -10,9 +10,8 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from plantops_cli import MQTTSubscriber, Presence
+from plantops_cli import FleetMonitor, MQTTSubscriber
 from plantops_cli.errors import ConfigError
-from plantops_cli.fleet.monitor import Following
 from plantops_cli.metrics import Metrics, parse_address, serving_metrics
 from tests.support.brokers import PASSWORD, USERNAME, Mosquitto, free_port
 from tests.support.plantops import run, start
@@ -86,9 +85,8 @@ def test_series_for_each_device_come_on_request(own_mosquitto: Mosquitto) -> Non
 
 
 async def test_a_program_of_one_s_own_serves_the_same(mosquitto: Mosquitto) -> None:
-    following = Following(Presence())
-    mqtt = MQTTSubscriber("127.0.0.1", mosquitto.port, USERNAME, PASSWORD, on_status=following.on_status)
-    following.attach(mqtt)
+    mqtt = MQTTSubscriber("127.0.0.1", mosquitto.port, USERNAME, PASSWORD)
+    monitor = FleetMonitor.follow(mqtt)
     heard = asyncio.Event()
     mqtt.register_handler("devices/own-program/heartbeat", lambda _: heard.set())
     await mqtt.connect()
@@ -97,14 +95,14 @@ async def test_a_program_of_one_s_own_serves_the_same(mosquitto: Mosquitto) -> N
         await asyncio.to_thread(publish, mosquitto, "devices/own-program/heartbeat", b"1")
         await asyncio.wait_for(heard.wait(), 10)
         registry = CollectorRegistry()
-        registry.register(Metrics(mqtt, following))
+        registry.register(Metrics(mqtt, monitor))
         samples = samples_of((await asyncio.to_thread(generate_latest, registry)).decode())
     finally:
         await mqtt.disconnect()
     assert value(samples, "connected") == 1
     assert value(samples, "devices", state="online") >= 1
     assert value(samples, "received_messages_total") >= 1
-    assert following.listened_seconds > 0
+    assert monitor.listened_seconds > 0
 
 
 async def test_without_a_presence_there_is_health_alone(mosquitto: Mosquitto) -> None:

@@ -1,58 +1,63 @@
 """A presence that follows a subscriber: its messages, its outages, and how far it can be sure of a silence."""
 
 import time
-from collections.abc import Callable
+from typing import Self
 
 from plantops_cli.fleet.presence import Presence
 from plantops_cli.messages import Message
 from plantops_cli.stream.batch import Batch
-from plantops_cli.stream.status import Connected, Lost, Status, log_status
+from plantops_cli.stream.status import Connected, Lost, Status
 from plantops_cli.stream.subscriber import MQTTSubscriber
 
 _RETAINED_OR_DUP = 0x09
-_KIND_FILTERS = ("devices/+/telemetry", "devices/+/heartbeat")
+_DEVICE_FILTERS = ("devices/+/telemetry", "devices/+/heartbeat")
 
 
-class Following:
-    """Keeps a ``Presence`` up to date.
+class FleetMonitor:
+    """Keeps a ``Presence`` up to date with what a subscriber hears; made by ``follow``.
 
-    Made before its subscriber, whose ``on_status`` it is to be::
+    ::
 
-        following = Following(Presence())
-        mqtt = MQTTSubscriber(host, port, username, password, on_status=following.on_status)
-        following.attach(mqtt)
+        mqtt = MQTTSubscriber(host, port, username, password)
+        monitor = FleetMonitor.follow(mqtt)
+        monitor.presence.reports(monitor.now)
 
-    Args:
-        presence: keeps the account; its clock is ``time.monotonic()``, which is that of asyncio's event loop.
-        on_status: told about each step too.
+    Attributes:
+        presence: the account of each device; its clock is ``time.monotonic()``, which is that of asyncio's event
+            loop.
     """
 
-    def __init__(self, presence: Presence, on_status: Callable[[Status], None] = log_status) -> None:
+    def __init__(self, subscriber: MQTTSubscriber, presence: Presence) -> None:
         self.presence = presence
-        self._tell = on_status
-        self._subscriber: MQTTSubscriber | None = None
+        self._subscriber = subscriber
         self._now = time.monotonic()
-        self._connected_at: float | None = None
+        # whoever is connected already tells of it no more
+        self._connected_at = None if subscriber.heard_at is None else self._now
         self._listened_seconds = 0.0
 
-    def attach(self, subscriber: MQTTSubscriber, *, is_handler: bool = True) -> None:
-        """Follow a subscriber.
+    @classmethod
+    def follow(
+        cls, subscriber: MQTTSubscriber, *, presence: Presence | None = None, has_handlers: bool = True
+    ) -> Self:
+        """Follow a subscriber from now on, whether it is connected or not.
 
         Args:
-            subscriber: whose ``on_status`` is that of this object.
-            is_handler: whether to register handlers for both device topics; False for readers of ``batches``, who
-                call ``take`` instead.
+            subscriber: whose messages and outages count; it gets a status listener.
+            presence: keeps the account; default: a new one, without roster.
+            has_handlers: whether handlers are registered for both device topics; False for a reader of ``batches``
+                or ``messages``, who calls ``take`` or ``handle`` instead.
         """
-        self._subscriber = subscriber
-        if is_handler:
-            for topic_filter in _KIND_FILTERS:
-                subscriber.register_handler(topic_filter, self.handle)
+        monitor = cls(subscriber, Presence() if presence is None else presence)
+        subscriber.add_status_listener(monitor.on_status)
+        if has_handlers:
+            for topic_filter in _DEVICE_FILTERS:
+                subscriber.register_handler(topic_filter, monitor.handle)
+        return monitor
 
     @property
     def now(self) -> float:
         """Up to when we know that we would have heard a device: the broker's last word, a message or an answer."""
-        heard_at = self._subscriber.heard_at if self._subscriber else None
-        self._now = max(self._now, heard_at or 0.0)
+        self._now = max(self._now, self._subscriber.heard_at or 0.0)
         return self._now
 
     @property
@@ -74,18 +79,24 @@ class Following:
             heard(topic, payload, self._now, is_live=not flags & _RETAINED_OR_DUP)
 
     def on_status(self, status: Status) -> None:
-        """Take note of a step of the connection."""
-        if isinstance(status, Connected):
+        """Take note of a step of the connection; a status listener for ``MQTTSubscriber``."""
+        if isinstance(status, Lost):
+            self._end(time.monotonic())
+        elif isinstance(status, Connected):
+            # who disconnects of its own accord tells of no loss, and may come back later
+            self._end(self._now)
             self._now = self._connected_at = time.monotonic()
             self.presence.resumed(self._now)
-        elif isinstance(status, Lost) and self._connected_at is not None:
-            self._listened_seconds += time.monotonic() - self._connected_at
-            self._connected_at = None
-            # what was heard last is the last that is certain
-            self.presence.lost(self._now)
-        self._tell(status)
+
+    def _end(self, ended_at: float) -> None:
+        if self._connected_at is None:
+            return
+        self._listened_seconds += ended_at - self._connected_at
+        self._connected_at = None
+        # what was heard last is the last that is certain
+        self.presence.lost(self._now)
 
 
 def clock_offset_seconds() -> float:
-    """What to add to the clock of a ``Following`` to get seconds since 1970."""
+    """What to add to the clock of a ``FleetMonitor`` to get seconds since 1970."""
     return time.time() - time.monotonic()

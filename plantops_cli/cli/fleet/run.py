@@ -145,7 +145,7 @@ async def _events(watching: Watching, flags: FleetFlags) -> Exit:
     output.on_reader_gone(lambda: watching.stop(Stop.READER_GONE))
 
     async def show() -> None:
-        changes = watching.following.presence.changes(watching.following.now)
+        changes = watching.monitor.presence.changes(watching.monitor.now)
         offset = clock_offset_seconds()
         lines = [event_line(change, offset, is_text=is_text, is_terminal=is_terminal) for change in changes]
         try:

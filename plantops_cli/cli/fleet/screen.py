@@ -114,7 +114,7 @@ class Screen:
             return
         began = time.monotonic()
         if self._look is None or not self._view.is_paused:
-            self._look, self._seen_at = self._watching.look(), self._watching.following.now
+            self._look, self._seen_at = self._watching.look(), self._watching.monitor.now
         columns, height = self._console.size
         self._view = fit(self._view, self._look, height)
         board = draw(

@@ -81,7 +81,7 @@ class Listening:
     ) -> None:
         self._destination = destination
         self._service = service
-        self._following = service.following if service else None
+        self._monitor = service.follow(subscriber) if service else None
         self._subscriber = subscriber
         self._selection = selection
         self._render = render
@@ -155,8 +155,8 @@ class Listening:
 
     def _take_note(self, batch: Batch) -> None:
         self._summary.count(batch)
-        if self._following:
-            self._following.take(batch)
+        if self._monitor:
+            self._monitor.take(batch)
 
     async def _show(self, batch: Batch, output: Destination) -> bool:
         """Write a batch, and tell whether it may be acknowledged as a whole; otherwise what was written is."""

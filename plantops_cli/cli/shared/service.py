@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 from plantops_cli.cli.shared.systemd import Notifier
 from plantops_cli.errors import ConfigError
-from plantops_cli.fleet.monitor import Following
+from plantops_cli.fleet.monitor import FleetMonitor
 from plantops_cli.fleet.presence import DeviceState, Presence
 from plantops_cli.stream.status import Status
 from plantops_cli.stream.subscriber import MQTTSubscriber
@@ -36,45 +36,49 @@ class Service:
         self._notifier = Notifier(self._summary)
         self._subscriber: MQTTSubscriber | None = None
         self._tell = on_status
-        if presence is None and metrics_port is not None:
-            presence = Presence()
-        self.following = Following(presence, self._told) if presence is not None else None
+        self._presence = Presence() if presence is None and metrics_port is not None else presence
+        self.monitor: FleetMonitor | None = None
 
     def on_status(self, status: Status) -> None:
         """Take note of a step of the connection."""
-        (self.following.on_status if self.following else self._told)(status)
+        self._notifier.tell(status)
+        self._tell(status)
+
+    def follow(self, subscriber: MQTTSubscriber) -> FleetMonitor | None:
+        """Keep the account of the fleet, if one is to be kept, with what a subscriber hears.
+
+        Args:
+            subscriber: not yet connected, with ``on_status`` of this object; its reader hands each batch on.
+        """
+        self._subscriber = subscriber
+        if self._presence is not None:
+            self.monitor = FleetMonitor.follow(subscriber, presence=self._presence, has_handlers=False)
+        return self.monitor
 
     @asynccontextmanager
     async def attending(self, subscriber: MQTTSubscriber) -> AsyncIterator[None]:
         """Serve and notify while the context lasts.
 
         Args:
-            subscriber: not yet connected, with ``on_status`` of this object.
+            subscriber: the one that is followed.
 
         Raises:
             ConfigError: metrics cannot be served.
         """
-        self._subscriber = subscriber
-        if self.following:
-            self.following.attach(subscriber, is_handler=False)
         async with self._notifier.attending():
             if self._metrics_port is None:
                 yield
                 return
             from plantops_cli.metrics import Metrics, serving_metrics
 
-            metrics = Metrics(subscriber, self.following, is_per_device=self._is_per_device)
+            metrics = Metrics(subscriber, self.monitor, is_per_device=self._is_per_device)
             async with serving_metrics(self._metrics_port, metrics):
                 yield
 
-    def _told(self, status: Status) -> None:
-        self._notifier.tell(status)
-        self._tell(status)
-
     def _summary(self) -> str:
         said = [f"{self._subscriber.health.received:,} messages"] if self._subscriber else []
-        if self.following:
-            counts = self.following.presence.count(self.following.now)
+        if self.monitor:
+            counts = self.monitor.presence.count(self.monitor.now)
             said += [
                 f"{number:,} {state.words}"
                 for state, number in counts.items()

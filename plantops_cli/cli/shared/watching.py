@@ -37,7 +37,7 @@ class Watching:
         timeout_seconds: when to stop, counted from the beginning; None: never.
 
     Attributes:
-        following: keeps the account.
+        monitor: keeps the account.
         stopped: set as soon as the run is to end.
         reason: why it is to end.
         on_stop: called as soon as it is to end.
@@ -54,14 +54,15 @@ class Watching:
         stop_after_seconds: float | None = None,
         timeout_seconds: float | None = None,
     ) -> None:
-        assert service.following is not None
-        self.following = service.following
         self.stopped = asyncio.Event()
         self.reason: Stop | None = None
         self.on_stop: Callable[[], None] = lambda: None
         self._service = service
         self._selection = Selection(devices=devices)
         self._subscriber = subscriber(flags, qos=qos, on_status=self._take_note)
+        monitor = service.follow(self._subscriber)
+        assert monitor is not None
+        self.monitor = monitor
         self._wait_for_broker = wait_for_broker
         self._stop_after_seconds = stop_after_seconds
         self._timeout_seconds = timeout_seconds
@@ -92,12 +93,12 @@ class Watching:
 
     def look(self) -> Look:
         """What is known by now."""
-        following = self.following
+        monitor = self.monitor
         return Look(
-            reports=tuple(following.presence.reports(following.now)),
-            listened_seconds=following.listened_seconds,
-            messages=following.presence.message_count,
-            passed_over=following.presence.passed_over,
+            reports=tuple(monitor.presence.reports(monitor.now)),
+            listened_seconds=monitor.listened_seconds,
+            messages=monitor.presence.message_count,
+            passed_over=monitor.presence.passed_over,
             outages=self.health.outage_count,
             clock_offset_seconds=clock_offset_seconds(),
         )
@@ -157,7 +158,7 @@ class Watching:
             return
         async with aclosing(self._subscriber.batches()) as batches:
             async for batch in batches:
-                self.following.take(batch)
+                self.monitor.take(batch)
 
     def _take_note(self, status: Status) -> None:
         if isinstance(status, Connected) and self._stop_after_seconds is not None and self._timer is None:
