@@ -33,8 +33,9 @@ if TYPE_CHECKING:
         TopicError,
     )
     from plantops_cli.fastapi import mqtt_lifespan
+    from plantops_cli.fleet.device import DeviceReport, DeviceState
     from plantops_cli.fleet.monitor import FleetMonitor
-    from plantops_cli.fleet.presence import Change, DeviceReport, DeviceState, Presence
+    from plantops_cli.fleet.presence import Change, Presence
     from plantops_cli.messages import Decoded, Message, PayloadForm
     from plantops_cli.metrics import Metrics, serving_metrics
     from plantops_cli.stream.batch import Batch, Read
@@ -78,8 +79,8 @@ _HOMES = {
     "ConnectionLostError": "errors",
     "CredentialsRefusedError": "errors",
     "Decoded": "messages",
-    "DeviceReport": "fleet.presence",
-    "DeviceState": "fleet.presence",
+    "DeviceReport": "fleet.device",
+    "DeviceState": "fleet.device",
     "DeviceTopic": "topics",
     "FellBack": "stream.status",
     "FleetMonitor": "fleet.monitor",

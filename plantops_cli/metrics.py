@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
 from plantops_cli.errors import ConfigError
+from plantops_cli.fleet.device import DeviceReport
 from plantops_cli.fleet.monitor import FleetMonitor, clock_offset_seconds
-from plantops_cli.fleet.presence import DeviceReport
 from plantops_cli.stream.status import State
 from plantops_cli.stream.subscriber import MQTTSubscriber
 

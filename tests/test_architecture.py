@@ -63,6 +63,8 @@ PURE = {
     "mosquitto.text.lint",
     "mosquitto.text.passwords",
     "demo.plants",
+    "fleet.device",
+    "fleet.judging",
     "fleet.snapshot",
     "fleet.sequence",
     "fleet.presence",

@@ -2,30 +2,20 @@
 
 Pure: messages and the time come in from outside, so that a simulated clock tells the same story as a real one.
 
-Silence is measured while we listen: our own outages are taken out of it. A topic is overdue after two of its
-intervals, silent after four, and fine again once two of its messages have come in time.
-
-============  ====================================================================================================
-online        what the device is known to send comes
-late          a topic is overdue, or came back and is not regular yet
-offline       everything is silent
-mute          the heartbeat goes on after telemetry fell silent: a dead sensor
-no heartbeat  telemetry goes on after the heartbeat fell silent
-never seen    known from the roster, or from a retained message, which proves nothing about now
-============  ====================================================================================================
+Silence is measured while we listen: our own outages are taken out of it. What it means, ``judging`` tells.
 """
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import orjson
 
-from plantops_cli.fleet.rhythm import FINE, OVERDUE, SILENT, Grade, Signal, silent_after
-from plantops_cli.fleet.sequence import DeviceClock, Sequence, find, moment_of, number_of
+from plantops_cli.fleet.device import WINDOW_SECONDS, Device, DeviceReport, DeviceState
+from plantops_cli.fleet.judging import Patience, judge, steady_until
+from plantops_cli.fleet.rhythm import Signal
+from plantops_cli.fleet.sequence import DeviceClock, SequenceNumbers, find, moment_of, number_of
 from plantops_cli.messages import Message
 
 MAX_DEVICES = 100_000
@@ -36,25 +26,8 @@ MAX_CHANGES = 10_000
 
 # whether it is telemetry
 _KINDS = {b"heartbeat": False, b"telemetry": True}
-_WINDOW_SECONDS = 60.0
 _VALUES_KEPT = 32
 _LONGEST_PAYLOAD_KEPT = 4096
-
-
-class DeviceState(StrEnum):
-    """What is known of a device, worst first."""
-
-    OFFLINE = "offline"
-    NEVER_SEEN = "never_seen"
-    MUTE = "mute"
-    NO_HEARTBEAT = "no_heartbeat"
-    LATE = "late"
-    ONLINE = "online"
-
-    @property
-    def words(self) -> str:
-        """The state as a person says it."""
-        return self.value.replace("_", " ")
 
 
 class Change(NamedTuple):
@@ -73,114 +46,6 @@ class Change(NamedTuple):
     before: DeviceState | None
     state: DeviceState
     silent_seconds: float
-
-
-class _Device:
-    # thousands of them are kept: every slot counts
-    __slots__ = (
-        "count",
-        "device_id",
-        "due_at",
-        "error",
-        "first_at",
-        "heartbeat",
-        "invalid",
-        "is_expected",
-        "is_retained",
-        "payload",
-        "size",
-        "state",
-        "telemetry",
-        "values",
-        "window_before",
-        "window_count",
-    )
-
-    def __init__(self, device_id: bytes, *, is_expected: bool) -> None:
-        self.device_id = device_id
-        self.is_expected = is_expected
-        self.is_retained = False
-        self.state: DeviceState | None = DeviceState.NEVER_SEEN if is_expected else None
-        # its state may be another from here on, if nothing is heard: a bound, for messages put it off
-        self.due_at = math.inf
-        self.telemetry: Signal | None = None
-        self.heartbeat: Signal | None = None
-        self.first_at = 0.0
-        self.count = 0
-        self.size = 0
-        self.invalid = 0
-        self.error: str | None = None
-        self.payload: bytes | None = None
-        self.values: deque[float] | None = None
-        self.window_count = 0
-        self.window_before = 0
-
-    def signals(self) -> Iterator[Signal]:
-        """Its topics, as far as they were heard."""
-        return (signal for signal in (self.telemetry, self.heartbeat) if signal)
-
-    def rate(self, now: float, window_end: float) -> float:
-        """Messages a second over the last minute, or since it was heard first if that is not so long ago."""
-        known = now - self.first_at
-        if known < _WINDOW_SECONDS:
-            return (self.count - 1) / known if self.count > 1 and known else 0.0
-        before = self.window_before * max(0.0, window_end - now) / _WINDOW_SECONDS
-        return (self.window_count + before) / _WINDOW_SECONDS
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeviceReport:
-    """What is known of one device; times by the clock of the caller.
-
-    Attributes:
-        device_id: the device.
-        state: what its silence, or the lack of it, means.
-        last_telemetry: when telemetry was heard last; None: never.
-        last_heartbeat: when its heartbeat was heard last; None: never.
-        interval_seconds: how often telemetry comes; None: not known yet.
-        heartbeat_interval_seconds: how often its heartbeat comes; None: not known yet.
-        rate: messages a second, over the last minute.
-        messages: how many were heard live.
-        size_bytes: how long their payloads were in all.
-        invalid: how many telemetry payloads were no JSON, or broke the contract.
-        error: what was wrong with the first of these.
-        is_retained_only: whether only a retained message is known of it.
-        is_expected: whether it is on the roster; None without one.
-        missing: sequence numbers that were skipped and have not come; None without such a field.
-        missed: sequence numbers that were skipped while we were not listening.
-        out_of_order: messages that came after a later one, by sequence number or timestamp.
-        duplicates: messages that came twice, by sequence number or timestamp.
-        restarts: how often its sequence numbers began anew.
-        lag_seconds: arrival less timestamp of the latest message; None without timestamps.
-        jitter_seconds: how much that changes from message to message.
-        skew_seconds: the smallest lag seen; below zero its clock is ahead of ours.
-        payload: its latest telemetry, if payloads are kept, and up to 4 KiB.
-        values: the latest numbers of the chosen field, oldest first.
-    """
-
-    device_id: str
-    state: DeviceState
-    last_telemetry: float | None
-    last_heartbeat: float | None
-    interval_seconds: float | None
-    heartbeat_interval_seconds: float | None
-    rate: float
-    messages: int
-    size_bytes: int
-    invalid: int
-    error: str | None
-    is_retained_only: bool
-    is_expected: bool | None
-    missing: int | None
-    missed: int | None
-    out_of_order: int | None
-    duplicates: int | None
-    restarts: int | None
-    lag_seconds: float | None
-    jitter_seconds: float | None
-    skew_seconds: float | None
-    payload: bytes | None
-    values: tuple[float, ...]
 
 
 class Presence:
@@ -229,11 +94,10 @@ class Presence:
         self._max_devices = max_devices
         # by the id in UTF-8, as it stands in the topic
         expected = [device_id.encode() for device_id in roster]
-        self._devices = {device_id: _Device(device_id, is_expected=True) for device_id in expected}
+        self._devices = {device_id: Device(device_id, is_expected=True) for device_id in expected}
         self._has_roster = bool(self._devices)
         self._changes = deque[Change](maxlen=max_changes)
-        # of the whole fleet, heartbeat and telemetry: what to expect of a topic that was not heard yet
-        self._longest = [0.0, 0.0]
+        self._patience = Patience(offline_after_seconds)
         self._lost_at: float | None = None
         self._window_end = -math.inf
         self.message_count = 0
@@ -276,14 +140,14 @@ class Presence:
         elif self._is_order_kept:
             self._look_for_order(signal, _parsed(payload), at)
         if signal.hear(now, at):
-            if signal.interval > self._longest[is_telemetry]:
+            if signal.interval > self._patience.longest(is_telemetry=is_telemetry):
                 self._lengthen(signal.interval, now, is_telemetry=is_telemetry)
             device.due_at = min(device.due_at, signal.overdue_at(self._offline_after_seconds))
         if device.state is not DeviceState.ONLINE:
             if device.count == 1:
                 device.first_at = now
             if device.state is DeviceState.OFFLINE:
-                _welcome_back(device, now)
+                device.welcome_back(now)
             self._step(device, now, silent_seconds=0.0)
 
     def hear(self, message: Message, at: float) -> None:
@@ -316,10 +180,7 @@ class Presence:
         lost_at, self._lost_at = self._lost_at, None
         self._window_end += at - lost_at
         for device in self._devices.values():
-            device.first_at += at - lost_at
-            device.due_at += at - lost_at
-            for signal in device.signals():
-                signal.miss(lost_at, at)
+            device.miss(lost_at, at)
 
     def changes(self, at: float) -> list[Change]:
         """Return what has changed since the last call, oldest first.
@@ -362,13 +223,22 @@ class Presence:
         self._sweep(now)
         if now >= self._window_end:
             self._turn_window(now)
-        return [self._report(device, now) for device in self._devices.values()]
+        return [
+            device.report(
+                now,
+                window_end=self._window_end,
+                has_roster=self._has_roster,
+                is_numbered=bool(self._seq),
+                is_order_kept=self._is_order_kept,
+            )
+            for device in self._devices.values()
+        ]
 
     def _now(self, at: float) -> float:
         # time stands still for the devices while we do not listen
         return at if self._lost_at is None else self._lost_at
 
-    def _find(self, topic: bytes) -> tuple["_Device | None", bool]:
+    def _find(self, topic: bytes) -> tuple[Device | None, bool]:
         """The device of a topic, or None when it is of none, or of one too many; and whether it is telemetry."""
         parts = topic.split(b"/")
         is_telemetry = _KINDS.get(parts[-1])
@@ -376,14 +246,14 @@ class Presence:
             return None, False
         device = self._devices.get(parts[1])
         if device is None and parts[1] and len(self._devices) < self._max_devices:
-            device = self._devices[parts[1]] = _Device(parts[1], is_expected=False)
+            device = self._devices[parts[1]] = Device(parts[1], is_expected=False)
         return device, is_telemetry
 
-    def _begin(self, device: "_Device", is_telemetry: bool) -> Signal:
+    def _begin(self, device: Device, is_telemetry: bool) -> Signal:
         """Begin to keep a topic of a device."""
         signal = Signal()
         if self._seq:
-            signal.sequence = Sequence()
+            signal.sequence = SequenceNumbers()
         if is_telemetry:
             device.telemetry = signal
         else:
@@ -392,29 +262,29 @@ class Presence:
 
     def _turn_window(self, now: float) -> None:
         """Begin to count anew, for the rates."""
-        is_next = now < self._window_end + _WINDOW_SECONDS
+        is_next = now < self._window_end + WINDOW_SECONDS
         for device in self._devices.values():
             device.window_before = device.window_count if is_next else 0
             device.window_count = 0
-        self._window_end = now + _WINDOW_SECONDS
+        self._window_end = now + WINDOW_SECONDS
 
-    def _know(self, device: _Device, at: float) -> None:
+    def _know(self, device: Device, at: float) -> None:
         """Take note that a device exists, which is all that a message of another time says."""
         device.is_retained = True
         if device.state is None:
             device.state = DeviceState.NEVER_SEEN
-            self._changes.append(Change(at, _text(device), None, DeviceState.NEVER_SEEN, 0.0))
+            self._changes.append(Change(at, device.name, None, DeviceState.NEVER_SEEN, 0.0))
 
     def _lengthen(self, interval: float, now: float, *, is_telemetry: bool) -> None:
-        is_first = not self._longest[is_telemetry]
-        self._longest[is_telemetry] = interval
+        is_first = not self._patience.longest(is_telemetry=is_telemetry)
+        self._patience = self._patience.lengthened(interval, is_telemetry=is_telemetry)
         if is_first:
             # now it is known what those lack that were never heard to send it
             for device in self._devices.values():
                 if device.count and not (device.telemetry and device.heartbeat):
                     device.due_at = min(device.due_at, now)
 
-    def _look_into(self, device: _Device, signal: Signal, payload: bytes, at: float) -> None:
+    def _look_into(self, device: Device, signal: Signal, payload: bytes, at: float) -> None:
         """Check a telemetry payload, and keep of it what is asked for."""
         document, error = None, None
         try:
@@ -453,129 +323,27 @@ class Presence:
             if now >= device.due_at:
                 self._settle(device, now)
 
-    def _settle(self, device: _Device, now: float) -> None:
+    def _settle(self, device: Device, now: float) -> None:
         """Bring a device's state up to date, each change at its own moment.
 
         Args:
             device: a device that was heard live.
             now: the time, as far as we listen.
         """
-        if self._is_in_time(device, now):
+        steady = steady_until(device, self._patience)
+        if now < steady:
+            device.due_at = steady
             return
-        heard_at = max(signal.heard_at for signal in device.signals())
+        heard_at = device.heard_at
         while device.due_at <= now:
             moment = max(device.due_at, heard_at)
             self._step(device, moment, silent_seconds=moment - heard_at)
 
-    def _is_in_time(self, device: _Device, now: float) -> bool:
-        """Tell, cheaply, whether a device simply goes on as it did; if so, put off when to look again."""
-        telemetry, heartbeat = device.telemetry, device.heartbeat
-        if device.state is not DeviceState.ONLINE or not telemetry or not heartbeat:
-            return False
-        due_at = min(
-            telemetry.overdue_at(self._offline_after_seconds), heartbeat.overdue_at(self._offline_after_seconds)
-        )
-        if now >= due_at or telemetry.held or heartbeat.held:
-            return False
-        device.due_at = due_at
-        return True
-
-    def _step(self, device: _Device, now: float, *, silent_seconds: float) -> None:
-        state, device.due_at = self._judge(device, now)
+    def _step(self, device: Device, now: float, *, silent_seconds: float) -> None:
+        state, device.due_at = judge(device, now, self._patience)
         if state is not device.state:
-            change = Change(now, _text(device), device.state, state, silent_seconds)
-            self._changes.append(change)
+            self._changes.append(Change(now, device.name, device.state, state, silent_seconds))
             device.state = state
-
-    def _judge(self, device: _Device, now: float) -> tuple[DeviceState, float]:
-        """Tell the state of a device, and until when it holds if nothing is heard."""
-        telemetry = device.telemetry.grade(now, self._offline_after_seconds) if device.telemetry else None
-        heartbeat = device.heartbeat.grade(now, self._offline_after_seconds) if device.heartbeat else None
-        if device.telemetry and device.heartbeat and telemetry and heartbeat:
-            telemetry = self._estimated(telemetry, device.telemetry, heartbeat, now, is_telemetry=True)
-            heartbeat = self._estimated(heartbeat, device.heartbeat, telemetry, now, is_telemetry=False)
-        grades = [grade for grade in (telemetry, heartbeat) if grade]
-        until = [moment for grade in grades for moment in (grade.overdue_at, grade.silent_at)]
-        if all(grade.now == SILENT for grade in grades):
-            state = DeviceState.OFFLINE
-        elif heartbeat and self._goes_on_without(heartbeat, telemetry or self._lacking(device, now, until)):
-            state = DeviceState.MUTE
-        elif telemetry and self._goes_on_without(telemetry, heartbeat or self._lacking(device, now, until)):
-            state = DeviceState.NO_HEARTBEAT
-        elif any(grade.worst for grade in grades):
-            state = DeviceState.LATE
-        else:
-            state = DeviceState.ONLINE
-        return state, min((moment for moment in until if moment > now), default=math.inf)
-
-    def _estimated(self, grade: Grade, signal: Signal, other: Grade, now: float, *, is_telemetry: bool) -> Grade:
-        """Grade a topic of unknown interval, on a device whose other topic is silent, by the whole fleet."""
-        longest = self._longest[is_telemetry]
-        if signal.interval or not longest or other.now != SILENT:
-            return grade
-        silent_at = min(grade.silent_at, signal.since + silent_after(longest, self._offline_after_seconds))
-        found = SILENT if now >= silent_at else grade.now
-        return Grade(found, max(found, grade.worst), grade.heard_at, silent_at, silent_at)
-
-    def _lacking(self, device: _Device, now: float, until: list[float]) -> Grade:
-        """Grade the topic that a device was never heard to use by what the rest of the fleet does."""
-        longest = self._longest[device.telemetry is None]
-        silent_at = device.first_at + silent_after(longest, self._offline_after_seconds) if longest else math.inf
-        until.append(silent_at)
-        grade = SILENT if now >= silent_at else FINE
-        # whatever was heard was heard after nothing
-        return Grade(grade, grade, -math.inf, -math.inf, -math.inf)
-
-    @staticmethod
-    def _goes_on_without(one: Grade, other: Grade) -> bool:
-        """Tell whether one topic is fine, and was so after the other one fell silent."""
-        if one.worst != FINE or other.worst != SILENT:
-            return False
-        return other.now != SILENT or one.heard_at >= other.silent_at
-
-    def _report(self, device: _Device, now: float) -> DeviceReport:
-        signals = list(device.signals())
-        sequences = [signal.sequence for signal in signals if signal.sequence]
-        clocks = [signal.clock for signal in signals if signal.clock]
-        orders: list[Sequence | DeviceClock] = [*sequences, *clocks]
-        clock = clocks[0] if clocks else None
-        return DeviceReport(
-            device_id=_text(device),
-            state=device.state or DeviceState.NEVER_SEEN,
-            last_telemetry=device.telemetry.last_at if device.telemetry else None,
-            last_heartbeat=device.heartbeat.last_at if device.heartbeat else None,
-            interval_seconds=(device.telemetry.interval or None) if device.telemetry else None,
-            heartbeat_interval_seconds=(device.heartbeat.interval or None) if device.heartbeat else None,
-            rate=device.rate(now, self._window_end),
-            messages=device.count,
-            size_bytes=device.size,
-            invalid=device.invalid,
-            error=device.error,
-            is_retained_only=device.is_retained and not device.count,
-            is_expected=device.is_expected if self._has_roster else None,
-            missing=sum(one.missing for one in sequences) if self._seq else None,
-            missed=sum(one.missed for one in sequences) if self._seq else None,
-            out_of_order=sum(one.out_of_order for one in orders) if self._is_order_kept else None,
-            duplicates=sum(one.duplicates for one in orders) if self._is_order_kept else None,
-            restarts=sum(one.restarts for one in sequences) if self._seq else None,
-            lag_seconds=clock.lag_seconds if clock else None,
-            jitter_seconds=clock.jitter_seconds if clock else None,
-            skew_seconds=clock.skew_seconds if clock else None,
-            payload=device.payload,
-            values=tuple(device.values or ()),
-        )
-
-
-def _welcome_back(device: _Device, now: float) -> None:
-    """Give each topic of a device that was offline the time that it needs."""
-    for signal in device.signals():
-        if signal.heard_at < now:
-            signal.wait_anew(now)
-        signal.held = OVERDUE
-
-
-def _text(device: _Device) -> str:
-    return device.device_id.decode(errors="replace")
 
 
 def _path(name: str | None) -> tuple[str, ...]:

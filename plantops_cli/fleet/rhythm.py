@@ -3,7 +3,7 @@
 from array import array
 from typing import NamedTuple
 
-from plantops_cli.fleet.sequence import DeviceClock, Sequence
+from plantops_cli.fleet.sequence import DeviceClock, SequenceNumbers
 
 LATE_INTERVALS = 2
 OFFLINE_INTERVALS = 4
@@ -77,7 +77,7 @@ class Signal:
         # silence counts from here: when it was heard, or began to be waited for anew
         self.since = 0.0
         self.held = FINE
-        self.sequence: Sequence | None = None
+        self.sequence: SequenceNumbers | None = None
         self.clock: DeviceClock | None = None
         self._beat_at = -1.0
         self._intervals: array[float] | None = None

@@ -16,7 +16,7 @@ _UNIT_STEP = 1e3
 
 
 @dataclass(slots=True)
-class Sequence:
+class SequenceNumbers:
     """Accounts for the sequence numbers of one topic.
 
     Attributes:

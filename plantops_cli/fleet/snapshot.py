@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from plantops_cli.fleet.presence import DeviceReport, DeviceState
+from plantops_cli.fleet.device import DeviceReport, DeviceState
 
 _RANK = {state: rank for rank, state in enumerate(DeviceState)}
 AILING = (DeviceState.LATE, DeviceState.MUTE, DeviceState.NO_HEARTBEAT)

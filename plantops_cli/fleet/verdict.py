@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from plantops_cli.errors import ConfigError
-from plantops_cli.fleet.presence import DeviceReport, DeviceState
+from plantops_cli.fleet.device import DeviceReport, DeviceState
 from plantops_cli.fleet.snapshot import AILING, Look
 
 _NAMES_SHOWN = 5

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from plantops_cli.fleet.presence import Change, DeviceReport, DeviceState, Presence
+from plantops_cli.fleet.device import DeviceReport, DeviceState
+from plantops_cli.fleet.presence import Change, Presence
 from plantops_cli.messages import Message
 from tests.support.samples import message
 

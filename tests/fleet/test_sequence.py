@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plantops_cli.fleet.sequence import REORDERING, DeviceClock, Sequence, find, moment_of, number_of
+from plantops_cli.fleet.sequence import REORDERING, DeviceClock, SequenceNumbers, find, moment_of, number_of
 
 
-def after(*numbers: int) -> Sequence:
-    sequence = Sequence()
+def after(*numbers: int) -> SequenceNumbers:
+    sequence = SequenceNumbers()
     for number in numbers:
         sequence.take(number)
     return sequence

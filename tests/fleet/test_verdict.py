@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from plantops_cli.errors import ConfigError
-from plantops_cli.fleet.presence import DeviceReport, DeviceState
+from plantops_cli.fleet.device import DeviceReport, DeviceState
 from plantops_cli.fleet.snapshot import Look
 from plantops_cli.fleet.verdict import Status, Thresholds, judge
 

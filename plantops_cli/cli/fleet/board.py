@@ -8,7 +8,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
 from plantops_cli.cli.fleet.rendering import STYLES, ago, every, headline, remarks
-from plantops_cli.fleet.presence import DeviceReport, DeviceState
+from plantops_cli.fleet.device import DeviceReport, DeviceState
 from plantops_cli.fleet.snapshot import Look
 from plantops_cli.formats.keyvalue import pairs
 from plantops_cli.formats.terminal import escape

@@ -12,7 +12,8 @@ from rich.text import Text
 
 from plantops_cli.cli.shared.options import FleetChoice
 from plantops_cli.cli.shared.summary import counted
-from plantops_cli.fleet.presence import Change, DeviceReport, DeviceState
+from plantops_cli.fleet.device import DeviceReport, DeviceState
+from plantops_cli.fleet.presence import Change
 from plantops_cli.fleet.snapshot import Look
 from plantops_cli.formats.terminal import escape, json_escape
 

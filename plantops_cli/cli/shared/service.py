@@ -5,8 +5,9 @@ from contextlib import asynccontextmanager
 
 from plantops_cli.cli.shared.systemd import Notifier
 from plantops_cli.errors import ConfigError
+from plantops_cli.fleet.device import DeviceState
 from plantops_cli.fleet.monitor import FleetMonitor
-from plantops_cli.fleet.presence import DeviceState, Presence
+from plantops_cli.fleet.presence import Presence
 from plantops_cli.stream.status import Status
 from plantops_cli.stream.subscriber import MQTTSubscriber
 

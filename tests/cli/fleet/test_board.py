@@ -7,7 +7,8 @@ import pytest
 
 from plantops_cli.cli.fleet.board import View, draw, fit, page_size, press, spark
 from plantops_cli.cli.fleet.keyboard import split
-from plantops_cli.fleet.presence import DeviceReport, DeviceState, Presence
+from plantops_cli.fleet.device import DeviceReport, DeviceState
+from plantops_cli.fleet.presence import Presence
 from plantops_cli.fleet.snapshot import Look
 
 START = 1_000.0
