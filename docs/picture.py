@@ -22,7 +22,7 @@ from rich.text import Text
 from plantops_cli.cli.fleet.board import View, draw
 from plantops_cli.demo.plants import DEVICE_IDS, due, make_plants, next_due
 from plantops_cli.fleet.presence import Presence
-from plantops_cli.fleet.snapshot import Look
+from plantops_cli.fleet.snapshot import Snapshot
 
 PICTURE = Path(__file__).parent / "listen.svg"
 BOARD = Path(__file__).parent / "fleet.svg"
@@ -60,7 +60,7 @@ def _board() -> Text:
             _, device_id, kind = publication.topic.split("/")
             if _FAULTS.get(device_id) != kind or at < end / 2:
                 presence.heard(publication.topic.encode(), publication.payload, at)
-    look = Look(
+    look = Snapshot(
         reports=tuple(presence.reports(end)),
         listened_seconds=end,
         messages=presence.message_count,

@@ -54,7 +54,7 @@ class Patience(NamedTuple):
 
 
 def steady_until(device: Device, patience: Patience) -> float:
-    """Tell, cheaply, until when a device that simply goes on as it did stays online; minus infinity: judge it.
+    """Tell, cheaply, until when a device that simply goes on as it did stays online; minus infinity: it may not.
 
     Args:
         device: any.
@@ -69,7 +69,7 @@ def steady_until(device: Device, patience: Patience) -> float:
     return min(telemetry.overdue_at(after), heartbeat.overdue_at(after))
 
 
-def judge(device: Device, now: float, patience: Patience) -> tuple[DeviceState, float]:
+def state_of(device: Device, now: float, patience: Patience) -> tuple[DeviceState, float]:
     """Tell the state of a device, and until when it holds if nothing is heard.
 
     Args:

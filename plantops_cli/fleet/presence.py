@@ -13,7 +13,7 @@ from typing import NamedTuple
 import orjson
 
 from plantops_cli.fleet.device import WINDOW_SECONDS, Device, DeviceReport, DeviceState
-from plantops_cli.fleet.judging import Patience, judge, steady_until
+from plantops_cli.fleet.judging import Patience, state_of, steady_until
 from plantops_cli.fleet.rhythm import Signal
 from plantops_cli.fleet.sequence import DeviceClock, SequenceNumbers, find, moment_of, number_of
 from plantops_cli.messages import Message
@@ -340,7 +340,7 @@ class Presence:
             self._step(device, moment, silent_seconds=moment - heard_at)
 
     def _step(self, device: Device, now: float, *, silent_seconds: float) -> None:
-        state, device.due_at = judge(device, now, self._patience)
+        state, device.due_at = state_of(device, now, self._patience)
         if state is not device.state:
             self._changes.append(Change(now, device.name, device.state, state, silent_seconds))
             device.state = state

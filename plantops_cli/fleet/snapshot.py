@@ -1,4 +1,4 @@
-"""One look at a fleet: what the reports of its devices come to. Pure."""
+"""A snapshot of a fleet: what the reports of its devices come to. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ AILING = (DeviceState.LATE, DeviceState.MUTE, DeviceState.NO_HEARTBEAT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
+class Snapshot:
     """What was seen of a fleet.
 
     Args:

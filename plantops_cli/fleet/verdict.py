@@ -5,12 +5,12 @@ from enum import IntEnum
 
 from plantops_cli.errors import ConfigError
 from plantops_cli.fleet.device import DeviceReport, DeviceState
-from plantops_cli.fleet.snapshot import AILING, Look
+from plantops_cli.fleet.snapshot import AILING, Snapshot
 
 _NAMES_SHOWN = 5
 
 
-class Status(IntEnum):
+class CheckStatus(IntEnum):
     """How it stands; the number is the exit code of a Nagios plugin."""
 
     OK = 0
@@ -28,6 +28,9 @@ class Thresholds:
         crit_offline: critical from so many devices that are offline, or expected and not seen.
         min_rate: critical below so many messages a second; None: whatever the rate.
         max_invalid: critical above so many invalid telemetry payloads; None: however many.
+
+    Raises:
+        ConfigError: one is out of its range; the message begins with its name.
     """
 
     warn_late: int = 1
@@ -36,13 +39,13 @@ class Thresholds:
     max_invalid: int | None = None
 
     def __post_init__(self) -> None:
-        for flag, value in (("--warn-late", self.warn_late), ("--crit-offline", self.crit_offline)):
+        for name, value in (("warn_late", self.warn_late), ("crit_offline", self.crit_offline)):
             if value < 1:
-                raise ConfigError(f"{flag} {value}: must be at least 1")
+                raise ConfigError(f"{name} {value}: must be at least 1")
         if self.min_rate is not None and not 0 < self.min_rate < float("inf"):
-            raise ConfigError(f"--min-rate {self.min_rate:g}: must be more than 0 messages a second")
+            raise ConfigError(f"min_rate {self.min_rate:g}: must be more than 0 messages a second")
         if self.max_invalid is not None and self.max_invalid < 0:
-            raise ConfigError(f"--max-invalid {self.max_invalid}: must not be below 0")
+            raise ConfigError(f"max_invalid {self.max_invalid}: must not be below 0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,35 +77,35 @@ class Verdict:
         figures: the numbers behind it.
     """
 
-    status: Status
+    status: CheckStatus
     reasons: tuple[str, ...]
     figures: tuple[Figure, ...]
 
 
-def judge(look: Look, thresholds: Thresholds) -> Verdict:
-    """Hold a look at a fleet against thresholds.
+def judge(snapshot: Snapshot, thresholds: Thresholds) -> Verdict:
+    """Hold a snapshot of a fleet against thresholds.
 
     Args:
-        look: what was seen.
+        snapshot: what was seen.
         thresholds: what is too much, or too little.
     """
-    ailing = [report for report in look.worst_first if report.state in AILING]
-    gone = [report for report in look.worst_first if _is_gone(report)]
+    ailing = [report for report in snapshot.worst_first if report.state in AILING]
+    gone = [report for report in snapshot.worst_first if _is_gone(report)]
     critical, warnings = list[str](), list[str]()
-    if not any(report.messages for report in look.reports):
-        critical.append(f"no message of any device in {look.listened_seconds:.0f} s")
+    if not any(report.messages for report in snapshot.reports):
+        critical.append(f"no message of any device in {snapshot.listened_seconds:.0f} s")
     if len(gone) >= thresholds.crit_offline:
         critical.append(f"{len(gone)} offline or missing: {_names(_states(gone))}")
-    if thresholds.min_rate is not None and look.rate < thresholds.min_rate:
-        critical.append(f"{look.rate:.3g} messages/s, fewer than {thresholds.min_rate:g}")
-    if thresholds.max_invalid is not None and look.invalid > thresholds.max_invalid:
-        wrong = [report for report in look.reports if report.invalid]
+    if thresholds.min_rate is not None and snapshot.rate < thresholds.min_rate:
+        critical.append(f"{snapshot.rate:.3g} messages/s, fewer than {thresholds.min_rate:g}")
+    if thresholds.max_invalid is not None and snapshot.invalid > thresholds.max_invalid:
+        wrong = [report for report in snapshot.reports if report.invalid]
         faults = {report.device_id: f"{report.invalid}: {report.error}" for report in wrong}
-        critical.append(f"{look.invalid} invalid payloads: {_names(faults)}")
+        critical.append(f"{snapshot.invalid} invalid payloads: {_names(faults)}")
     if len(ailing) >= thresholds.warn_late:
         warnings.append(f"{len(ailing)} late, mute or without heartbeat: {_names(_states(ailing))}")
-    status = Status.CRITICAL if critical else Status.WARNING if warnings else Status.OK
-    return Verdict(status, (*critical, *warnings), _figures(look, thresholds, len(ailing), len(gone)))
+    status = CheckStatus.CRITICAL if critical else CheckStatus.WARNING if warnings else CheckStatus.OK
+    return Verdict(status, (*critical, *warnings), _figures(snapshot, thresholds, len(ailing), len(gone)))
 
 
 def _is_gone(report: DeviceReport) -> bool:
@@ -120,19 +123,19 @@ def _names(remarks: dict[str, str]) -> str:
     return f"{shown} and {len(remarks) - _NAMES_SHOWN} more" if len(remarks) > _NAMES_SHOWN else shown
 
 
-def _figures(look: Look, thresholds: Thresholds, ailing: int, gone: int) -> tuple[Figure, ...]:
-    counts = look.counts
+def _figures(snapshot: Snapshot, thresholds: Thresholds, ailing: int, gone: int) -> tuple[Figure, ...]:
+    counts = snapshot.counts
     others = [state for state in reversed(DeviceState) if state is not DeviceState.ONLINE]
     below = "" if thresholds.min_rate is None else f"{thresholds.min_rate:g}:"
     above = "" if thresholds.max_invalid is None else str(thresholds.max_invalid)
     return (
-        Figure("devices", len(look.reports)),
+        Figure("devices", len(snapshot.reports)),
         Figure("online", counts[DeviceState.ONLINE]),
         Figure("ailing", ailing, warning=str(thresholds.warn_late - 1)),
         Figure("gone", gone, critical=str(thresholds.crit_offline - 1)),
         *(Figure(state.value, counts[state]) for state in others),
-        Figure("unknown", len(look.unknown)),
-        Figure("rate", round(look.rate, 3), critical=below),
-        Figure("invalid", look.invalid, critical=above),
-        Figure("time", round(look.listened_seconds, 1), "s"),
+        Figure("unknown", len(snapshot.unknown)),
+        Figure("rate", round(snapshot.rate, 3), critical=below),
+        Figure("invalid", snapshot.invalid, critical=above),
+        Figure("time", round(snapshot.listened_seconds, 1), "s"),
     )

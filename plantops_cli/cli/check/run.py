@@ -16,14 +16,13 @@ from plantops_cli.cli.shared.stderr import say
 from plantops_cli.cli.shared.stopping import Stop, exit_for
 from plantops_cli.cli.shared.summary import counted
 from plantops_cli.cli.shared.watching import Watching, parse_duration, read_roster
-from plantops_cli.errors import ConnectionLostError, PlantopsError
+from plantops_cli.errors import ConfigError, ConnectionLostError, PlantopsError
 from plantops_cli.fleet.monitor import clock_offset_seconds
 from plantops_cli.fleet.presence import Presence
-from plantops_cli.fleet.snapshot import Look
-from plantops_cli.fleet.verdict import Figure, Status, Thresholds, Verdict, judge
+from plantops_cli.fleet.snapshot import Snapshot
+from plantops_cli.fleet.verdict import CheckStatus, Figure, Thresholds, Verdict, judge
 from plantops_cli.formats.terminal import encodable, escape, json_escape
-from plantops_cli.stream.status import Connecting, describe
-from plantops_cli.stream.status import Status as Step
+from plantops_cli.stream.status import Connecting, Status, describe
 
 # whoever is refused has to be told as much as one whose devices are gone
 _REFUSALS = (Exit.CREDENTIALS, Exit.SUBSCRIPTION)
@@ -61,7 +60,7 @@ async def run_check(flags: CheckFlags, connection: ConnectionFlags) -> int:
         verdict = judge(look, _thresholds(flags))
     except PlantopsError as exc:
         # a monitor reads standard output, and takes an exit code of 2 for critical
-        status = Status.CRITICAL if exit_code(exc) in _REFUSALS else Status.UNKNOWN
+        status = CheckStatus.CRITICAL if exit_code(exc) in _REFUSALS else CheckStatus.UNKNOWN
         verdict = Verdict(status, (explain(exc),), ())
     if look is not None and not look.messages:
         verdict = Verdict(verdict.status, (verdict.reasons[0] + _SILENCE, *verdict.reasons[1:]), verdict.figures)
@@ -70,15 +69,20 @@ async def run_check(flags: CheckFlags, connection: ConnectionFlags) -> int:
 
 
 def _thresholds(flags: CheckFlags) -> Thresholds:
-    return Thresholds(
-        warn_late=flags.warn_late,
-        crit_offline=flags.crit_offline,
-        min_rate=flags.min_rate,
-        max_invalid=0 if flags.contract and flags.max_invalid is None else flags.max_invalid,
-    )
+    try:
+        return Thresholds(
+            warn_late=flags.warn_late,
+            crit_offline=flags.crit_offline,
+            min_rate=flags.min_rate,
+            max_invalid=0 if flags.contract and flags.max_invalid is None else flags.max_invalid,
+        )
+    except ConfigError as exc:
+        # the library names the argument, and the flag is called like it
+        argument, _, fault = str(exc).partition(" ")
+        raise ConfigError(f"--{argument.replace('_', '-')} {fault}", hint=exc.hint) from exc
 
 
-async def _look(flags: CheckFlags, connection: ConnectionFlags) -> Look:
+async def _look(flags: CheckFlags, connection: ConnectionFlags) -> Snapshot:
     _thresholds(flags)
     after = flags.offline_after
     presence = Presence(
@@ -104,13 +108,13 @@ async def _look(flags: CheckFlags, connection: ConnectionFlags) -> Look:
     return watching.look()
 
 
-def _name_address(status: Step) -> None:
+def _name_address(status: Status) -> None:
     """Say on stderr where the password goes, if a file had a say in it; the rest is in the verdict."""
     if isinstance(status, Connecting) and status.address_source is not None:
         say(describe(status))
 
 
-def _render(verdict: Verdict, look: Look | None, choice: CheckChoice, *, is_terminal: bool) -> str:
+def _render(verdict: Verdict, look: Snapshot | None, choice: CheckChoice, *, is_terminal: bool) -> str:
     if choice is CheckChoice.JSON:
         document = {
             "status": verdict.status.name.lower(),
@@ -132,7 +136,7 @@ def _render(verdict: Verdict, look: Look | None, choice: CheckChoice, *, is_term
     return f"PLANTOPS {verdict.status.name} - {said.replace('|', '/')}" + (f" | {data}\n" if data else "\n")
 
 
-def _well(look: Look | None) -> str:
+def _well(look: Snapshot | None) -> str:
     if look is None:
         return ""
     counts = [f"{number} {state.words}" for state, number in reversed(look.counts.items()) if number]

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from plantops_cli.cli.fleet.rendering import STYLES, ago, every, headline, remarks
 from plantops_cli.fleet.device import DeviceReport, DeviceState
-from plantops_cli.fleet.snapshot import Look
+from plantops_cli.fleet.snapshot import Snapshot
 from plantops_cli.formats.keyvalue import pairs
 from plantops_cli.formats.terminal import escape
 
@@ -98,13 +98,13 @@ def page_size(height: int) -> int:
     return max(1, height - _HEAD_LINES - 1 - _FOOT_LINES)
 
 
-def fit(view: View, look: Look, height: int) -> View:
+def fit(view: View, look: Snapshot, height: int) -> View:
     """Return the view scrolled no further than there are rows."""
     return replace(view, offset=max(0, min(view.offset, len(_chosen(view, look)) - page_size(height))))
 
 
 def draw(
-    view: View, look: Look, *, now: float, broker: str, note: str, field: str | None, size: tuple[int, int]
+    view: View, look: Snapshot, *, now: float, broker: str, note: str, field: str | None, size: tuple[int, int]
 ) -> Text:
     """Draw the board, as many lines as the screen has.
 
@@ -214,7 +214,7 @@ def _values(payload: bytes | None) -> list[tuple[str, str]]:
         return []
 
 
-def _chosen(view: View, look: Look) -> list[DeviceReport]:
+def _chosen(view: View, look: Snapshot) -> list[DeviceReport]:
     needle = view.needle.lower()
     wanted = [one for one in look.reports if needle in one.device_id.lower() or needle in one.state.words]
     return sorted(wanted, key=lambda report: (_ORDERS[view.order](report), report.device_id))

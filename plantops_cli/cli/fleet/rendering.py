@@ -14,7 +14,7 @@ from plantops_cli.cli.shared.options import FleetChoice
 from plantops_cli.cli.shared.summary import counted
 from plantops_cli.fleet.device import DeviceReport, DeviceState
 from plantops_cli.fleet.presence import Change
-from plantops_cli.fleet.snapshot import Look
+from plantops_cli.fleet.snapshot import Snapshot
 from plantops_cli.formats.terminal import escape, json_escape
 
 # each has a contrast of at least 3.5 on black and on white
@@ -31,7 +31,7 @@ _MAX_ID_CELLS = 32
 _PLAIN_WIDTH = 160
 
 
-def render_look(look: Look, choice: FleetChoice, *, is_terminal: bool) -> str:
+def render_look(look: Snapshot, choice: FleetChoice, *, is_terminal: bool) -> str:
     """Return a look as text, with a newline at its end.
 
     Args:
@@ -88,7 +88,7 @@ def event_line(change: Change, clock_offset_seconds: float, *, is_text: bool, is
     return capture.get().encode(errors="replace")
 
 
-def table(look: Look) -> Table:
+def table(look: Snapshot) -> Table:
     """Lay out one row for each device, the worst first."""
     made = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("state", "device"):
@@ -112,7 +112,7 @@ def table(look: Look) -> Table:
     return made
 
 
-def headline(look: Look) -> Text:
+def headline(look: Snapshot) -> Text:
     """Say in one line how many devices are in which state."""
     counts = [(state, number) for state, number in reversed(look.counts.items()) if number]
     line = Text().append(counted(len(look.reports), "device"), "bold")
@@ -182,7 +182,7 @@ def _moments(report: DeviceReport) -> list[float]:
     return [at for at in (report.last_telemetry, report.last_heartbeat) if at is not None]
 
 
-def _csv(look: Look, *, is_terminal: bool) -> str:
+def _csv(look: Snapshot, *, is_terminal: bool) -> str:
     text = io.StringIO()
     rows = [look.row(report) for report in look.worst_first]
     names = list(rows[0]) if rows else ["device_id", "state"]
@@ -194,7 +194,7 @@ def _csv(look: Look, *, is_terminal: bool) -> str:
     return text.getvalue()
 
 
-def _markdown(look: Look) -> str:
+def _markdown(look: Snapshot) -> str:
     names = ("state", "device", "last telemetry", "last heartbeat", "every", "messages", "invalid", "remarks")
     lines = [f"| {' | '.join(names)} |", f"|{'---|' * len(names)}"]
     for report in look.worst_first:

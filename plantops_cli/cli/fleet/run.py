@@ -22,7 +22,7 @@ from plantops_cli.errors import ConfigError
 from plantops_cli.fleet.monitor import clock_offset_seconds
 from plantops_cli.fleet.presence import MAX_CHANGES, MAX_DEVICES, Presence
 from plantops_cli.fleet.roster import write_roster
-from plantops_cli.fleet.snapshot import Look
+from plantops_cli.fleet.snapshot import Snapshot
 from plantops_cli.outputs.ownership import create
 
 _ONCE_SECONDS = 30.0
@@ -181,7 +181,7 @@ def _presence(flags: FleetFlags, *, is_payload_kept: bool) -> Presence:
     )
 
 
-def _save_roster(path: Path, look: Look) -> None:
+def _save_roster(path: Path, look: Snapshot) -> None:
     seen = [report.device_id for report in look.reports if report.messages or report.is_retained_only]
     try:
         # written whole under another name, and linked, which never replaces a file

@@ -17,7 +17,7 @@ from plantops_cli.cli.fleet.keyboard import Keyboard
 from plantops_cli.cli.fleet.rendering import age
 from plantops_cli.cli.shared.stopping import Stop
 from plantops_cli.cli.shared.watching import Watching
-from plantops_cli.fleet.snapshot import Look
+from plantops_cli.fleet.snapshot import Snapshot
 from plantops_cli.stream.status import State, Status, describe
 
 _FRAME_SECONDS = 0.5
@@ -37,7 +37,7 @@ class Screen:
         self._field = field
         self._note = ""
         self._view = View()
-        self._look: Look | None = None
+        self._look: Snapshot | None = None
         self._next_at = 0.0
         self._seen_at = 0.0
         self._watching: Watching | None = None
@@ -52,7 +52,7 @@ class Screen:
         """Show a step of the connection as the latest news."""
         self._tell(describe(status))
 
-    async def show(self, watching: Watching) -> Look:
+    async def show(self, watching: Watching) -> Snapshot:
         """Show the board until the run ends, and return the last look.
 
         Args:

@@ -15,7 +15,7 @@ from plantops_cli.cli.shared.stopping import Stop, die_next_time, on_signals
 from plantops_cli.errors import ConfigError
 from plantops_cli.fleet.monitor import clock_offset_seconds
 from plantops_cli.fleet.roster import parse_ids, parse_roster
-from plantops_cli.fleet.snapshot import Look
+from plantops_cli.fleet.snapshot import Snapshot
 from plantops_cli.stream.status import Connected, Health, Status
 from plantops_cli.stream.waiting import unless
 
@@ -91,10 +91,10 @@ class Watching:
         """The subscriber's own account."""
         return self._subscriber.health
 
-    def look(self) -> Look:
+    def look(self) -> Snapshot:
         """What is known by now."""
         monitor = self.monitor
-        return Look(
+        return Snapshot(
             reports=tuple(monitor.presence.reports(monitor.now)),
             listened_seconds=monitor.listened_seconds,
             messages=monitor.presence.message_count,

@@ -9,13 +9,13 @@ from plantops_cli.cli.fleet.board import View, draw, fit, page_size, press, spar
 from plantops_cli.cli.fleet.keyboard import split
 from plantops_cli.fleet.device import DeviceReport, DeviceState
 from plantops_cli.fleet.presence import Presence
-from plantops_cli.fleet.snapshot import Look
+from plantops_cli.fleet.snapshot import Snapshot
 
 START = 1_000.0
 NOW = START + 200
 
 
-def fleet(count: int = 30) -> Look:
+def fleet(count: int = 30) -> Snapshot:
     """Devices that beat every ten seconds; the first one stopped, the second is mute, the third talks nonsense."""
     presence = Presence(
         field="soil", is_payload_kept=True, roster=[*(f"plant-{n:02}" for n in range(count)), "absent"]
@@ -29,7 +29,7 @@ def fleet(count: int = 30) -> Look:
             if n != 1 or turn <= 5:
                 payload = b"nonsense" if n == 2 else b'{"soil":%d,"note":"\\u001b[31m%d"}' % (turn % 8, n)
                 presence.heard(f"devices/plant-{n:02}/telemetry".encode(), payload, at)
-    return Look(
+    return Snapshot(
         reports=tuple(presence.reports(NOW + 1)),
         listened_seconds=200.0,
         messages=presence.message_count,
@@ -43,7 +43,7 @@ LOOK = fleet()
 
 
 def drawn(
-    view: View | None = None, *, size: tuple[int, int] = (80, 24), look: Look = LOOK, note: str = "note"
+    view: View | None = None, *, size: tuple[int, int] = (80, 24), look: Snapshot = LOOK, note: str = "note"
 ) -> list[str]:
     text = draw(view or View(), look, now=NOW + 1, broker="broker:1883", note=note, field="soil", size=size)
     return text.plain.split("\n")

@@ -1,0 +1,69 @@
+"""What the reports of a fleet come to."""
+
+from dataclasses import replace
+
+import pytest
+
+from plantops_cli.fleet.device import DeviceState
+from plantops_cli.fleet.snapshot import AILING
+from tests.support.fleet_reports import FINE, device, look_at
+
+
+def test_the_document_has_the_summary_and_the_worst_device_first() -> None:
+    expected = device(DeviceState.NEVER_SEEN, "y", is_expected=True, messages=0, last_telemetry=None)
+    snapshot = look_at(replace(FINE, is_expected=False), expected)
+    assert snapshot.document["summary"] == {
+        "devices": 2,
+        "online": 1,
+        "late": 0,
+        "no_heartbeat": 0,
+        "mute": 0,
+        "never_seen": 1,
+        "offline": 0,
+        "missing": 1,
+        "unknown": 1,
+        "messages": 60,
+        "rate": 1.0,
+        "invalid": 0,
+        "passed_over": 0,
+        "listened_seconds": 60.0,
+        "outages": 0,
+    }
+    assert (snapshot.missing, snapshot.unknown) == (["y"], ["a"])
+    rows = snapshot.document["devices"]
+    assert isinstance(rows, list)
+    assert [row["device_id"] for row in rows] == ["y", "a"]
+    assert rows[1]["last_telemetry"] == "2025-11-23T20:15:03.000+00:00"
+
+
+def test_the_worst_come_first_and_equals_by_id() -> None:
+    snapshot = look_at(FINE, device(DeviceState.LATE, "c"), *(device(DeviceState.OFFLINE, name) for name in "db"))
+    assert [report.device_id for report in snapshot.worst_first] == ["b", "d", "c", "a"]
+
+
+def test_every_state_is_counted_also_when_nobody_is_in_it() -> None:
+    assert look_at(FINE).counts == {**dict.fromkeys(DeviceState, 0), DeviceState.ONLINE: 1}
+
+
+def test_who_ails_is_neither_well_nor_gone() -> None:
+    assert not {DeviceState.ONLINE, DeviceState.OFFLINE, DeviceState.NEVER_SEEN} & set(AILING)
+
+
+def test_without_a_roster_nobody_is_missing_or_unknown() -> None:
+    snapshot = look_at(FINE, device(DeviceState.NEVER_SEEN, messages=0))
+    assert (snapshot.missing, snapshot.unknown) == ([], [])
+
+
+def test_who_has_not_listened_has_heard_at_no_rate() -> None:
+    assert look_at(FINE).rate == 1.0
+    assert replace(look_at(FINE), listened_seconds=0.0).rate == 0.0
+
+
+def test_invalid_payloads_are_those_of_all_devices() -> None:
+    assert look_at(device(DeviceState.ONLINE, invalid=2), device(DeviceState.ONLINE, "y", invalid=3)).invalid == 5
+
+
+@pytest.mark.parametrize("key", ["last_telemetry", "last_heartbeat", "interval_seconds", "lag_seconds"])
+def test_what_is_not_known_of_a_device_is_null_in_its_row(key: str) -> None:
+    nothing = device(DeviceState.NEVER_SEEN, last_telemetry=None, interval_seconds=None)
+    assert look_at(nothing).row(nothing)[key] is None
