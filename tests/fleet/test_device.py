@@ -1,0 +1,171 @@
+"""What is known of one device."""
+
+import tracemalloc
+
+import pytest
+
+from plantops_cli.fleet.device import WINDOW_SECONDS, Device, DeviceReport, DeviceState
+from plantops_cli.fleet.presence import Presence
+from plantops_cli.fleet.rhythm import OVERDUE, Signal
+from tests.support.device_story import HEARTBEAT, START, TELEMETRY, Story
+
+
+def heard(*moments: float) -> Device:
+    device = Device(b"a", is_expected=True)
+    device.telemetry = Signal()
+    device.first_at, device.count = moments[0], len(moments)
+    for at in moments:
+        device.telemetry.hear(at, at)
+    return device
+
+
+def report(device: Device, *, has_roster: bool = True, is_numbered: bool = False) -> DeviceReport:
+    return device.report(
+        START, window_end=START, has_roster=has_roster, is_numbered=is_numbered, is_order_kept=is_numbered
+    )
+
+
+def test_one_that_is_expected_is_never_seen_and_any_other_unheard_of() -> None:
+    assert Device(b"a", is_expected=True).state is DeviceState.NEVER_SEEN
+    assert Device(b"a", is_expected=False).state is None
+
+
+@pytest.mark.parametrize("state", DeviceState)
+def test_a_state_has_words_without_underscores(state: DeviceState) -> None:
+    assert state.words == state.value.replace("_", " ")
+
+
+def test_an_id_that_is_no_utf_8_has_a_name_all_the_same() -> None:
+    assert Device(b"plant-\xff", is_expected=False).name == "plant-\ufffd"
+
+
+def test_what_is_not_looked_for_is_none_and_not_zero() -> None:
+    plain = report(heard(START), has_roster=False)
+    assert (plain.is_expected, plain.missing, plain.duplicates, plain.restarts) == (None, None, None, None)
+    looked_for = report(heard(START), is_numbered=True)
+    assert (looked_for.is_expected, looked_for.missing, looked_for.duplicates) == (True, 0, 0)
+
+
+def test_in_its_first_minute_the_rate_is_that_since_it_was_heard_first() -> None:
+    assert heard(START).rate(START, START) == 0.0
+    assert heard(START, START + 2, START + 4).rate(START + 4, START) == 0.5
+
+
+def test_later_the_rate_takes_of_the_window_before_what_still_lies_in_the_minute() -> None:
+    device = heard(START)
+    device.window_before, device.window_count = 60, 15
+    half = START + 2.5 * WINDOW_SECONDS
+    assert device.rate(half, half + WINDOW_SECONDS / 2) == pytest.approx((15 + 30) / WINDOW_SECONDS)
+
+
+def test_time_in_which_we_did_not_listen_is_moved_over() -> None:
+    device = heard(START)
+    device.due_at = START + 100
+    device.miss(START + 10, START + 60)
+    assert (device.first_at, device.due_at, device.heard_at) == (START + 50, START + 150, START + 50)
+
+
+def test_one_that_is_welcomed_back_is_late_until_it_is_regular() -> None:
+    device = heard(START, START + 10, START + 20, START + 30)
+    device.welcome_back(START + 500)
+    assert device.telemetry is not None
+    assert device.telemetry.held == OVERDUE
+    assert device.telemetry.overdue_at(None) == START + 520
+
+
+def test_invalid_telemetry_is_counted_and_the_first_error_kept() -> None:
+    story = Story()
+    story.hear(TELEMETRY, START, payload=b"nonsense")
+    story.hear(TELEMETRY, START + 1, payload=b"")
+    story.hear(HEARTBEAT, START + 2, payload=b"I am alive")
+    report = story.report(START + 2)
+    assert report.invalid == story.presence.invalid_count == 2
+    assert report.error is not None
+    assert report.error.startswith("not JSON: ")
+
+
+def test_a_contract_decides_what_is_invalid() -> None:
+    story = Story(Presence(contract=lambda payload: None if payload == b"{}" else "no"))
+    story.hear(TELEMETRY, START, payload=b"{}")
+    story.hear(TELEMETRY, START, payload=b"[1]")
+    assert (story.report(START).invalid, story.report(START).error) == (1, "no")
+
+
+def test_messages_and_bytes_are_counted() -> None:
+    story = Story()
+    story.hear(TELEMETRY, START, payload=b"12345")
+    story.hear(HEARTBEAT, START, payload=b"1")
+    assert (story.report(START).messages, story.report(START).size_bytes) == (2, 6)
+
+
+@pytest.mark.parametrize("seconds", [20, 100, 1_000])
+def test_the_rate_is_that_of_the_last_minute(seconds: int) -> None:
+    story = Story()
+    story.hear(TELEMETRY, *(START + n / 2 for n in range(2 * seconds)))
+    assert story.report(START + seconds).rate == pytest.approx(2.0, rel=0.05)
+    assert story.report(START + seconds + 200).rate < 0.25
+
+
+def test_the_latest_numbers_of_a_field_are_kept() -> None:
+    story = Story(Presence(field="soil.moisture"))
+    for n in range(100):
+        story.hear(TELEMETRY, START + n, payload=b'{"soil":{"moisture":%d}}' % n)
+    story.hear(TELEMETRY, START + 100, payload=b'{"soil":{"moisture":"wet"}}')
+    assert story.report(START + 100).values == tuple(range(68, 100))
+
+
+def test_the_latest_payload_is_kept_on_request() -> None:
+    for is_kept, expected in ((True, b'{"n":1}'), (False, None)):
+        story = Story(Presence(is_payload_kept=is_kept))
+        story.hear(TELEMETRY, START, payload=b'{"n":1}')
+        story.hear(HEARTBEAT, START, payload=b"1")
+        assert story.report(START).payload == expected
+
+
+def test_sequence_numbers_are_followed_for_each_topic() -> None:
+    story = Story(Presence(seq="seq"))
+    for n in (1, 2, 5, 4, 4):
+        story.hear(TELEMETRY, START + n, payload=b'{"seq":%d}' % n)
+    story.hear(HEARTBEAT, START + 6, payload=b'{"seq":900}')
+    report = story.report(START + 6)
+    assert (report.missing, report.out_of_order, report.duplicates, report.restarts) == (1, 1, 1, 0)
+
+
+def test_what_was_skipped_during_our_outage_is_not_the_device_s_fault() -> None:
+    story = Story(Presence(seq="seq"))
+    story.hear(TELEMETRY, START, payload=b'{"seq":1}')
+    story.presence.lost(START + 1)
+    story.presence.resumed(START + 60)
+    story.hear(TELEMETRY, START + 61, payload=b'{"seq":11}')
+    story.hear(TELEMETRY, START + 62, payload=b'{"seq":13}')
+    assert (story.report(START + 62).missing, story.report(START + 62).missed) == (1, 9)
+
+
+def test_timestamps_tell_lag_jitter_and_skew() -> None:
+    story = Story(Presence(clock="at", clock_offset_seconds=1_700_000_000))
+    for at, stamp in ((0.0, -2.0), (1.0, 0.5), (2.0, 1.0)):
+        story.hear(TELEMETRY, START + at, payload=b'{"at":%f}' % (1_700_000_000 + START + stamp))
+    report = story.report(START + 2)
+    assert report.lag_seconds == pytest.approx(1.0, abs=1e-3)
+    assert report.skew_seconds == pytest.approx(0.5, abs=1e-3)
+    assert report.jitter_seconds is not None
+    assert 0 < report.jitter_seconds < 1.5
+
+
+def test_a_device_takes_no_more_than_a_kilobyte() -> None:
+    payload = b'{"soil_moisture":41.5}'
+    topics = [f"devices/plant-{n:06}/{kind}".encode() for n in range(5_000) for kind in ("telemetry", "heartbeat")]
+    tracemalloc.start()
+    try:
+        presence = Presence()
+        at = START
+        for _ in range(10):
+            at += 10
+            for topic in topics:
+                at += 1e-5
+                presence.heard(topic, payload, at)
+            presence.changes(at)
+        used, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert used / 5_000 <= 1_048
