@@ -39,7 +39,8 @@ if TYPE_CHECKING:
     from plantops_cli.messages import Decoded, Message, PayloadForm
     from plantops_cli.metrics import Metrics, serving_metrics
     from plantops_cli.stream.batch import Batch, Read
-    from plantops_cli.stream.options import ConnectOptions, MQTTVersion
+    from plantops_cli.stream.handlers import Handler
+    from plantops_cli.stream.options import ConnectOptions, MQTTVersion, SubscriberOptions
     from plantops_cli.stream.packets import Packet
     from plantops_cli.stream.session import AtOnce
     from plantops_cli.stream.status import (
@@ -58,7 +59,7 @@ if TYPE_CHECKING:
         Status,
         StatusListener,
     )
-    from plantops_cli.stream.subscriber import Handler, MQTTSubscriber, SubscriberOptions
+    from plantops_cli.stream.subscriber import MQTTSubscriber
     from plantops_cli.stream.tls import TLSOptions
     from plantops_cli.topics import DeviceTopic, matches, parse_device_id, parse_topic
 
@@ -85,7 +86,7 @@ _HOMES = {
     "FellBack": "stream.status",
     "FleetMonitor": "fleet.monitor",
     "ForeignFileError": "errors",
-    "Handler": "stream.subscriber",
+    "Handler": "stream.handlers",
     "Health": "stream.status",
     "HeldUpError": "errors",
     "Lost": "stream.status",
@@ -115,7 +116,7 @@ _HOMES = {
     "StateError": "errors",
     "Status": "stream.status",
     "StatusListener": "stream.status",
-    "SubscriberOptions": "stream.subscriber",
+    "SubscriberOptions": "stream.options",
     "SubscriptionRefusedError": "errors",
     "TLSOptions": "stream.tls",
     "TopicError": "errors",

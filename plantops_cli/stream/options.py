@@ -4,10 +4,13 @@ import ipaddress
 import secrets
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Literal, TypedDict
 
 from plantops_cli.credentials import shown_username
 from plantops_cli.errors import ConfigError
 from plantops_cli.stream.inbox import MAX_PENDING_BYTES
+from plantops_cli.stream.packets import LONGEST_PACKET_BYTES
+from plantops_cli.stream.status import StatusListener
 from plantops_cli.stream.tls import TLSOptions
 
 SESSION_EXPIRY_SECONDS = 86_400
@@ -17,6 +20,9 @@ MAX_PACKET_BYTES = 16 * 1024 * 1024
 """The longest packet to be received by default."""
 
 _LONGEST_BYTES = 65_535
+_SHORTEST_PACKET_BYTES = 64
+# room for the prefix that makes a client id of it
+_LONGEST_NAME_BYTES = 65_000
 _URL_SIGNS = frozenset("/@?#")
 
 
@@ -26,6 +32,24 @@ class MQTTVersion(StrEnum):
     AUTO = "auto"
     V5 = "5"
     V311 = "3.1.1"
+
+
+class SubscriberOptions(TypedDict, total=False):
+    """The keywords of ``MQTTSubscriber`` of which settings say nothing."""
+
+    durable: str | None
+    session_expiry_seconds: int | None
+    group: str | None
+    on_error: Literal["ack", "keep"]
+    keepalive_seconds: int
+    mqtt_version: str
+    qos: int
+    max_packet_bytes: int
+    max_pending_bytes: int
+    websocket_path: str | None
+    unix_socket: str | None
+    connect_timeout_seconds: float
+    on_status: StatusListener
 
 
 def _is_loopback(host: str) -> bool:
@@ -48,9 +72,51 @@ def random_client_id() -> str:
     return f"plantops-{secrets.token_hex(6)}"
 
 
-def durable_client_id(name: str) -> str:
-    """Make the client id of a durable session, the same at every start."""
-    return f"plantops-{name}"
+def parse_version(text: str) -> MQTTVersion:
+    """Find the MQTT version of that name.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    try:
+        return MQTTVersion(text)
+    except ValueError:
+        raise ConfigError(f"unknown MQTT version {text!r}", hint="auto, 5 or 3.1.1") from None
+
+
+def choose_session(
+    *, durable: str | None, client_id: str | None, expiry_seconds: int | None, qos: int
+) -> tuple[str, int | None]:
+    """Choose the client id, and for how long the broker keeps the session; None: no longer than the connection.
+
+    Args:
+        durable: name of a durable session, or None.
+        client_id: the client id that was asked for, or None.
+        expiry_seconds: how long the broker shall keep a durable session, or None for a day.
+        qos: the QoS to subscribe with.
+
+    Raises:
+        ConfigError: they contradict each other, or the name is not usable.
+    """
+    if durable is None:
+        if expiry_seconds is not None:
+            raise ConfigError(
+                "a session expiry is for a durable session", hint="give the session a name: durable=NAME"
+            )
+        return (random_client_id() if client_id is None else client_id), None
+    if client_id is not None:
+        raise ConfigError(
+            "a durable session has a client id of its own", hint="give either the session's name or a client id"
+        )
+    if not durable or not durable.isprintable() or len(durable.encode()) > _LONGEST_NAME_BYTES:
+        raise ConfigError(f"durable name {durable[:40]!r} is not usable", hint="printable text, not empty")
+    if qos == 0:
+        raise ConfigError(
+            "a broker keeps nothing of QoS 0 for a durable session",
+            hint="qos 1 or 2; subscribe() may name another",
+        )
+    # the same at every start, for by it the broker knows the session again
+    return f"plantops-{durable}", SESSION_EXPIRY_SECONDS if expiry_seconds is None else expiry_seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,8 +141,8 @@ class ConnectOptions:
         max_pending_bytes: memory that messages may take that wait or are being handled; as in ``Inbox``.
 
     Raises:
-        ConfigError: the host is a URL or a piece of one, or user name or password are not what CONNECT can carry
-            (MQTT 5, 3.1.3.5, 3.1.3.6).
+        ConfigError: the host is empty, a URL or a piece of one; user name, password or client id are not what
+            CONNECT can carry (MQTT 5, 3.1.3); or a number is out of its range.
     """
 
     host: str
@@ -95,26 +161,36 @@ class ConnectOptions:
     max_pending_bytes: int = MAX_PENDING_BYTES
 
     def __post_init__(self) -> None:
-        if self.unix_socket is None and not _URL_SIGNS.isdisjoint(self.host):
-            # not repeated: a URL often holds a password
+        # of a Unix socket the broker has neither
+        if self.unix_socket is None:
+            _check_host(self.host)
+            _check_port(self.port)
+        _check_client_id(self.client_id)
+        if self.username is not None:
+            _check_username(self.username)
+        if self.password is not None:
+            _check_password(self.password)
+        self._check_numbers()
+
+    def _check_numbers(self) -> None:
+        if not 1 <= self.keepalive_seconds <= 65_535:
+            raise ConfigError(f"keep-alive of {self.keepalive_seconds} s is out of range", hint="1 to 65535 s")
+        # the largest number means for ever (MQTT 5, 3.1.2.11.2)
+        if self.session_expiry_seconds is not None and not 0 < self.session_expiry_seconds < 2**32:
             raise ConfigError(
-                "the host is not a name or an address, but looks like a URL",
-                hint="give the name or the address alone, or the whole as -L/--url mqtt://HOST:PORT",
+                f"session expiry of {self.session_expiry_seconds} s is out of range",
+                hint="1 to 4294967295 s, the last: never",
             )
-        if self.username is not None and not _is_mqtt_text(self.username):
+        if not _SHORTEST_PACKET_BYTES <= self.max_packet_bytes <= LONGEST_PACKET_BYTES:
             raise ConfigError(
-                f"user name {shown_username(self.username)[:40]!a} is not usable",
-                hint="UTF-8 text without NUL, of at most 65535 bytes (MQTT 5, 3.1.3.5)",
+                f"a largest packet of {self.max_packet_bytes} bytes is out of range",
+                hint=f"{_SHORTEST_PACKET_BYTES} to {LONGEST_PACKET_BYTES} bytes (MQTT 5, 1.5.5)",
             )
-        password = self.password
-        if isinstance(password, str):
-            try:
-                password = password.encode()
-            except UnicodeEncodeError:
-                # from None: the foreign error holds the password
-                raise ConfigError("the password is not UTF-8 text", hint="give it as bytes") from None
-        if password is not None and len(password) > _LONGEST_BYTES:
-            raise ConfigError("the password has more than 65535 bytes", hint="is it the right one?")
+        if self.max_pending_bytes < 1:
+            raise ConfigError(
+                f"{self.max_pending_bytes} bytes for the messages that wait are out of range",
+                hint="at least 1; a message is taken whatever its size",
+            )
 
     @property
     def endpoint(self) -> str:
@@ -141,3 +217,46 @@ class ConnectOptions:
         if self.tls and self.tls.insecure:
             found.append(f"the certificate of {self.endpoint} is not checked: anybody in between can read all")
         return found
+
+
+def _check_host(host: str) -> None:
+    if not host:
+        raise ConfigError("the broker's host name is empty")
+    if not _URL_SIGNS.isdisjoint(host):
+        # not repeated: a URL often holds a password
+        raise ConfigError(
+            "the host is not a name or an address, but looks like a URL",
+            hint="give the name or the address alone, or the whole as -L/--url mqtt://HOST:PORT",
+        )
+
+
+def _check_port(port: int) -> None:
+    if not 1 <= port <= 65_535:
+        raise ConfigError(f"port {port} is out of range", hint="1 to 65535; MQTT usually 1883, with TLS 8883")
+
+
+def _check_client_id(client_id: str) -> None:
+    if not client_id.isprintable() or not 1 <= len(client_id.encode()) <= _LONGEST_BYTES:
+        raise ConfigError(
+            f"client id {client_id[:40]!r} is not usable",
+            hint="printable text of 1 to 65535 bytes (MQTT 5, 3.1.3.1)",
+        )
+
+
+def _check_username(username: str) -> None:
+    if not _is_mqtt_text(username):
+        raise ConfigError(
+            f"user name {shown_username(username)[:40]!a} is not usable",
+            hint="UTF-8 text without NUL, of at most 65535 bytes (MQTT 5, 3.1.3.5)",
+        )
+
+
+def _check_password(password: str | bytes) -> None:
+    if isinstance(password, str):
+        try:
+            password = password.encode()
+        except UnicodeEncodeError:
+            # from None: the foreign error holds the password
+            raise ConfigError("the password is not UTF-8 text", hint="give it as bytes") from None
+    if len(password) > _LONGEST_BYTES:
+        raise ConfigError("the password has more than 65535 bytes", hint="is it the right one?")

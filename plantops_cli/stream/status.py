@@ -2,7 +2,8 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
@@ -185,6 +186,41 @@ def describe(status: Status) -> str:
             return f"{endpoint} has forgotten the session {client_id!r}: what it was to keep is lost"
         case Paused(seconds):
             return f"reader slow: paused {seconds:.0f} s"
+
+
+class StatusListeners:
+    """Tells each step to everybody who wants to know.
+
+    Args:
+        first: the listener that is told first.
+
+    Attributes:
+        address_source: the file that had a say in where to connect, which each ``Connecting`` then names; or None.
+    """
+
+    def __init__(self, first: StatusListener) -> None:
+        self.address_source: str | None = None
+        self._listeners = [first]
+
+    def add(self, listener: StatusListener) -> None:
+        """Tell a listener too, after the others."""
+        self._listeners.append(listener)
+
+    def remove(self, listener: StatusListener) -> None:
+        """Tell a listener no more; nothing happens when it is none."""
+        with suppress(ValueError):
+            self._listeners.remove(listener)
+
+    def tell(self, status: Status) -> None:
+        """Report a step; whoever is told must not be able to end the stream."""
+        if isinstance(status, Connecting):
+            status = replace(status, address_source=self.address_source)
+        for listener in tuple(self._listeners):
+            try:
+                listener(status)
+            except Exception:
+                name = getattr(listener, "__qualname__", type(listener).__qualname__)
+                logger.exception("status listener %s failed on %s", name, type(status).__name__)
 
 
 def log_status(status: Status) -> None:

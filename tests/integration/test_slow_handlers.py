@@ -135,7 +135,7 @@ async def test_a_handler_that_never_waits_lets_everybody_else_go_on_between_batc
         await mqtt.connect()
         await mqtt.start()
         await publish_all(broker, "a", ["x"] * count)
-        await eventually(lambda: mqtt._session and mqtt._session.held > count - 1_000)
+        await eventually(lambda: mqtt._lifeline.session and mqtt._lifeline.session.held > count - 1_000)
         async with never_late():
             go_on.set()
             await eventually(lambda: handled == count)
@@ -184,7 +184,7 @@ async def test_a_handler_that_stalls_for_three_keep_alives_costs_neither_connect
             await mqtt.start()
             ready.release()
             await asyncio.sleep(STALL_SECONDS)
-            session = mqtt._session
+            session = mqtt._lifeline.session
             assert session is not None
             if not qos and kind not in ("ws", "wss"):  # over which Mosquitto sends slowly
                 assert is_left_unread(session)
@@ -225,7 +225,7 @@ async def test_at_the_bound_an_answer_is_refused_at_once_and_comes_again_when_me
 
     async def handle(message: Message) -> None:
         if not errors:
-            await eventually(lambda: mqtt._session and is_left_unread(mqtt._session))
+            await eventually(lambda: mqtt._lifeline.session and is_left_unread(mqtt._lifeline.session))
             await ask()
             await go_on.wait()
 
@@ -243,7 +243,7 @@ async def test_at_the_bound_an_answer_is_refused_at_once_and_comes_again_when_me
         assert mqtt.client is not None
         await mqtt.client.publish("replies", b"")  # QoS 0 has no answer
         go_on.set()
-        await eventually(lambda: mqtt._session and not is_left_unread(mqtt._session))
+        await eventually(lambda: mqtt._lifeline.session and not is_left_unread(mqtt._lifeline.session))
         await mqtt.client.publish("replies", b"", qos=1)
         assert mqtt.health.outage_count == 0
 
@@ -288,7 +288,7 @@ async def test_a_handler_may_reply_in_a_disconnect_at_the_bound_and_nothing_spin
         await mqtt.connect()
         await mqtt.start()
         await publish_all(broker, "a", ["x" * 250] * 4_000)
-        await eventually(lambda: mqtt._session and is_left_unread(mqtt._session))
+        await eventually(lambda: mqtt._lifeline.session and is_left_unread(mqtt._lifeline.session))
         began = time.process_time()
         disconnecting = asyncio.create_task(mqtt.disconnect())
         await asyncio.sleep(1)

@@ -10,6 +10,7 @@ import pytest
 from plantops_cli.errors import ConfigError, SessionTakenOverError
 from plantops_cli.messages import Message
 from plantops_cli.stream.backoff import Backoff
+from plantops_cli.stream.reconnection import Reconnection
 from plantops_cli.stream.status import Connected, Paused, SessionBegun, SessionLost, Status
 from plantops_cli.stream.subscriber import MQTTSubscriber
 from tests.support.brokers import Mosquitto, free_port
@@ -230,7 +231,7 @@ async def test_a_filter_may_be_added_before_start_to_a_session_with_a_long_backl
     async with subscribing(keeping, durable="one") as subscriber:
         subscriber.register_handler(WANTED, lambda message: heard.append(message.text))
         await subscriber.connect()
-        await eventually(lambda: subscriber._session and subscriber._session.held)
+        await eventually(lambda: subscriber._lifeline.session and subscriber._lifeline.session.held)
         assert await subscriber.subscribe("added", lambda message: heard.append(message.text)) == 1
         await subscriber.start()
         await eventually(lambda: len(heard) == len(away))
@@ -322,7 +323,9 @@ async def test_twenty_kicks_of_a_durable_session_are_a_takeover_too() -> None:
         serving(ScriptedBroker(answers=[0, RESUMED], after_suback=b"\xe0\x00")) as broker,
         subscribing(broker, durable="one") as subscriber,
     ):
-        subscriber._backoff = Backoff(base_seconds=0)
+        subscriber._lifeline._reconnection = Reconnection(
+            has_own_client_id=True, is_durable=True, backoff=Backoff(base_seconds=0)
+        )
         await check_cure_of_takeover(subscriber)
         assert subscriber.health.outage_count == 20
 
@@ -379,7 +382,9 @@ async def test_a_message_of_qos_2_that_a_handler_keeps_comes_again_with_all_behi
         subscriber.register_handler(WANTED, handler)
         await subscriber.connect()
         await publish_all(keeping, "devices/a/telemetry", ["1", "2", "3", "4"], qos=2)
-        await eventually(lambda: subscriber._session and subscriber._session.held == 4)  # in one batch
+        await eventually(
+            lambda: subscriber._lifeline.session and subscriber._lifeline.session.held == 4
+        )  # in one batch
         await subscriber.start()
         await eventually(lambda: len(handler.handled) >= 4)
     assert [text for text, _ in handler.handled] == ["1", "2", "3", "4"]
@@ -401,7 +406,9 @@ async def test_a_disconnect_that_waits_no_longer_acknowledges_what_was_handled(
         subscriber.register_handler(WANTED, handle)
         await subscriber.connect()
         await publish_all(keeping, "devices/a/telemetry", ["1", "2", "3", "4"], qos=qos)
-        await eventually(lambda: subscriber._session and subscriber._session.held == 4)  # in one batch
+        await eventually(
+            lambda: subscriber._lifeline.session and subscriber._lifeline.session.held == 4
+        )  # in one batch
         await subscriber.start()
         await eventually(lambda: len(heard) == 2)
     async with listening(keeping, heard, durable="one", qos=qos):

@@ -1,0 +1,315 @@
+"""One session after another, so that a stream outlives its connections."""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, contextmanager, suppress
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+from plantops_cli.errors import BrokerError, ConnectionLostError, StateError
+from plantops_cli.messages import Message, now
+from plantops_cli.stream import failures
+from plantops_cli.stream.account import Account
+from plantops_cli.stream.batch import Batch
+from plantops_cli.stream.exactly_once import LEAST_BYTES, ExactlyOnce
+from plantops_cli.stream.options import ConnectOptions
+from plantops_cli.stream.reconnection import Reconnection
+from plantops_cli.stream.session import AtOnce, Session, open_session
+from plantops_cli.stream.status import Connected, Lost, Retrying, State, StatusListeners
+from plantops_cli.stream.subscriptions import Subscriptions
+from plantops_cli.stream.waiting import unless
+
+logger = logging.getLogger("plantops.stream")
+
+
+class Lifeline:
+    """Connects, reads, and connects again; on one event loop at a time.
+
+    Args:
+        options: where and how to connect.
+        account: told what was received and missed.
+        subscriptions: what to subscribe on each connection.
+        reconnection: decides what heals.
+        listeners: told about each step.
+
+    Attributes:
+        session: the one at hand, or None.
+        obstacle: what it waits for instead of being connected, in words; None when it does not wait.
+        reader: the task that iterates over ``batches``, or None.
+    """
+
+    def __init__(
+        self,
+        options: ConnectOptions,
+        *,
+        account: Account,
+        subscriptions: Subscriptions,
+        reconnection: Reconnection,
+        listeners: StatusListeners,
+    ) -> None:
+        self.session: Session | None = None
+        self.obstacle: str | None = None
+        self.reader: asyncio.Task[Any] | None = None
+        self._options = options
+        self._account = account
+        self._subscriptions = subscriptions
+        self._reconnection = reconnection
+        self._listeners = listeners
+        self._version = options.mqtt_version
+        self._exactly_once = ExactlyOnce(max(options.max_pending_bytes, LEAST_BYTES))
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop = asyncio.Event()
+        self._is_connecting = False
+        self._is_warned = False
+        self._connected_at = 0.0
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether there is a session, or ``connect`` is about to make one."""
+        return self.session is not None or self._is_connecting
+
+    @property
+    def is_orphaned(self) -> bool:
+        """Whether its event loop was closed, and with it all that it waited for."""
+        return self._loop is not None and self._loop.is_closed()
+
+    def enter_loop(self) -> None:
+        """Begin anew if another event loop was used before.
+
+        An ``asyncio.run`` that ends without ``disconnect`` leaves tasks and a session that nothing can await.
+
+        Raises:
+            StateError: the other one still runs, and the lifeline is in use on it.
+        """
+        loop = asyncio.get_running_loop()
+        if loop is self._loop:
+            return
+        if (self.is_connected or self.reader) and self._loop and self._loop.is_running():
+            raise StateError(
+                "the subscriber is in use on another event loop, which still runs", hint="disconnect() there first"
+            )
+        self._loop = loop
+        self._stop = asyncio.Event()
+        self.reader = None
+        self._is_connecting = False
+        self._subscriptions.abandon()
+        if self.session:
+            self._abandon(self.session)
+
+    def begin(self) -> None:
+        """Let what was stopped go on."""
+        self._stop.clear()
+
+    def stop(self) -> None:
+        """Read nothing more; ``batches`` ends after what has arrived."""
+        self._stop.set()
+        if self.session:
+            self.session.finish()
+
+    def subscribe_soon(self) -> None:
+        """Let a connection that is read be asked for what has become wanted."""
+        if self.reader and self.session:
+            asyncio.get_running_loop().call_soon(self._subscriptions.ask_for_missing, self.session)
+
+    async def connect(self) -> None:
+        """Connect once, and subscribe what is wanted.
+
+        Raises:
+            BrokerError, ConfigError: as ``MQTTSubscriber.connect``.
+            StateError: ``stop`` was called meanwhile.
+        """
+        self.begin()
+        self._is_connecting = True
+        try:
+            session = await unless(self._stop, self._open())
+        except asyncio.CancelledError:
+            await self.close()
+            raise
+        finally:
+            self._is_connecting = False
+        if session is None:
+            raise StateError("disconnected while connecting")
+
+    async def batches(self, at_once: AtOnce | None = None) -> AsyncGenerator[Batch, None]:
+        """Yield messages across reconnections until ``stop``, as ``MQTTSubscriber.batches``."""
+
+        def counted_at_once(batch: Batch) -> bool:
+            is_done = at_once is not None and at_once(batch)
+            if is_done:
+                self._account.count(batch)
+            return is_done
+
+        self.enter_loop()
+        self.reader = asyncio.current_task()
+        try:
+            while session := await self._live_session():
+                try:
+                    self._subscriptions.ask_for_missing(session)
+                    async with aclosing(session.batches(at_once and counted_at_once)) as batches:
+                        async for batch in batches:
+                            self._account.count(batch)
+                            yield batch
+                except BrokerError as exc:
+                    await self._lost(session, exc)
+                if self._stop.is_set():
+                    return
+        except Exception:
+            self._account.state = State.FAILED
+            await self.close()
+            raise
+        finally:
+            self.reader = None
+
+    async def messages(self) -> AsyncGenerator[Message, None]:
+        """Yield messages one at a time, as ``MQTTSubscriber.messages``."""
+        async with aclosing(self.batches()) as batches:
+            async for batch in batches:
+                for message, packets in batch.in_turn():
+                    yield message
+                    if self.session:
+                        self.session.acknowledge(packets)
+                        batch.acknowledged += len(packets)
+
+    async def close(self) -> None:
+        """Close the session, if there is one, and let nobody wait for its answers."""
+        session, self.session = self.session, None
+        if session:
+            self._account.closed(session)
+            await session.close()
+        await self._subscriptions.answered()
+
+    async def _live_session(self) -> Session | None:
+        """The session at hand, or a new one after as many attempts as it takes; None when stopped."""
+        if self.session is None:
+            await self._keep_trying()
+        if self.session and self._stop.is_set():
+            # stopped in the very moment in which the connection was made
+            self.session.finish()
+        return self.session
+
+    async def _keep_trying(self) -> None:
+        error: BrokerError | None = None
+        is_first = not self._account.is_in_outage
+        while not self._stop.is_set():
+            if not is_first:
+                await self._pause(error)
+            is_first = False
+            try:
+                await unless(self._stop, self._open())
+            except BrokerError as exc:
+                if not self._reconnection.heals(exc):
+                    raise
+                error = exc
+                continue
+            return
+
+    async def _pause(self, error: BrokerError | None) -> None:
+        delay = self._reconnection.next_delay()
+        self._account.state = State.WAITING
+        self._listeners.tell(Retrying(delay, error))
+        with self._waiting_for(str(error) if error else f"{self._options.endpoint}: connection lost"):
+            await unless(self._stop, asyncio.sleep(delay))
+
+    @contextmanager
+    def _waiting_for(self, obstacle: str) -> Iterator[None]:
+        self.obstacle = obstacle
+        try:
+            yield
+        finally:
+            self.obstacle = None
+
+    def _take_note_of_connection(self) -> None:
+        self.obstacle = f"{self._options.endpoint}: no MQTT answer"
+
+    async def _open(self) -> Session:
+        """Connect once and subscribe everything; whatever fails leaves no connection behind."""
+        self._account.state = State.CONNECTING
+        self._warn_once()
+        endpoint = self._options.endpoint
+        try:
+            with self._waiting_for(f"{endpoint}: no connection ({', '.join(self._options.layers)})"):
+                session = await open_session(
+                    replace(self._options, mqtt_version=self._version),
+                    self._listeners.tell,
+                    self._exactly_once,
+                    on_reached=self._take_note_of_connection,
+                )
+            try:
+                # who waited for the SUBACK here would wait behind all that the broker has kept
+                with self._waiting_for(f"{endpoint}: no answer to SUBSCRIBE"):
+                    granted = {} if session.is_resumed else await self._subscriptions.ask_for_all(session)
+            except BaseException:
+                await session.close()
+                raise
+        except BaseException:
+            self._account.state = State.DISCONNECTED
+            raise
+        # no await from here on: a cancelled task leaves no session that nobody knows of
+        self.session = session
+        self._take_over(session, granted)
+        return session
+
+    def _take_over(self, session: Session, granted: dict[str, int] | None) -> None:
+        """Take note of a new session, and tell what it is worth.
+
+        Args:
+            session: subscribed, or resumed.
+            granted: as in ``Connected``; None when the broker's answer is still to come.
+        """
+        options, is_resumed = session.options, session.is_resumed
+        # proven: a broker that merely hangs up while it restarts must not make us fall back; but silence proves
+        # nothing, for a broker that was slow once deserves MQTT 5 next time, at the price of 3 s if it is not that
+        if not session.is_version_a_guess:
+            self._version = options.mqtt_version
+        self._connected_at = asyncio.get_running_loop().time()
+        self._account.connected()
+        is_answered = granted is not None
+        self._listeners.tell(
+            Connected(options.endpoint, options.mqtt_version, granted or {}, is_resumed, is_answered=is_answered)
+        )
+        if is_resumed:
+            self._subscriptions.ask_for_missing(session)
+        if found := self._account.look_at_session(options, is_resumed=is_resumed):
+            self._listeners.tell(found)
+        if resumed := self._account.close_outage(is_resumed=is_resumed):
+            self._listeners.tell(resumed)
+
+    def _warn_once(self) -> None:
+        if not self._is_warned:
+            self._is_warned = True
+            for danger in self._options.dangers:
+                logger.warning("%s", danger)
+
+    async def _lost(self, session: Session, error: BrokerError) -> None:
+        """Account for the end of a connection; raise if no reconnection can heal it."""
+        # not now, if a handler has held up what came before the end
+        began_at = now() - timedelta(seconds=asyncio.get_running_loop().time() - session.ended_at)
+        await self.close()
+        self._account.lost(error, began_at)
+        then = self._reconnection.after_loss(
+            error, lasted_seconds=session.ended_at - self._connected_at, is_given_up=session.is_given_up
+        )
+        if then.is_taken_over:
+            is_durable = self._options.session_expiry_seconds is not None
+            raise failures.taken_over(error.endpoint, is_durable=is_durable) from error
+        if not then.heals:
+            raise error
+        if then.suspicious:
+            logger.warning(
+                "%s: %d connections in a row ended within seconds: is there another client with the id %r?",
+                error.endpoint,
+                then.suspicious,
+                self._options.client_id,
+            )
+        self._listeners.tell(Lost(error))
+
+    def _abandon(self, session: Session) -> None:
+        """Close the socket of a session whose event loop has ended."""
+        endpoint = self._options.endpoint
+        with suppress(RuntimeError):  # once the socket is closed: the loop is closed, too
+            session.fail(ConnectionLostError(f"{endpoint}: the event loop has ended", endpoint=endpoint))
+        self.session = None
+        self._account.closed(session)
+        self._account.state = State.DISCONNECTED

@@ -1,0 +1,179 @@
+"""What the broker is asked for: the topic filters of a subscriber, the QoS of each, and the answers.
+
+A SUBACK comes behind all that the broker has sent before, which may be any number of messages (MQTT 5, 3.8.4). So
+each question runs in a task of its own, while somebody takes the messages.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
+
+from plantops_cli.errors import BrokerError, ConfigError, HeldUpError, StateError
+from plantops_cli.stream.session import SUBACK_SECONDS, Session
+from plantops_cli.topics import check_filter
+
+_PATIENCE_SECONDS = 3600.0
+
+
+class Subscriptions:
+    """The topic filters of a subscriber, asked for on each of its connections.
+
+    Args:
+        qos: the QoS asked for where none is named.
+        group: name of a shared subscription (MQTT 5, 4.8.2), or None.
+        on_qos_0: told where the broker granted no more than QoS 0.
+
+    Attributes:
+        wanted: the QoS asked for each topic filter.
+
+    Raises:
+        ConfigError: there is no such QoS, or the name is not usable.
+    """
+
+    def __init__(self, *, qos: int, group: str | None, on_qos_0: Callable[[str], None]) -> None:
+        self.wanted: dict[str, int] = {}
+        self._qos = _check_qos(qos)
+        self._group = _check_group(group)
+        self._on_qos_0 = on_qos_0
+        self._asking: set[asyncio.Task[dict[str, int]]] = set()
+
+    def want(self, topic_filter: str, qos: int | None) -> None:
+        """Take note of a topic filter, for this connection and the next ones.
+
+        Args:
+            topic_filter: a topic filter.
+            qos: highest QoS wanted; None: as before, else the usual one.
+
+        Raises:
+            TopicError: the filter is not valid (MQTT 4.7).
+            ConfigError: there is no such QoS.
+        """
+        check_filter(topic_filter)
+        if qos is not None or topic_filter not in self.wanted:
+            self.wanted[topic_filter] = _check_qos(self._qos if qos is None else qos)
+
+    def forget(self, topic_filter: str) -> None:
+        """Drop a topic filter, so that the next connection does not stumble over it."""
+        del self.wanted[topic_filter]
+
+    def ask(
+        self, session: Session, filters: Mapping[str, int], *, timeout_seconds: float = _PATIENCE_SECONDS
+    ) -> asyncio.Task[dict[str, int]]:
+        """Subscribe in a task, and return what was granted to each filter.
+
+        Args:
+            session: where to subscribe.
+            filters: some of ``wanted``.
+            timeout_seconds: how long the broker may say nothing at all before its answer.
+        """
+        # noted at once, so that nobody asks for the same again before the task has begun
+        session.filters.update({self._wire(name): qos for name, qos in filters.items()})
+        asking = asyncio.create_task(
+            self._subscribe(session, filters, timeout_seconds=timeout_seconds), name="plantops-subscribe"
+        )
+        self._asking.add(asking)
+        asking.add_done_callback(self._asking.discard)
+        return asking
+
+    async def ask_for_one(self, session: Session | None, topic_filter: str) -> int | None:
+        """Subscribe a filter, and return the QoS that was granted; None without a connection or a soon answer.
+
+        Args:
+            session: where to subscribe, if there is one.
+            topic_filter: one of ``wanted``.
+
+        Raises:
+            SubscriptionRefusedError, HeldUpError, BrokerError: as ``MQTTSubscriber.subscribe``.
+        """
+        if session is None or session.client is None:
+            return None
+        asking = self.ask(session, {topic_filter: self.wanted[topic_filter]})
+        try:
+            async with session.client.answerable():
+                await asyncio.wait((asking,), timeout=SUBACK_SECONDS)
+        finally:
+            if not asking.done():
+                asking.add_done_callback(partial(_end_if_failed, session))
+        return asking.result()[topic_filter] if asking.done() else None
+
+    def ask_for_missing(self, session: Session) -> None:
+        """Subscribe what the session was not asked for yet; a refusal ends the session."""
+        missing = {name: qos for name, qos in self.wanted.items() if self._wire(name) not in session.filters}
+        # a connection that has ended already still holds messages to be yielded
+        if missing and session.client:
+            self.ask(session, missing).add_done_callback(partial(_end_if_failed, session))
+
+    async def ask_for_all(self, session: Session) -> dict[str, int] | None:
+        """Subscribe everything on a new connection, and return what was granted.
+
+        None when messages come before the answer, and are to be handled first.
+
+        Raises:
+            BrokerError: a filter was refused, or the connection ended.
+        """
+        asking = self.ask(session, self.wanted, timeout_seconds=SUBACK_SECONDS)
+        try:
+            with suppress(HeldUpError):
+                while session.client and not asking.done():
+                    async with session.client.answerable():
+                        await asyncio.wait((asking,), timeout=SUBACK_SECONDS)
+                    if session.held:
+                        break
+            if session.client is None or asking.done():
+                return await asking
+        except BaseException:
+            asking.cancel()
+            raise
+        asking.add_done_callback(partial(_end_if_failed, session))
+        return None
+
+    async def answered(self) -> None:
+        """Wait until every question has its answer; a session that was closed gives it at once."""
+        if self._asking:
+            await asyncio.wait(self._asking)
+
+    def abandon(self) -> None:
+        """Forget the questions of an event loop that has ended."""
+        self._asking.clear()
+
+    async def _subscribe(
+        self, session: Session, filters: Mapping[str, int], *, timeout_seconds: float
+    ) -> dict[str, int]:
+        names = {self._wire(name): name for name in filters}
+        wanted = {wired: filters[name] for wired, name in names.items()}
+        answer = await session.subscribe(wanted, timeout_seconds=timeout_seconds)
+        granted = {names[wired]: qos for wired, qos in answer.items()}
+        for name, qos in granted.items():
+            if not qos:
+                self._on_qos_0(f"the broker granted QoS 0 to {name!r}")
+        return granted
+
+    def _wire(self, topic_filter: str) -> str:
+        """The filter as the broker sees it: as that of a member of the group, if there is one."""
+        is_shared = self._group is None or topic_filter.startswith("$share/")
+        return topic_filter if is_shared else f"$share/{self._group}/{topic_filter}"
+
+
+def _end_if_failed(session: Session, asking: asyncio.Task[dict[str, int]]) -> None:
+    """End a session over filters that were refused when nobody waited for the answer any more."""
+    with suppress(StateError, asyncio.CancelledError):  # closed meanwhile
+        try:
+            asking.result()
+        except BrokerError as exc:
+            if not session.is_finishing:
+                session.fail(exc)
+
+
+def _check_qos(qos: int) -> int:
+    if qos not in (0, 1, 2):
+        raise ConfigError(f"QoS {qos} does not exist", hint="0, 1 or 2")
+    return qos
+
+
+def _check_group(group: str | None) -> str | None:
+    if group is not None and (
+        not group or not group.isprintable() or any(character in group for character in "/+#")
+    ):
+        raise ConfigError(f"group {group!r} is not usable", hint="printable text without / + # (MQTT 5, 4.8.2)")
+    return group
