@@ -1,8 +1,13 @@
 import logging
+from pathlib import Path
 
 import pytest
 
-from plantops_cli.errors import BrokerUnreachableError, ConnectionLostError
+from plantops_cli.config import load_settings
+from plantops_cli.errors import (
+    BrokerUnreachableError,
+    ConnectionLostError,
+)
 from plantops_cli.stream.status import (
     Connected,
     Connecting,
@@ -17,6 +22,13 @@ from plantops_cli.stream.status import (
     describe,
     log_status,
 )
+from plantops_cli.stream.subscriber import MQTTSubscriber
+from tests.support.brokers import free_port
+from tests.support.scripted_broker import (
+    ScriptedBroker,
+    serving,
+)
+from tests.support.subscribing import SECRET, Recorder, eventually, one_of_each_kind, subscribing
 
 LOST = ConnectionLostError("h:1883: connection lost: the network connection ended", endpoint="h:1883")
 DOWN = BrokerUnreachableError("h:1883: nothing listens there", endpoint="h:1883")
@@ -70,3 +82,48 @@ def test_trouble_is_logged_as_a_warning(status: Status, level: int, caplog: pyte
     caplog.set_level(logging.INFO, "plantops.stream")
     log_status(status)
     assert caplog.record_tuples == [("plantops.stream", level, describe(status))]
+
+
+async def test_every_status_listener_is_told_until_it_is_removed() -> None:
+    first, second, third = list[Status](), list[Status](), list[Status]()
+    broker = ScriptedBroker()
+    async with serving(broker), subscribing(broker, on_status=first.append) as subscriber:
+        subscriber.add_status_listener(second.append)
+        subscriber.add_status_listener(third.append)
+        await subscriber.connect()
+        subscriber.remove_status_listener(third.append)
+        subscriber.remove_status_listener(print)
+        told = len(third)
+        await subscriber.disconnect()
+        await subscriber.connect()
+    assert first == second
+    assert [type(status) for status in first] == [Connecting, Connected] * 2
+    assert third == first[:told]
+
+
+async def test_attempts_to_connect_name_the_file_that_had_a_say_in_where(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = list[Status]()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_text("MQTT_HOST=127.0.0.1\n")
+    (tmp_path / ".env").chmod(0o600)
+    settings = load_settings(mqtt_port=free_port(), mqtt_backend_password=SECRET)
+    subscriber = MQTTSubscriber.from_settings(settings)
+    subscriber.add_status_listener(said.append)
+    with pytest.raises(BrokerUnreachableError):
+        await subscriber.connect()
+    assert said == [Connecting(f"127.0.0.1:{settings.port}", "MQTT_HOST from .env")]
+
+
+async def test_a_status_listener_that_raises_is_logged_and_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    def fail(_: Status) -> None:
+        raise RuntimeError("the screen is gone")
+
+    heard = Recorder()
+    broker = ScriptedBroker(after_suback=one_of_each_kind("a"))
+    async with serving(broker), subscribing(broker, on_status=fail) as subscriber:
+        subscriber.register_handler("devices/+/+", heard)
+        await subscriber.start()
+        await eventually(lambda: len(heard.topics) == 2)
+    assert "fail failed on Connected" in caplog.text

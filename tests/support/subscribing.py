@@ -14,7 +14,7 @@ from plantops_cli.messages import Message
 from plantops_cli.stream.session import Session
 from plantops_cli.stream.subscriber import MQTTSubscriber
 from tests.support.brokers import PASSWORD, USERNAME, Mosquitto
-from tests.support.scripted_broker import ScriptedBroker
+from tests.support.scripted_broker import ScriptedBroker, publish
 
 SECRET = "hunter2-is-not-to-be-seen"
 WAIT_SECONDS = 15.0
@@ -29,6 +29,21 @@ async def subscribing(broker: Mosquitto | ScriptedBroker, **options: Any) -> Asy
         yield subscriber
     finally:
         await subscriber.disconnect()
+
+
+class Recorder:
+    """A handler that remembers the topics it was called with."""
+
+    def __init__(self) -> None:
+        self.topics: list[str] = []
+
+    def __call__(self, message: Message) -> None:
+        self.topics.append(message.topic)
+
+
+def one_of_each_kind(device_id: str) -> bytes:
+    """A telemetry and a heartbeat of a device, as packets."""
+    return b"".join(publish(f"devices/{device_id}/{kind}".encode()) for kind in ("telemetry", "heartbeat"))
 
 
 async def eventually(condition: Callable[[], object]) -> None:
