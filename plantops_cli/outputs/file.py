@@ -1,9 +1,11 @@
 """JSON lines in a file, of which none is lost: on disk when ``append`` returns, whole or not at all.
 
-Blocks, and is therefore to be called in a thread. Closed files are compressed with gzip, for it needs no further
-dependency and every tool reads it. A file that is there already is continued only when we have written it.
+``LineFile`` blocks, and is therefore called in a thread by ``FileDestination``. Closed files are compressed with
+gzip, for it needs no further dependency and every tool reads it. A file that is there already is continued only
+when we have written it.
 """
 
+import asyncio
 import errno
 import fcntl
 import os
@@ -18,6 +20,7 @@ from plantops_cli.errors import ConfigError, ForeignFileError, NoRoomError, Outp
 from plantops_cli.outputs.closed import Packer, claim_name, sync_folder, tidy
 from plantops_cli.outputs.ownership import create_or_open, follow, is_strangers
 from plantops_cli.outputs.tail import whole_bytes
+from plantops_cli.stream.waiting import unless
 
 _CLOSE_SECONDS = 5.0
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -26,6 +29,7 @@ _PERIODS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _SIZE = re.compile(r"([0-9]{1,15})([KMG]?)(?:iB|B)?")
 _PERIOD = re.compile(r"([0-9]{1,9})([smhd])")
 _SMALLEST_BYTES = 4096
+_ROOM_SECONDS = 1.0
 
 
 class LineFile:
@@ -234,6 +238,71 @@ class LineFile:
         self._descriptor = -1
         if self._packer:
             self._packer.start(self.path, owner=owner)
+
+
+class FileDestination:
+    """Writes lines to a file, on disk when ``write`` returns; waits while the disk is full.
+
+    Args:
+        file: the file; it is opened here.
+        tell: told what a person should know, a line each time.
+
+    Raises:
+        ForeignFileError: it is not ours.
+        ConfigError: it cannot be opened.
+    """
+
+    is_prompt = False  # a disk takes its time
+
+    def __init__(self, file: LineFile, tell: Callable[[str], None]) -> None:
+        self._file = file
+        self._tell = tell
+        file.open()
+        self._tell_notices()
+
+    async def write(self, data: bytes, *, stopped: asyncio.Event) -> int:
+        """Write ``data`` and return how many bytes were written: all, or none when stopped while the disk is full.
+
+        Args:
+            data: whole lines.
+            stopped: once it is set, room is not waited for.
+
+        Raises:
+            ForeignFileError: what has come to the place of the file is not ours.
+            OutputError: the disk failed in another way than by being full.
+        """
+        is_told = False
+        while data:
+            try:
+                await asyncio.to_thread(self._file.append, data)
+            except NoRoomError as exc:
+                if not is_told:
+                    self._tell(f"{exc}: waiting for room, and acknowledging nothing")
+                    is_told = True
+                await unless(stopped, asyncio.sleep(_ROOM_SECONDS))
+                if stopped.is_set():
+                    return 0
+            else:
+                break
+        self._tell_notices()
+        if is_told:
+            self._tell(f"there is room again for {str(self._file.path)!r}")
+        return len(data)
+
+    def write_at_once(self, data: bytes) -> bool:  # noqa: ARG002  # as a Destination has it
+        """Write nothing, and return False."""
+        return False
+
+    def on_reader_gone(self, callback: Callable[[], None]) -> None:
+        """Do nothing, for a file needs no reader."""
+
+    def close(self) -> None:
+        """Close the file, in a thread that the end of the event loop waits for."""
+        asyncio.get_running_loop().run_in_executor(None, self._file.close)
+
+    def _tell_notices(self) -> None:
+        while self._file.notices:
+            self._tell(f"note: {self._file.notices.pop(0)}")
 
 
 def parse_size(text: str) -> int:

@@ -24,7 +24,7 @@ IGNORED = "plantops: warning: .env is ignored: "
 _AS_ANOTHER = """
 import os, sys
 import plantops_cli.cli.app, plantops_cli.cli.check.run, plantops_cli.cli.doctor.run
-import plantops_cli.cli.listen.run, plantops_cli.cli.shared.output, plantops_cli.cli.provision_user.run
+import plantops_cli.cli.listen.run, plantops_cli.cli.listen.to_file, plantops_cli.cli.provision_user.run
 "a".encode("idna")
 uid, gid = map(int, sys.argv[1:3])
 os.setgroups([])

@@ -22,10 +22,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from plantops_cli.cli.shared.output import FileOutput
 from plantops_cli.errors import ConfigError, ForeignFileError, NoRoomError, OutputError
 from plantops_cli.formats.jsonl import encode
-from plantops_cli.outputs.file import LineFile, parse_period, parse_size
+from plantops_cli.outputs.file import FileDestination, LineFile, parse_period, parse_size
 from tests.support.plantops import PATIENCE_SECONDS
 from tests.support.samples import lines, message
 
@@ -613,7 +612,7 @@ async def test_the_event_loop_does_not_wait_for_a_compression(
 ) -> None:
     closed = tmp_path / "lines.jsonl.20261124T120000Z"
     closed.write_bytes(lines(0))
-    output = FileOutput(LineFile(path, rotate_bytes=4_096))
+    output = FileDestination(LineFile(path, rotate_bytes=4_096), print)
     begun(closed)
     began = time.monotonic()
     output.close()
@@ -621,6 +620,33 @@ async def test_the_event_loop_does_not_wait_for_a_compression(
     held.set()
     await asyncio.get_running_loop().shutdown_default_executor()
     assert [entry.name for entry in sorted(tmp_path.iterdir())] == ["lines.jsonl", f"{closed.name}.gz"]
+
+
+async def test_a_person_is_told_once_that_the_disk_is_full_and_that_there_is_room_again(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    destination = FileDestination(LineFile(path), said.append)
+    system_write, refusals = os.write, [errno.ENOSPC, errno.ENOSPC]
+
+    def write(descriptor: int, data: bytes) -> int:
+        if refusals:
+            raise OSError(refusals.pop(), "No space left on device")
+        return system_write(descriptor, data)
+
+    monkeypatch.setattr(os, "write", write)
+    assert await destination.write(lines(1), stopped=asyncio.Event()) == len(lines(1))
+    destination.close()
+    assert path.read_bytes() == lines(1)
+    assert [text.split(" ")[0] for text in said] == ["cannot", "there"]
+
+
+def test_a_person_is_told_what_was_found_when_the_file_was_opened(path: Path) -> None:
+    path.write_bytes(lines(1) + CUT)
+    said: list[str] = []
+    FileDestination(LineFile(path), said.append)
+    assert len(said) == 1
+    assert said[0].startswith(f"note: '{path}' ended in a cut line")
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,6 @@ from plantops_cli.cli.listen.run import Limits, announce
 from plantops_cli.cli.shared.connection import ConnectionFlags
 from plantops_cli.cli.shared.exits import Exit
 from plantops_cli.cli.shared.options import FleetChoice
-from plantops_cli.cli.shared.output import Output
 from plantops_cli.cli.shared.service import Service
 from plantops_cli.cli.shared.stderr import say
 from plantops_cli.cli.shared.stopping import Stop, exit_for
@@ -24,6 +23,7 @@ from plantops_cli.fleet.presence import MAX_CHANGES, MAX_DEVICES, Presence
 from plantops_cli.fleet.roster import write_roster
 from plantops_cli.fleet.snapshot import Snapshot
 from plantops_cli.outputs.ownership import create
+from plantops_cli.outputs.stdout import StandardOutput
 
 _ONCE_SECONDS = 30.0
 _TOO_SIMPLE = ("dumb", "unknown")
@@ -141,7 +141,7 @@ async def _once(watching: Watching, flags: FleetFlags) -> Exit:
 async def _events(watching: Watching, flags: FleetFlags) -> Exit:
     is_terminal = sys.stdout.isatty()
     is_text = flags.output is FleetChoice.TEXT or (flags.output is None and is_terminal)
-    output = Output(sys.stdout.fileno())
+    output = StandardOutput(sys.stdout.fileno())
     output.on_reader_gone(lambda: watching.stop(Stop.READER_GONE))
 
     async def show() -> None:

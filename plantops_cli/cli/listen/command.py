@@ -42,8 +42,8 @@ def listen(
     import asyncio
 
     from plantops_cli.cli.listen.run import Limits, Listening, announce, listen_until_stopped, renderer
+    from plantops_cli.cli.listen.to_file import file_destination
     from plantops_cli.cli.shared.connection import ConnectionFlags, subscriber
-    from plantops_cli.cli.shared.output import file_output
     from plantops_cli.cli.shared.selection import Selection
     from plantops_cli.cli.shared.service import Service
 
@@ -64,7 +64,7 @@ def listen(
         group=group,
         max_packet_size=max_packet_size,
     )
-    destination = file_output(to, output, rotate_size=rotate_size, rotate_every=rotate_every)
+    destination = file_destination(to, output, rotate_size=rotate_size, rotate_every=rotate_every)
     service = Service(None, announce(limits), metrics_port=metrics_port, is_per_device=metrics_per_device)
     heard = subscriber(flags, qos=qos, on_status=service.on_status, is_login_ensured=ensure_user)
     render = renderer(output, selection, is_for_file=destination is not None)

@@ -12,7 +12,6 @@ from itertools import islice
 
 from plantops_cli.cli.shared.exits import Exit
 from plantops_cli.cli.shared.options import OutputChoice
-from plantops_cli.cli.shared.output import Destination, Output
 from plantops_cli.cli.shared.selection import Selection
 from plantops_cli.cli.shared.service import Service
 from plantops_cli.cli.shared.stderr import say
@@ -23,6 +22,8 @@ from plantops_cli.formats import jsonl
 from plantops_cli.formats.jsonl import LineEncoder
 from plantops_cli.formats.terminal import json_escape
 from plantops_cli.messages import Message
+from plantops_cli.outputs.destination import Destination
+from plantops_cli.outputs.stdout import StandardOutput
 from plantops_cli.stream.batch import Batch
 from plantops_cli.stream.status import SessionLost, Status, describe, log_status
 from plantops_cli.stream.subscriber import MQTTSubscriber
@@ -109,7 +110,7 @@ class Listening:
             BrokerError: the first connection failed, or the stream ended for good.
             OutputError: standard output refused a write.
         """
-        output = self._destination or Output(sys.stdout.fileno())
+        output = self._destination or StandardOutput(sys.stdout.fileno())
         began = time.monotonic()
         with self._stops(output):
             try:
