@@ -1,12 +1,14 @@
 """JSON lines for programs: mosquitto_sub's names and ours, one message a line, the payload as it was sent."""
 
 from base64 import b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import cast
 
 import orjson
 
+from plantops_cli.formats.renderer import OneByOne, Rendered, Renderer, Wants
+from plantops_cli.formats.terminal import json_escape
 from plantops_cli.messages import Message
 from plantops_cli.stream.batch import Batch, Read, message_of
 from plantops_cli.stream.packets import DUP, LONGEST_TOPIC_KEPT, PUBLISH, Packet
@@ -17,6 +19,38 @@ _ON_ONE_LINE = bytes.maketrans(b"\r\n", b"  ")
 _TOPICS_KEPT = 100_000
 _FIRST_WITH_DUP = PUBLISH | DUP  # of the first bytes of PUBLISH packets; it and all above have DUP
 _FEW, _TOGETHER = 8, 64  # to line up fewer costs more than it saves; of more, each odd one holds up many
+
+
+def renderer(wants: Wants, *, is_terminal: bool) -> Renderer:
+    """Make what writes JSON lines.
+
+    Args:
+        wants: whether a message is to be written; asked once for each topic, QoS and retain.
+        is_terminal: whether a terminal shows them, which a stranger's bytes must not command.
+    """
+    return OneByOne(lambda messages: json_escape(_lines(messages)), wants) if is_terminal else JSONLines(wants)
+
+
+class JSONLines:
+    """Writes JSON lines untouched, for programs.
+
+    Args:
+        wants: whether a message is to be written.
+    """
+
+    def __init__(self, wants: Wants) -> None:
+        self._encoder = LineEncoder(wants)
+        self._exactly = OneByOne(_lines, wants)
+
+    def render(self, batch: Batch, limit: int | None) -> Rendered:
+        """As ``Renderer.render``; the last messages of a count are taken one by one."""
+        if limit is not None and limit < len(batch):
+            return self._exactly.render(batch, limit)
+        return self._encoder.encode(batch)
+
+    def ends(self, batch: Batch, limit: int | None) -> Sequence[int]:
+        """As ``Renderer.ends``; the encoder writes byte for byte what ``encode`` does."""
+        return self._exactly.ends(batch, limit)
 
 
 class LineEncoder:
@@ -30,7 +64,7 @@ class LineEncoder:
         wants: whether a message is to be written; asked once for each topic, QoS and retain.
     """
 
-    def __init__(self, wants: Callable[[Message], bool]) -> None:
+    def __init__(self, wants: Wants) -> None:
         self._wants = wants
         # by the first byte of the packet, then by topic; None for a message that is not wanted
         self._kept: list[dict[bytes, bytes | None]] = [{} for _ in range(256)]
@@ -38,7 +72,7 @@ class LineEncoder:
         self._second: int | None = None
         self._to_the_second = b""
 
-    def encode(self, batch: Batch) -> tuple[bytes, int, int]:
+    def encode(self, batch: Batch) -> Rendered:
         """Return the lines, how many they are, and how many of their payloads are no JSON.
 
         Args:
@@ -155,6 +189,10 @@ def _middle(message: Message) -> bytes:
         "retain": message.retain,
     }
     return orjson.dumps(fields).removeprefix(b'{"topic":').removesuffix(b"}") + b',"payload":'
+
+
+def _lines(messages: Sequence[Message]) -> bytes:
+    return b"".join(map(encode, messages))
 
 
 def encode(message: Message) -> bytes:

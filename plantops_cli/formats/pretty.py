@@ -13,6 +13,7 @@ from rich.style import Style
 from rich.text import Text
 
 from plantops_cli.formats.keyvalue import pairs, quote
+from plantops_cli.formats.renderer import OneByOne, Renderer, Wants
 from plantops_cli.formats.terminal import escape
 from plantops_cli.messages import Decoded, Message
 
@@ -30,6 +31,18 @@ _NAME_STYLES = tuple(Style(color=Color.from_ansi(number), bold=True) for number 
 _DIM = Style(dim=True)
 _NOTED = Style(color=Color.from_ansi(136))
 _WRONG = Style(color=Color.from_ansi(160), bold=True)
+
+
+def renderer(wants: Wants, *, is_terminal: bool) -> Renderer:
+    """Make what writes lines for people.
+
+    Args:
+        wants: whether a message is to be written.
+        is_terminal: whether they are cut to the width of the terminal.
+    """
+    console = Console()
+    pretty = Pretty(console, width=console.width if is_terminal else None)
+    return OneByOne(lambda messages: pretty.render(messages).encode(errors="replace"), wants)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
-from plantops_cli.cli.listen.run import Limits, Listening, Render, announce
+from plantops_cli.cli.listen.run import Limits, Listening, announce
 from plantops_cli.cli.shared.exits import Exit
 from plantops_cli.cli.shared.selection import Selection
 from plantops_cli.cli.shared.stderr import say
@@ -18,6 +18,7 @@ from plantops_cli.config import DEFAULT_USERNAME
 from plantops_cli.demo.broker import DemoBroker, embedded_broker, find_mosquitto, mosquitto_broker
 from plantops_cli.demo.plants import make_plants
 from plantops_cli.demo.simulation import publish_fleet
+from plantops_cli.formats.renderer import Renderer
 from plantops_cli.mosquitto.files.password_file import provision_user
 from plantops_cli.stream.options import ConnectOptions, MQTTVersion
 from plantops_cli.stream.session import open_session
@@ -31,13 +32,13 @@ class Demonstration:
     """One demo, from its broker to the last message; whatever ends it, nothing of it stays behind.
 
     Args:
-        render: turns messages into the bytes to write.
+        renderer: turns messages into the bytes to write.
         limits: when to stop.
         is_embedded: use the embedded broker even where Mosquitto is installed.
     """
 
-    def __init__(self, render: Render, limits: Limits, *, is_embedded: bool) -> None:
-        self._render = render
+    def __init__(self, renderer: Renderer, limits: Limits, *, is_embedded: bool) -> None:
+        self._renderer = renderer
         self._limits = limits
         self._is_embedded = is_embedded
         self._passwords = {name: secrets.token_urlsafe(32) for name in (DEFAULT_USERNAME, _DEVICES_USERNAME)}
@@ -78,7 +79,7 @@ class Demonstration:
             async with self._broker(password_file) as broker:
                 if not self._limits.is_quiet:
                     say(f"a dozen simulated plants on {broker.name} (Ctrl-C ends it); {_OWN_BROKER}")
-                self._listening = Listening(self._backend(broker), Selection(), self._render, self._limits)
+                self._listening = Listening(self._backend(broker), Selection(), self._renderer, self._limits)
                 async with self._fleet(broker, self._listening):
                     return await self._listening.run()
 

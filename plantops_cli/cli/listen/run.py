@@ -4,36 +4,27 @@ import asyncio
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
 from contextlib import aclosing, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 
 from plantops_cli.cli.shared.exits import Exit
-from plantops_cli.cli.shared.options import OutputChoice
 from plantops_cli.cli.shared.selection import Selection
 from plantops_cli.cli.shared.service import Service
 from plantops_cli.cli.shared.stderr import say
 from plantops_cli.cli.shared.stopping import Stop, die_next_time, exit_for, on_signals
 from plantops_cli.cli.shared.summary import Summary, never_connected
 from plantops_cli.errors import ConfigError
-from plantops_cli.formats import jsonl
-from plantops_cli.formats.jsonl import LineEncoder
-from plantops_cli.formats.terminal import json_escape
-from plantops_cli.messages import Message
+from plantops_cli.formats.registry import Format
+from plantops_cli.formats.renderer import Renderer
 from plantops_cli.outputs.destination import Destination
 from plantops_cli.outputs.stdout import StandardOutput
 from plantops_cli.stream.batch import Batch
 from plantops_cli.stream.status import SessionLost, Status, describe, log_status
 from plantops_cli.stream.subscriber import MQTTSubscriber
 from plantops_cli.stream.waiting import unless
-
-Rendered = tuple[bytes, int, int]
-"""The bytes to write, how many messages they show, and how many of these are no JSON."""
-
-Render = Callable[[Batch, int | None], Rendered]
-"""Renders the wanted messages of a batch, but no more than a number of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +56,7 @@ class Listening:
     Args:
         subscriber: not yet connected.
         selection: what to subscribe to and show.
-        render: turns messages into the bytes to write; leaves out those that are not wanted.
+        renderer: turns messages into the bytes to write; leaves out those that are not wanted.
         limits: when to stop.
         destination: where to write; default: standard output.
         service: tells of the run; None: nobody does.
@@ -75,7 +66,7 @@ class Listening:
         self,
         subscriber: MQTTSubscriber,
         selection: Selection,
-        render: Render,
+        renderer: Renderer,
         limits: Limits,
         destination: Destination | None = None,
         service: Service | None = None,
@@ -85,7 +76,7 @@ class Listening:
         self._monitor = service.follow(subscriber) if service else None
         self._subscriber = subscriber
         self._selection = selection
-        self._render = render
+        self._renderer = renderer
         self._limits = limits
         self._summary = Summary()
         self._stopped = asyncio.Event()
@@ -146,7 +137,7 @@ class Listening:
         count = self._limits.count
         if count is not None and count - self._summary.shown <= len(batch):
             return False
-        lines, shown, invalid = self._render(batch, None)
+        lines, shown, invalid = self._renderer.render(batch, None)
         if not output.write_at_once(lines):
             return False
         self._summary.shown += shown
@@ -163,21 +154,19 @@ class Listening:
         """Write a batch, and tell whether it may be acknowledged as a whole; otherwise what was written is."""
         count = self._limits.count
         rest = None if count is None else count - self._summary.shown
-        lines, shown, invalid = self._render(batch, rest)
+        lines, shown, invalid = self._renderer.render(batch, rest)
         written = await output.write(lines, stopped=self._stopped)
         is_written = written == len(lines)
-        shown = shown if is_written else lines.count(b"\n", 0, written)
-        self._summary.shown += shown
-        self._summary.invalid += invalid
         if is_written and shown != rest:
+            self._summary.shown += shown
+            self._summary.invalid += invalid
             return True
-        self._subscriber.acknowledge(batch, handled=self._position_behind(batch, shown))
+        ends = self._renderer.ends(batch, rest)
+        handled = bisect_right(ends, written)
+        self._summary.shown += shown if is_written else len({*ends[:handled]} - {0})
+        self._summary.invalid += invalid
+        self._subscriber.acknowledge(batch, handled=handled)
         return False
-
-    def _position_behind(self, batch: Batch, shown: int) -> int:
-        """How many messages of a batch are done with when so many of them were shown."""
-        wanted = (position for position, message in enumerate(batch, start=1) if self._selection.wants(message))
-        return next(islice(wanted, shown - 1, None), 0) if shown else 0
 
     @contextmanager
     def _stops(self, output: Destination) -> Iterator[None]:
@@ -230,7 +219,7 @@ def announce(limits: Limits) -> Callable[[Status], None]:
     return tell
 
 
-def renderer(choice: OutputChoice | None, selection: Selection, *, is_for_file: bool = False) -> Render:
+def renderer(choice: Format | None, selection: Selection, *, is_for_file: bool = False) -> Renderer:
     """Choose how messages are written; by default for people on a terminal, for programs elsewhere.
 
     Args:
@@ -239,41 +228,5 @@ def renderer(choice: OutputChoice | None, selection: Selection, *, is_for_file: 
         is_for_file: whether they go to a file of their own, and not to standard output.
     """
     is_terminal = sys.stdout.isatty() and not is_for_file
-    if choice is OutputChoice.PRETTY or (choice is None and is_terminal):
-        return _one_by_one(_pretty(is_terminal), selection)
-    if is_terminal:
-        return _one_by_one(lambda messages: json_escape(_json_lines(messages)), selection)
-    return _by_the_batch(selection)
-
-
-def _by_the_batch(selection: Selection) -> Render:
-    """JSON lines; the last messages of a count are taken one by one."""
-    encoder = LineEncoder(selection.wants)
-    exactly = _one_by_one(_json_lines, selection)
-
-    def render(batch: Batch, limit: int | None) -> Rendered:
-        return exactly(batch, limit) if limit is not None and limit < len(batch) else encoder.encode(batch)
-
-    return render
-
-
-def _one_by_one(write: Callable[[Sequence[Message]], bytes], selection: Selection) -> Render:
-    def render(batch: Batch, limit: int | None) -> Rendered:
-        wanted = [message for message in batch if selection.wants(message)][:limit]
-        return write(wanted), len(wanted), sum(message.decode().error is not None for message in wanted)
-
-    return render
-
-
-def _json_lines(messages: Sequence[Message]) -> bytes:
-    return b"".join(map(jsonl.encode, messages))
-
-
-def _pretty(is_terminal: bool) -> Callable[[Sequence[Message]], bytes]:
-    from rich.console import Console
-
-    from plantops_cli.formats.pretty import Pretty
-
-    console = Console()
-    pretty = Pretty(console, width=console.width if is_terminal else None)
-    return lambda messages: pretty.render(messages).encode(errors="replace")
+    chosen = choice or (Format.PRETTY if is_terminal else Format.JSONL)
+    return chosen.renderer(selection.wants, is_terminal=is_terminal)

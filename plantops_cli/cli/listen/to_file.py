@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from plantops_cli.cli.shared.options import OutputChoice
 from plantops_cli.cli.shared.stderr import say
 from plantops_cli.errors import ConfigError
+from plantops_cli.formats.registry import Format
 from plantops_cli.outputs.file import FileDestination, LineFile, parse_period, parse_size
 
 
 def file_destination(
-    path: Path | None, choice: OutputChoice | None, *, rotate_size: str | None, rotate_every: str | None
+    path: Path | None, choice: Format | None, *, rotate_size: str | None, rotate_every: str | None
 ) -> FileDestination | None:
     """Open the file of ``--to``, or return None without the flag.
 
@@ -27,8 +27,8 @@ def file_destination(
         if rotate_size or rotate_every:
             raise ConfigError("--rotate-size and --rotate-every are for --to", hint="give --to FILE")
         return None
-    if choice is OutputChoice.PRETTY:
-        raise ConfigError("--to writes JSON lines, not --output pretty", hint="leave --output out")
+    if choice not in (None, Format.JSONL):  # by which a file is known for ours when it is continued
+        raise ConfigError(f"--to writes JSON lines, not --output {choice}", hint="leave --output out")
     return FileDestination(
         LineFile(
             path,

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from plantops_cli.cli.shared.exits import DEBUG_FLAG
+from plantops_cli.formats.registry import Format
 from plantops_cli.topics import Kind
 
 _CONNECTION = "Connection"
@@ -32,13 +33,6 @@ class MQTTVersionChoice(StrEnum):
     AUTO = "auto"
     V5 = "5"
     V311 = "3.1.1"
-
-
-class OutputChoice(StrEnum):
-    """The values of ``-o`` where messages are shown."""
-
-    PRETTY = "pretty"
-    JSONL = "jsonl"
 
 
 class DocumentChoice(StrEnum):
@@ -456,7 +450,7 @@ WaitForBroker = Annotated[
 ]
 
 Output = Annotated[
-    OutputChoice | None,
+    Format | None,
     typer.Option(
         "-o", "--output", help="How to show messages. (pretty on a terminal, else jsonl)", rich_help_panel=_OUTPUT
     ),
