@@ -197,9 +197,10 @@ async def test_a_timeout_says_that_no_suback_came() -> None:
     assert_ran_out(done, f"127.0.0.1:{broker.port}: no answer to SUBSCRIBE")
 
 
-def test_a_timeout_while_waiting_for_a_broker_says_why_it_is_not_there() -> None:
+@pytest.mark.parametrize("command", [("listen",), ("fleet", "--events")], ids=" ".join)
+def test_a_timeout_while_waiting_for_a_broker_says_why_it_is_not_there(command: Sequence[str]) -> None:
     port = free_port()
-    arguments = ("listen", "-W", "0.9", "--wait-for-broker", "-h", "127.0.0.1", "-p", str(port))
+    arguments = (*command, "-W", "0.9", "--wait-for-broker", "-h", "127.0.0.1", "-p", str(port))
     done = run(*arguments, env={"MQTT_BACKEND_PASSWORD": WRONG})
     # or the time has run out in the very moment of an attempt
     assert_ran_out(

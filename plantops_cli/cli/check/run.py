@@ -8,14 +8,17 @@ import orjson
 import typer
 
 from plantops_cli.cli.check.contract import load_contract
-from plantops_cli.cli.shared.connection import ConnectionFlags
+from plantops_cli.cli.shared.connection import ConnectionFlags, subscriber
 from plantops_cli.cli.shared.exits import Exit, exit_code, explain
+from plantops_cli.cli.shared.observers import MetricsFlags, observers_of
 from plantops_cli.cli.shared.options import CheckChoice
-from plantops_cli.cli.shared.service import Service
+from plantops_cli.cli.shared.presence_keeper import PresenceKeeper
+from plantops_cli.cli.shared.run import Limits, StreamRun
+from plantops_cli.cli.shared.selection import Selection
 from plantops_cli.cli.shared.stderr import say
 from plantops_cli.cli.shared.stopping import Stop, exit_for
-from plantops_cli.cli.shared.summary import counted
-from plantops_cli.cli.shared.watching import Watching, parse_duration, read_roster
+from plantops_cli.cli.shared.watching import parse_duration, read_roster
+from plantops_cli.cli.shared.wording import counted
 from plantops_cli.errors import ConfigError, ConnectionLostError, PlantopsError
 from plantops_cli.fleet.monitor import clock_offset_seconds
 from plantops_cli.fleet.presence import Presence
@@ -91,21 +94,20 @@ async def _look(flags: CheckFlags, connection: ConnectionFlags) -> Snapshot:
         contract=load_contract(flags.contract) if flags.contract else None,
         clock_offset_seconds=clock_offset_seconds(),
     )
-    watching = Watching(
-        connection,
-        Service(presence, _name_address),
-        devices=flags.devices,
-        qos=flags.qos,
-        stop_after_seconds=parse_duration(flags.within, flag="--within"),
-    )
-    await watching.run()
-    if watching.reason is not Stop.TIMEOUT:
-        raise typer.Exit(exit_for(watching.reason, count=1, shown=0))
-    outages = watching.health.outages
+    limits = Limits(within_seconds=parse_duration(flags.within, flag="--within"))
+    selection = Selection(devices=flags.devices)
+    mqtt = subscriber(connection, qos=flags.qos, on_status=_name_address)
+    keeper = PresenceKeeper(mqtt, presence)
+    observers = observers_of(mqtt, keeper.monitor, MetricsFlags())
+    run = StreamRun(mqtt, selection.topic_filters, keeper, limits, observers=observers)
+    await run.run()
+    if run.reason is not Stop.TIMEOUT:
+        raise typer.Exit(exit_for(run.reason, count=1, shown=0))
+    outages = mqtt.health.outages
     if outages and outages[-1].ended_at is None:
         # whoever has stopped hearing cannot say who is silent
-        raise ConnectionLostError(outages[-1].reason, endpoint=watching.endpoint)
-    return watching.look()
+        raise ConnectionLostError(outages[-1].reason, endpoint=mqtt.options.endpoint)
+    return keeper.look()
 
 
 def _name_address(status: Status) -> None:

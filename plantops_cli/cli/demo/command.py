@@ -28,7 +28,8 @@ def demo(
     import asyncio
 
     from plantops_cli.cli.demo.run import Demonstration
-    from plantops_cli.cli.listen.run import Limits, renderer
+    from plantops_cli.cli.listen.run import renderer
+    from plantops_cli.cli.shared.run import Limits
     from plantops_cli.cli.shared.selection import Selection
 
     check_room(DEMO_FILES)

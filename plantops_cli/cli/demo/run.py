@@ -9,8 +9,10 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
-from plantops_cli.cli.listen.run import Limits, Listening, announce
+from plantops_cli.cli.listen.run import Listening
 from plantops_cli.cli.shared.exits import Exit
+from plantops_cli.cli.shared.observers import announce
+from plantops_cli.cli.shared.run import Limits
 from plantops_cli.cli.shared.selection import Selection
 from plantops_cli.cli.shared.stderr import say
 from plantops_cli.cli.shared.stopping import Stop, exit_for, on_signals
@@ -81,7 +83,7 @@ class Demonstration:
                     say(f"a dozen simulated plants on {broker.name} (Ctrl-C ends it); {_OWN_BROKER}")
                 self._listening = Listening(self._backend(broker), Selection(), self._renderer, self._limits)
                 async with self._fleet(broker, self._listening):
-                    return await self._listening.run()
+                    return await self._listening.run(has_signals=False)
 
     def _broker(self, password_file: Path) -> AbstractAsyncContextManager[DemoBroker]:
         executable = None if self._is_embedded else find_mosquitto()
@@ -96,7 +98,7 @@ class Demonstration:
             DEFAULT_USERNAME,
             self._passwords[DEFAULT_USERNAME],
             mqtt_version=broker.mqtt_version,
-            on_status=announce(self._limits),
+            on_status=announce(is_quiet=self._limits.is_quiet),
         )
 
     @contextlib.asynccontextmanager

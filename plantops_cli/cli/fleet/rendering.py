@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from plantops_cli.cli.shared.options import FleetChoice
-from plantops_cli.cli.shared.summary import counted
+from plantops_cli.cli.shared.wording import counted
 from plantops_cli.fleet.device import DeviceReport, DeviceState
 from plantops_cli.fleet.presence import Change
 from plantops_cli.fleet.snapshot import Snapshot

@@ -8,20 +8,23 @@ from pathlib import Path
 
 from plantops_cli.cli.fleet.rendering import event_line, headline, render_look
 from plantops_cli.cli.fleet.screen import Screen
-from plantops_cli.cli.listen.run import Limits, announce
-from plantops_cli.cli.shared.connection import ConnectionFlags
+from plantops_cli.cli.shared.connection import ConnectionFlags, subscriber
 from plantops_cli.cli.shared.exits import Exit
+from plantops_cli.cli.shared.observers import MetricsFlags, announce, observers_of
 from plantops_cli.cli.shared.options import FleetChoice
-from plantops_cli.cli.shared.service import Service
+from plantops_cli.cli.shared.presence_keeper import PresenceKeeper
+from plantops_cli.cli.shared.run import Limits, StreamRun
+from plantops_cli.cli.shared.selection import Selection
 from plantops_cli.cli.shared.stderr import say
 from plantops_cli.cli.shared.stopping import Stop, exit_for
-from plantops_cli.cli.shared.summary import counted, never_connected
-from plantops_cli.cli.shared.watching import Watching, parse_duration, read_roster
+from plantops_cli.cli.shared.watching import parse_duration, read_roster
+from plantops_cli.cli.shared.wording import counted, never_connected
 from plantops_cli.errors import ConfigError
 from plantops_cli.fleet.monitor import clock_offset_seconds
 from plantops_cli.fleet.presence import MAX_CHANGES, MAX_DEVICES, Presence
 from plantops_cli.fleet.roster import write_roster
 from plantops_cli.fleet.snapshot import Snapshot
+from plantops_cli.outputs.destination import Destination
 from plantops_cli.outputs.ownership import create
 from plantops_cli.outputs.stdout import StandardOutput
 
@@ -91,41 +94,46 @@ async def run_fleet(flags: FleetFlags, connection: ConnectionFlags) -> Exit:
         raise ConfigError(
             f"--save-roster {str(flags.save_roster)!r}: there is such a file", hint="remove it, or name another"
         )
-    limits = Limits(timeout_seconds=flags.timeout_seconds, is_quiet=flags.is_quiet)
     wait = parse_duration(flags.wait, flag="--wait") if flags.wait else _ONCE_SECONDS
-    screen = Screen(flags.field) if is_board else None
-    watching = Watching(
-        connection,
-        Service(
-            _presence(flags, is_payload_kept=is_board),
-            screen.tell if screen else announce(limits),
-            metrics_port=flags.metrics_port,
-            is_per_device=flags.is_per_device,
-        ),
-        devices=flags.devices,
-        qos=flags.qos,
-        wait_for_broker=flags.wait_for_broker,
-        stop_after_seconds=wait if flags.is_once else None,
+    limits = Limits(
         timeout_seconds=flags.timeout_seconds,
+        within_seconds=wait if flags.is_once else None,
+        wait_for_broker=flags.wait_for_broker,
+    )
+    screen = Screen(flags.field) if is_board else None
+    metrics = MetricsFlags(port=flags.metrics_port, is_per_device=flags.is_per_device)
+    presence = _presence(flags, is_payload_kept=is_board)
+    selection = Selection(devices=flags.devices)
+    tell = screen.tell if screen else announce(is_quiet=flags.is_quiet)
+    mqtt = subscriber(connection, qos=flags.qos, on_status=tell)
+    keeper = PresenceKeeper(mqtt, presence)
+    stdout = StandardOutput(sys.stdout.fileno()) if flags.is_events else None
+    run = StreamRun(
+        mqtt,
+        selection.topic_filters,
+        keeper,
+        limits,
+        observers=observers_of(mqtt, keeper.monitor, metrics),
+        destination=stdout,
     )
     if screen:
-        return await _board(watching, screen, is_quiet=flags.is_quiet)
-    return await (_once(watching, flags) if flags.is_once else _events(watching, flags))
+        return await _board(run, keeper, screen, is_quiet=flags.is_quiet)
+    return await (_events(run, keeper, stdout, flags) if stdout else _once(run, keeper, flags))
 
 
-async def _board(watching: Watching, screen: Screen, *, is_quiet: bool) -> Exit:
-    look = await screen.show(watching)
+async def _board(run: StreamRun, keeper: PresenceKeeper, screen: Screen, *, is_quiet: bool) -> Exit:
+    look = await screen.show(run, keeper)
     if look.listened_seconds and not is_quiet:
         say(headline(look).plain)
-    _say_if_never_connected(watching, is_quiet=is_quiet)
-    return exit_for(watching.reason, count=None, shown=look.messages)
+    _say_if_never_connected(run, is_quiet=is_quiet)
+    return exit_for(run.reason, count=None, shown=look.messages)
 
 
-async def _once(watching: Watching, flags: FleetFlags) -> Exit:
-    await watching.run()
-    look = watching.look()
-    if watching.reason is not Stop.TIMEOUT:
-        return exit_for(watching.reason, count=1, shown=0)
+async def _once(run: StreamRun, keeper: PresenceKeeper, flags: FleetFlags) -> Exit:
+    await run.run()
+    look = keeper.look()
+    if run.reason is not Stop.TIMEOUT:
+        return exit_for(run.reason, count=1, shown=0)
     is_terminal = sys.stdout.isatty()
     choice = flags.output or (FleetChoice.TABLE if is_terminal else FleetChoice.JSON)
     sys.stdout.write(render_look(look, choice, is_terminal=is_terminal))
@@ -138,32 +146,24 @@ async def _once(watching: Watching, flags: FleetFlags) -> Exit:
     return Exit.OK
 
 
-async def _events(watching: Watching, flags: FleetFlags) -> Exit:
+async def _events(run: StreamRun, keeper: PresenceKeeper, stdout: Destination, flags: FleetFlags) -> Exit:
     is_terminal = sys.stdout.isatty()
     is_text = flags.output is FleetChoice.TEXT or (flags.output is None and is_terminal)
-    output = StandardOutput(sys.stdout.fileno())
-    output.on_reader_gone(lambda: watching.stop(Stop.READER_GONE))
 
     async def show() -> None:
-        changes = watching.monitor.presence.changes(watching.monitor.now)
+        changes = keeper.monitor.presence.changes(keeper.monitor.now)
         offset = clock_offset_seconds()
         lines = [event_line(change, offset, is_text=is_text, is_terminal=is_terminal) for change in changes]
-        try:
-            await output.write(b"".join(lines), stopped=watching.stopped)
-        except BrokenPipeError:
-            watching.stop(Stop.READER_GONE)
+        await stdout.write(b"".join(lines), stopped=run.stopped)
 
-    try:
-        await watching.run(show)
-    finally:
-        output.close()
-    _say_if_never_connected(watching, is_quiet=flags.is_quiet)
-    return exit_for(watching.reason, count=None, shown=watching.health.connection_count)
+    await run.run(show)
+    _say_if_never_connected(run, is_quiet=flags.is_quiet)
+    return exit_for(run.reason, count=None, shown=run.subscriber.health.connection_count)
 
 
-def _say_if_never_connected(watching: Watching, *, is_quiet: bool) -> None:
-    if watching.obstacle is not None and not is_quiet:
-        say(never_connected(watching.obstacle, elapsed_seconds=watching.elapsed_seconds))
+def _say_if_never_connected(run: StreamRun, *, is_quiet: bool) -> None:
+    if run.obstacle is not None and not is_quiet:
+        say(never_connected(run.obstacle, elapsed_seconds=run.elapsed_seconds))
 
 
 def _presence(flags: FleetFlags, *, is_payload_kept: bool) -> Presence:

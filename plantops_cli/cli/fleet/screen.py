@@ -15,8 +15,9 @@ from rich.live import Live
 from plantops_cli.cli.fleet.board import View, draw, fit, page_size, press
 from plantops_cli.cli.fleet.keyboard import Keyboard
 from plantops_cli.cli.fleet.rendering import age
+from plantops_cli.cli.shared.presence_keeper import PresenceKeeper
+from plantops_cli.cli.shared.run import StreamRun
 from plantops_cli.cli.shared.stopping import Stop
-from plantops_cli.cli.shared.watching import Watching
 from plantops_cli.fleet.snapshot import Snapshot
 from plantops_cli.stream.status import State, Status, describe
 
@@ -27,7 +28,7 @@ _ENDINGS = (signal.SIGHUP, signal.SIGQUIT)
 
 
 class Screen:
-    """Shows what a ``Watching`` knows.
+    """Shows what a ``PresenceKeeper`` knows.
 
     Args:
         field: whose values are drawn as bars; None: none.
@@ -40,7 +41,8 @@ class Screen:
         self._look: Snapshot | None = None
         self._next_at = 0.0
         self._seen_at = 0.0
-        self._watching: Watching | None = None
+        self._run: StreamRun | None = None
+        self._keeper: PresenceKeeper | None = None
         self._live: Live | None = None
         # a shell that exports its size must not keep the board from following the terminal's
         kept = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
@@ -52,29 +54,30 @@ class Screen:
         """Show a step of the connection as the latest news."""
         self._tell(describe(status))
 
-    async def show(self, watching: Watching) -> Snapshot:
+    async def show(self, run: StreamRun, keeper: PresenceKeeper) -> Snapshot:
         """Show the board until the run ends, and return the last look.
 
         Args:
-            watching: the run.
+            run: the run.
+            keeper: its consumer.
 
         Raises:
-            BrokerError: as ``Watching.run``.
+            BrokerError: as ``StreamRun.run``.
         """
-        self._watching = watching
-        watching.on_stop = self.close
+        self._run, self._keeper = run, keeper
+        run.on_stop = self.close
         loop = asyncio.get_running_loop()
         for number in _ENDINGS:
-            loop.add_signal_handler(number, watching.stop, Stop.TERMINATED)
+            loop.add_signal_handler(number, run.stop, Stop.TERMINATED)
         loop.add_signal_handler(signal.SIGTSTP, self._suspend)
         try:
             self.open()
-            await watching.run(self._tick)
+            await run.run(self._tick)
         finally:
             self.close()
             for number in (*_ENDINGS, signal.SIGTSTP):
                 loop.remove_signal_handler(number)
-        return watching.look()
+        return keeper.look()
 
     def open(self) -> None:
         """Take the terminal."""
@@ -102,19 +105,19 @@ class Screen:
     def _press(self, key: str) -> None:
         view = press(self._view, key, page=page_size(self._console.height))
         if view is None:
-            assert self._watching is not None
-            self._watching.stop(Stop.INTERRUPTED)
+            assert self._run is not None
+            self._run.stop(Stop.INTERRUPTED)
             return
         self._view = view
         self._draw()
 
     def _draw(self) -> None:
         # a terminal that was stopped with Ctrl-S must not stop the connection too
-        if not self._live or not self._watching or not select.select([], [sys.stdout], [], 0)[1]:
+        if not self._live or not self._keeper or not select.select([], [sys.stdout], [], 0)[1]:
             return
         began = time.monotonic()
         if self._look is None or not self._view.is_paused:
-            self._look, self._seen_at = self._watching.look(), self._watching.monitor.now
+            self._look, self._seen_at = self._keeper.look(), self._keeper.monitor.now
         columns, height = self._console.size
         self._view = fit(self._view, self._look, height)
         board = draw(
@@ -132,8 +135,8 @@ class Screen:
         self._next_at = ended + max(_FRAME_SECONDS, _REST_SHARE * (ended - began))
 
     def _broker(self) -> str:
-        assert self._watching is not None
-        endpoint, health = self._watching.endpoint, self._watching.health
+        assert self._run is not None
+        endpoint, health = self._run.subscriber.options.endpoint, self._run.subscriber.health
         if health.state is State.CONNECTED and health.connected_since:
             return f"{endpoint}  connected for {age(time.time() - health.connected_since.timestamp())}"
         if health.outages and health.outages[-1].ended_at is None:

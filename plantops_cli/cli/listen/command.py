@@ -41,11 +41,12 @@ def listen(
     """
     import asyncio
 
-    from plantops_cli.cli.listen.run import Limits, Listening, announce, listen_until_stopped, renderer
+    from plantops_cli.cli.listen.run import Listening, renderer
     from plantops_cli.cli.listen.to_file import file_destination
     from plantops_cli.cli.shared.connection import ConnectionFlags, subscriber
+    from plantops_cli.cli.shared.observers import MetricsFlags, announce
+    from plantops_cli.cli.shared.run import Limits
     from plantops_cli.cli.shared.selection import Selection
-    from plantops_cli.cli.shared.service import Service
 
     check_room()
     selection = Selection(
@@ -65,8 +66,8 @@ def listen(
         max_packet_size=max_packet_size,
     )
     destination = file_destination(to, output, rotate_size=rotate_size, rotate_every=rotate_every)
-    service = Service(None, announce(limits), metrics_port=metrics_port, is_per_device=metrics_per_device)
-    heard = subscriber(flags, qos=qos, on_status=service.on_status, is_login_ensured=ensure_user)
-    render = renderer(output, selection, is_for_file=destination is not None)
-    listening = Listening(heard, selection, render, limits, destination, service)
-    raise typer.Exit(asyncio.run(listen_until_stopped(listening)))
+    metrics = MetricsFlags(port=metrics_port, is_per_device=metrics_per_device)
+    mqtt = subscriber(flags, qos=qos, on_status=announce(is_quiet=quiet), is_login_ensured=ensure_user)
+    chosen = renderer(output, selection, is_for_file=destination is not None)
+    listening = Listening(mqtt, selection, chosen, limits, destination=destination, metrics=metrics)
+    raise typer.Exit(asyncio.run(listening.run()))

@@ -50,6 +50,22 @@ def on_signals(react: Callable[[signal.Signals, Stop], None]) -> Iterator[None]:
 
 
 @contextmanager
+def ending_by_signals(stop: Callable[[Stop], None]) -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM stop a run while the context lasts; a second one of a kind kills the program.
+
+    Args:
+        stop: told the reason.
+    """
+
+    def react(number: signal.Signals, reason: Stop) -> None:
+        stop(reason)
+        die_next_time(number)
+
+    with on_signals(react):
+        yield
+
+
+@contextmanager
 def unwinding() -> Iterator[None]:
     """Let SIGTERM end the program as Ctrl-C does: what was started is stopped, what was half done undone."""
 

@@ -4,6 +4,7 @@ from collections import Counter
 from datetime import datetime
 from operator import itemgetter
 
+from plantops_cli.cli.shared.wording import counted
 from plantops_cli.stream.batch import Batch
 from plantops_cli.stream.packets import FLAGS
 from plantops_cli.stream.status import Health, Outage
@@ -93,21 +94,6 @@ class Summary:
         if health.paused_seconds >= _WORTH_SAYING_SECONDS:
             lines.append(f"reader slow: paused {health.paused_seconds:.0f} s in all")
         return lines
-
-
-def never_connected(obstacle: str, *, elapsed_seconds: float) -> str:
-    """Say why a time ran out without a connection.
-
-    Args:
-        obstacle: what was waited for in the end, of ``MQTTSubscriber.obstacle``.
-        elapsed_seconds: how long it tried.
-    """
-    return f"{obstacle}; stopped after {elapsed_seconds:.1f} s without a connection"
-
-
-def counted(number: int, noun: str) -> str:
-    """Say how many there are of something: ``1 outage``, ``1,000 messages``."""
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 def _window(outage: Outage) -> str:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from plantops_cli.cli.shared.summary import Summary
+from plantops_cli.cli.listen.summary import Summary
 from plantops_cli.messages import Message
 from plantops_cli.stream.status import Health, Outage, State
 from tests.support.samples import batch_of, message

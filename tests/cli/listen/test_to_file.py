@@ -1,0 +1,36 @@
+"""From the flags of ``--to`` to its file."""
+
+from pathlib import Path
+
+import pytest
+
+from plantops_cli.cli.listen.to_file import file_destination
+from plantops_cli.errors import ConfigError
+from plantops_cli.formats.registry import Format
+
+
+def test_without_to_there_is_no_file() -> None:
+    assert file_destination(None, None, rotate_size=None, rotate_every=None) is None
+
+
+@pytest.mark.parametrize("rotation", [{"rotate_size": "1M"}, {"rotate_every": "1h"}], ids=["size", "time"])
+def test_a_rotation_is_for_to(rotation: dict[str, str]) -> None:
+    with pytest.raises(ConfigError, match="are for --to"):
+        file_destination(None, None, **{"rotate_size": None, "rotate_every": None} | rotation)
+
+
+def test_only_json_lines_go_to_a_file(tmp_path: Path) -> None:
+    for chosen in set(Format) - {Format.JSONL}:
+        with pytest.raises(ConfigError, match=f"not --output {chosen}"):
+            file_destination(tmp_path / "file", chosen, rotate_size=None, rotate_every=None)
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_what_a_person_should_know_of_the_file_is_said_on_stderr(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_bytes(b'{"tst":"2026-11-23T20:15:02.123456+00:00","topic":"devi')
+    destination = file_destination(tmp_path / "file", Format.JSONL, rotate_size=None, rotate_every=None)
+    assert destination is not None
+    destination.close()
+    assert "ended in a cut line" in capsys.readouterr().err
