@@ -81,7 +81,7 @@ class LineFile:
                 self._packer.start(self.path, owner=owner)
         except OSError as exc:
             raise ConfigError(
-                f"--to {str(self.path)!r}: {exc.strerror}",
+                f"{str(self.path)!r}: {exc.strerror}",
                 hint="name a file that you may write, in a folder that is there",
             ) from exc
 
@@ -138,7 +138,7 @@ class LineFile:
         except BlockingIOError:
             os.close(descriptor)
             raise ConfigError(
-                f"--to {str(self.path)!r} is written by another plantops", hint="one file for each listener"
+                f"{str(self.path)!r} is written by another plantops", hint="one file for each listener"
             ) from None
         except BaseException:
             os.close(descriptor)
@@ -147,7 +147,7 @@ class LineFile:
     def _check_regular(self, status: os.stat_result) -> None:
         if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
             raise ConfigError(
-                f"--to {str(self.path)!r} is not a regular file",
+                f"{str(self.path)!r} is not a regular file",
                 hint="use standard output: > FILE",
             )
 
@@ -156,7 +156,7 @@ class LineFile:
         has_other_name = status.st_nlink > 1 and target.parent.stat().st_mode & stat.S_IWOTH
         if has_other_name or is_strangers(status, target.parent):
             raise ForeignFileError(
-                f"--to {str(self.path)!r} may be another user's, in a folder that everybody may write in",
+                f"{str(self.path)!r} may be another user's, in a folder that everybody may write in",
                 hint="name a file in a folder of your own; this one is untouched",
             )
 
@@ -170,7 +170,7 @@ class LineFile:
         whole, size = whole_bytes(descriptor), status.st_size
         if whole is None:
             raise ForeignFileError(
-                f"--to {str(self.path)!r} does not end in lines of plantops",
+                f"{str(self.path)!r} does not end in lines of plantops",
                 hint="name another file, or move this one away; it is untouched",
             )
         if whole < size:

@@ -138,7 +138,7 @@ def test_a_file_of_a_strangers_is_refused_untouched(uid: int, mode: int, content
         path.chmod(0o666)
         given_to(STRANGER, path)
         said = run_as(uid, APPEND, path)
-        assert said.startswith(f"ForeignFileError --to '{path}' may be another user's")
+        assert said.startswith(f"ForeignFileError '{path}' may be another user's")
         assert path.read_bytes() == content
 
 
