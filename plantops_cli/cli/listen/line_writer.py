@@ -63,6 +63,7 @@ class LineWriter:
             written, reason = exc.written_bytes, Stop.READER_GONE
         is_whole = written == len(data)
         ending = None
+        # where messages end is asked only now: of the many batches that are written whole nobody needs to know
         if not is_whole or shown == rest:
             handled, whole = done_with(self._renderer.ends(batch, rest), written)
             shown = shown if is_whole else whole
@@ -73,6 +74,7 @@ class LineWriter:
         return ending
 
     def _write_at_once(self, batch: Batch) -> bool:
+        # the last of a count is left to take(), which alone can end the run
         if self._count is not None and self._count - self.summary.shown <= len(batch):
             return False
         data, shown, invalid = self._renderer.render(batch, None)

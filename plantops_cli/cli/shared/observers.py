@@ -3,7 +3,7 @@
 Each is a status listener of the subscriber of its own, or looks at it when it is asked; nobody hands a step on.
 """
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from plantops_cli.cli.shared.systemd import Notifier
 from plantops_cli.errors import ConfigError
 from plantops_cli.fleet.device import DeviceState
 from plantops_cli.fleet.monitor import FleetMonitor
-from plantops_cli.stream.status import SessionLost, Status, describe, log_status
+from plantops_cli.stream.status import SessionLost, Status, StatusListener, describe, log_status
 from plantops_cli.stream.subscriber import MQTTSubscriber
 
 Observer = AbstractAsyncContextManager[None]
@@ -36,7 +36,7 @@ class MetricsFlags:
             raise ConfigError("--metrics-per-device is for --metrics-port", hint="give --metrics-port PORT")
 
 
-def announce(*, is_quiet: bool) -> Callable[[Status], None]:
+def announce(*, is_quiet: bool) -> StatusListener:
     """Choose who is told about each step: a person on stderr, or nobody; of lost messages everybody is warned.
 
     Args:

@@ -192,7 +192,7 @@ class StreamRun:
 
     async def _hear(self, tick: Callable[[], Awaitable[None]] | None) -> None:
         if tick is None:
-            await self._bring()
+            await self._bring()  # without a task between, a caller who is cancelled while it connects ends at once
             return
         bringing = asyncio.create_task(self._bring(), name="plantops-run")
         try:
@@ -211,11 +211,12 @@ class StreamRun:
         if not self._limits.wait_for_broker:
             await unless(self.stopped, self.subscriber.connect())
         if self.stopped.is_set():
-            return
+            return  # there may be no connection, and batches() would try to make one
         async with aclosing(self.subscriber.batches(self._consumer.at_once)) as batches:
             async for batch in batches:
                 ending = await self._consumer.take(batch, stopped=self.stopped)
                 if ending is not None:
+                    # here, for the next batch is not asked for, which would acknowledge all of this one
                     self.subscriber.acknowledge(batch, handled=ending.handled)
                     if ending.reason is not None:
                         self.stop(ending.reason)
