@@ -1,4 +1,4 @@
-"""What waits, and the memory that it takes."""
+"""What waits, the memory that it takes, and what of it may pass."""
 
 import gc
 import tracemalloc
@@ -6,9 +6,10 @@ import tracemalloc
 import pytest
 
 from plantops_cli.stream.batch import Read
-from plantops_cli.stream.inbox import BATCH_MESSAGES, MESSAGE_BYTES, Inbox
+from plantops_cli.stream.inbox import BATCH_MESSAGES, MESSAGE_BYTES, Grants, Inbox
 from plantops_cli.stream.packets import Packet, Splitter
-from tests.support.scripted_broker import publish
+from tests.support.scripted_broker import ScriptedBroker, publish, serving
+from tests.support.subscribing import session_on, take
 
 MANY_BYTES = 100 * 1024 * 1024
 
@@ -110,3 +111,123 @@ def test_what_comes_again_is_dropped_and_the_rest_stays_in_order() -> None:
     assert inbox.take().packets == [(0x30, b"a", 0, b"", b"1"), (0x30, b"b", 0, b"", b"2")]
     inbox.let_go()
     assert inbox._free_bytes == MANY_BYTES
+
+
+def test_one_that_is_closed_wants_everything_for_it_keeps_nothing() -> None:
+    inbox = inbox_of(100, max_bytes=100 * MESSAGE_BYTES)
+    assert inbox.is_full()
+    inbox.close()
+    assert not inbox.is_full(partial_bytes=MANY_BYTES)
+    assert inbox.room == BATCH_MESSAGES
+    assert len(inbox.take()) == 100
+    inbox.let_go()
+    assert inbox.room == BATCH_MESSAGES
+
+
+# What may pass
+
+
+def message(topic: bytes, properties: bytes = b"", payload: bytes = b"1") -> Packet:
+    return 0x30, topic, 0, properties, payload
+
+
+GOOD, WRONG = message(b"a"), message(b"a/+")
+CONTENT_TYPE, UNKNOWN, CUT = b"\x03\x00\x01t", b"\x99\x00", b"\x03\x00"
+
+
+def test_a_message_is_known_once_its_topic_was_examined_unless_it_has_properties() -> None:
+    inbox = inbox_of()
+    assert not inbox.knows([GOOD])
+    inbox.examine([GOOD], 9)
+    assert inbox.knows([GOOD, message(b"a", payload=b"2")])
+    assert not inbox.knows([GOOD, message(b"b")])
+    assert not inbox.knows([GOOD, message(b"a", CONTENT_TYPE)])
+
+
+def test_what_is_valid_passes_together_with_all_the_bytes_in_which_it_came() -> None:
+    packets = [GOOD, message(b"b", CONTENT_TYPE)]
+    assert inbox_of().examine(packets, 77) == ([(packets, 77, True)], None)
+
+
+@pytest.mark.parametrize("topic", [b"bad/\xff", b"a/+", b"#", b"a\0b", b""])
+def test_a_topic_that_mqtt_forbids_is_told_apart_each_time(topic: bytes) -> None:
+    inbox, wrong = inbox_of(), message(topic)
+    for _ in range(2):
+        assert not inbox.knows([wrong])
+        (portion,), error = inbox.examine([wrong], 9)
+        assert (portion.packets, portion.has_valid_topics, error) == ([wrong], False, None)
+
+
+def test_valid_and_wrong_topics_keep_their_order() -> None:
+    portions, _ = inbox_of().examine([GOOD, GOOD, WRONG, WRONG, GOOD], 99)
+    assert [(len(portion.packets), portion.has_valid_topics) for portion in portions] == [
+        (2, True),
+        (2, False),
+        (1, True),
+    ]
+    assert [portion.size for portion in portions] == [4, 8, 2]  # topics, properties and payloads
+
+
+def test_nothing_passes_from_the_first_malformed_properties_on_and_these_are_named() -> None:
+    packets = [WRONG, GOOD, message(b"a", CUT), GOOD, message(b"a", UNKNOWN)]
+    portions, error = inbox_of().examine(packets, 99)
+    assert [portion.packets for portion in portions] == [[WRONG], [GOOD]]
+    assert "leads beyond the end" in str(error)
+
+
+def test_malformed_properties_may_come_first() -> None:
+    portions, error = inbox_of().examine([message(b"a", UNKNOWN), GOOD], 99)
+    assert portions == []
+    assert "property 153 in a PUBLISH" in str(error)
+
+
+def test_no_more_topics_are_remembered_than_fit() -> None:
+    inbox = inbox_of()
+    inbox.examine([message(b"%d" % number) for number in range(100_001)], 0)
+    inbox.examine([GOOD], 0)
+    assert len(inbox._topics) == 1
+
+
+async def test_of_long_topics_each_is_examined_and_none_remembered() -> None:
+    valid, wrong = b"a" * 129, b"a" * 128 + b"+"
+    script = (publish(valid) + publish(wrong)) * 2 + publish(b"b")
+    async with serving(ScriptedBroker(after_suback=script)) as broker, session_on(broker) as session:
+        await session.subscribe({"#": 0})
+        assert [message.topic for message in await take(session, 3)] == [valid.decode(), valid.decode(), "b"]
+        assert session.invalid == 2
+        assert session.inbox._topics == {b"b"}
+
+
+# Which QoS may come
+
+
+def test_nobody_has_asked_so_any_qos_may_come() -> None:
+    assert Grants().max_qos == 2
+
+
+@pytest.mark.parametrize(
+    ("asked", "codes", "max_qos"),
+    [
+        (1, [1], 1),
+        (2, [0, 1], 1),
+        (1, [0], 0),
+        (1, [1, 0x80], 1),
+        (1, [0x87], 2),  # nothing granted: nothing known
+    ],
+)
+def test_what_was_granted_may_come_and_no_more(asked: int, codes: list[int], max_qos: int) -> None:
+    grants = Grants()
+    grants.ask(asked)
+    assert grants.max_qos == asked
+    grants.answer(asked, codes)
+    assert grants.max_qos == max_qos
+
+
+def test_what_is_asked_for_may_come_before_the_answer() -> None:
+    grants = Grants()
+    grants.ask(0)
+    grants.answer(0, [0])
+    grants.ask(2)
+    assert grants.max_qos == 2
+    grants.answer(2, [1])
+    assert grants.max_qos == 1

@@ -1,4 +1,4 @@
-"""Small helps of the tests of the stream: a subscriber that is always closed, waiting, and publishing."""
+"""Small helps of the tests of the stream: what is always closed, waiting, and publishing."""
 
 import asyncio
 import resource
@@ -7,11 +7,16 @@ from contextlib import aclosing, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
+from plantops_cli.errors import BrokerError
 from plantops_cli.messages import Message
-from plantops_cli.stream.session import Session
+from plantops_cli.stream.inbox import MAX_PENDING_BYTES
+from plantops_cli.stream.options import ConnectOptions, MQTTVersion
+from plantops_cli.stream.session import Session, open_session
+from plantops_cli.stream.status import Status
 from plantops_cli.stream.subscriber import MQTTSubscriber
 from tests.support.brokers import PASSWORD, USERNAME, Mosquitto
 from tests.support.scripted_broker import ScriptedBroker, publish
@@ -44,6 +49,48 @@ class Recorder:
 def one_of_each_kind(device_id: str) -> bytes:
     """A telemetry and a heartbeat of a device, as packets."""
     return b"".join(publish(f"devices/{device_id}/{kind}".encode()) for kind in ("telemetry", "heartbeat"))
+
+
+@asynccontextmanager
+async def session_on(
+    broker: ScriptedBroker,
+    *,
+    version: str = "5",
+    seconds: float = WAIT_SECONDS,
+    said: list[Status] | None = None,
+    max_pending_bytes: int = MAX_PENDING_BYTES,
+    keepalive_seconds: int = 15,
+) -> AsyncIterator[Session]:
+    """A session in front of a scripted broker, closed in the end."""
+    options = ConnectOptions(
+        host="127.0.0.1",
+        port=broker.port,
+        username="alice",
+        password=SECRET,
+        mqtt_version=MQTTVersion(version),
+        timeout_seconds=seconds,
+        max_pending_bytes=max_pending_bytes,
+        keepalive_seconds=keepalive_seconds,
+    )
+    session = await open_session(options, (said if said is not None else []).append)
+    try:
+        yield session
+    finally:
+        await session.close()
+
+
+async def refusal(broker: ScriptedBroker, *, version: str = "5", seconds: float = WAIT_SECONDS) -> BrokerError:
+    """Why no session comes about."""
+    with pytest.raises(BrokerError) as caught:
+        async with session_on(broker, version=version, seconds=seconds):
+            pass
+    return caught.value
+
+
+async def collect(session: Session, received: list[Message]) -> None:
+    """Read until the end, be it an error."""
+    async for batch in session.batches():
+        received += batch
 
 
 async def eventually(condition: Callable[[], object]) -> None:

@@ -1,0 +1,205 @@
+"""When the socket is read and when it is left alone, in front of brokers that send more than is taken."""
+
+import asyncio
+import base64
+import contextlib
+import hashlib
+import re
+from pathlib import Path
+
+import pytest
+
+from plantops_cli.errors import (
+    ConnectionLostError,
+)
+from plantops_cli.messages import Message
+from plantops_cli.stream.inbox import MAX_PENDING_BYTES, MESSAGE_BYTES
+from plantops_cli.stream.options import ConnectOptions, MQTTVersion
+from plantops_cli.stream.session import (
+    open_session,
+)
+from plantops_cli.stream.tap import READ_BYTES
+from tests.support.brokers import PASSWORD, USERNAME, Mosquitto
+from tests.support.scripted_broker import (
+    ScriptedBroker,
+    publish,
+    serving,
+)
+from tests.support.subscribing import (
+    WAIT_SECONDS,
+    collect,
+    eventually,
+    is_left_unread,
+    publish_all,
+    session_on,
+    take,
+)
+
+MIB = 1024 * 1024
+FEW_BYTES = 128 * 1024
+
+
+async def test_of_what_is_passed_over_the_topics_count_too() -> None:
+    async with (
+        serving(ScriptedBroker(after_suback=publish(b"good"))) as broker,
+        session_on(broker, max_pending_bytes=FEW_BYTES) as session,
+    ):
+        await session.subscribe({"#": 1})
+        batches = session.batches()
+        assert len(await anext(batches)) == 1
+        flooding = asyncio.create_task(broker.send(publish(b"+" * 60_000) * 200))
+        await eventually(lambda: is_left_unread(session))
+        assert session.invalid * 60_000 < FEW_BYTES + 2 * READ_BYTES
+        flooding.cancel()
+        await batches.aclose()
+
+
+async def test_a_flood_that_is_passed_over_does_not_fill_the_memory() -> None:
+    flood = publish(b"a/+") * 5_000
+    async with (
+        serving(ScriptedBroker(after_suback=publish(b"good"))) as broker,
+        session_on(broker, max_pending_bytes=FEW_BYTES) as session,
+    ):
+        await session.subscribe({"#": 1})
+        batches = session.batches()
+        assert len(await anext(batches)) == 1
+        await broker.send(flood)
+        await eventually(lambda: is_left_unread(session))
+        assert session.held <= FEW_BYTES // MESSAGE_BYTES
+        reading = asyncio.create_task(anext(batches))
+        await eventually(lambda: session.invalid == 5_000)
+        await broker.send(publish(b"good", b"last"))
+        assert [message.payload for message in await reading] == [b"last"]
+        await batches.aclose()
+
+
+async def test_a_flood_in_small_pieces_is_read_in_larger_ones_and_whole(tmp_path: Path) -> None:
+    count = 20_000
+    broker = Mosquitto(tmp_path, extra="max_queued_messages 0")
+    broker.start()
+    options = ConnectOptions(host="127.0.0.1", port=broker.port, username=USERNAME, password=PASSWORD)
+    session = await open_session(options, lambda status: None)
+    try:
+        await session.subscribe({"a": 0})
+        publishing = asyncio.create_task(publish_all(broker, "a", map(str, range(count)), qos=0))
+        seen: list[int] = []
+        async for batch in session.batches():
+            seen += [int(message.payload) for message in batch]
+            if len(seen) == count:
+                session.finish()
+        await publishing
+    finally:
+        await session.close()
+        broker.stop()
+    assert seen == list(range(count))
+
+
+async def test_a_packet_cut_off_by_the_end_of_the_connection_is_dropped() -> None:
+    script = publish(b"good") + publish(b"half")[:-2]
+    async with serving(ScriptedBroker(after_suback=script)) as broker, session_on(broker) as session:
+        await session.subscribe({"#": 1})
+        broker.hang_up()
+        received: list[Message] = []
+        with pytest.raises(ConnectionLostError, match="the network connection ended"):
+            await collect(session, received)
+        assert [message.topic for message in received] == ["good"]
+
+
+async def test_a_flood_that_nobody_takes_stops_the_reading_and_arrives_complete_in_the_end() -> None:
+    count = 50_000
+    flood = b"".join(publish(b"devices/a/telemetry", b"%d" % number) for number in range(count))
+    async with (
+        serving(ScriptedBroker(after_suback=flood)) as broker,
+        session_on(broker, max_pending_bytes=FEW_BYTES) as session,
+    ):
+        await session.subscribe({"#": 0})
+        await eventually(lambda: is_left_unread(session))
+        held = session.held
+        await asyncio.sleep(0.05)
+        assert session.held == held <= FEW_BYTES // MESSAGE_BYTES
+        received = await take(session, count)
+    assert [int(message.payload) for message in received] == list(range(count))
+
+
+async def test_what_came_before_the_end_of_a_connection_is_read_however_long_it_had_to_wait() -> None:
+    count = 160  # a few more than are read, so few that they have come
+    flood = b"".join(publish(b"a", b"%0900d" % number) for number in range(count))
+    async with (
+        serving(ScriptedBroker(after_suback=flood)) as broker,
+        session_on(broker, max_pending_bytes=FEW_BYTES, keepalive_seconds=1) as session,
+    ):
+        await session.subscribe({"#": 1})
+        await eventually(lambda: is_left_unread(session))
+        broker.hang_up()
+        await asyncio.sleep(3.5)  # in which pings would go out, and be answered by a reset
+        received: list[Message] = []
+        with pytest.raises(ConnectionLostError):
+            await collect(session, received)
+        assert len(received) == count
+
+
+async def test_large_payloads_stop_the_reading_by_their_bytes() -> None:
+    count, payload = 8, bytes(5 * MIB)
+    script = publish(b"a", payload) * count
+    async with serving(ScriptedBroker(after_suback=script)) as broker, session_on(broker) as session:
+        await session.subscribe({"#": 0})
+        await eventually(lambda: session.held == 3)
+        await asyncio.sleep(0.05)
+        assert session.held == 3  # and of the fourth one no more than there was room for
+        assert session.client is not None
+        assert session.client._tap is not None
+        assert 15 * MIB + session.client._tap.partial_bytes <= MAX_PENDING_BYTES + READ_BYTES
+        assert [len(message.payload) for message in await take(session, count)] == [len(payload)] * count
+
+
+async def test_qos_1_of_a_slow_reader_waits_in_the_broker_and_arrives_once_in_order(tmp_path: Path) -> None:
+    count = 3_000
+    broker = Mosquitto(tmp_path, extra="max_inflight_messages 0\nmax_queued_messages 0")
+    broker.start()
+    options = ConnectOptions(
+        host="127.0.0.1",
+        port=broker.port,
+        username=USERNAME,
+        password=PASSWORD,
+        max_pending_bytes=FEW_BYTES,
+    )
+    session = await open_session(options, lambda status: None)
+    try:
+        await session.subscribe({"a": 1})
+        await publish_all(broker, "a", map(str, range(count)))
+        await eventually(lambda: is_left_unread(session))
+        assert session.held <= FEW_BYTES // MESSAGE_BYTES
+        assert [int(message.payload) for message in await take(session, count)] == list(range(count))
+    finally:
+        await session.close()
+        broker.stop()
+
+
+async def test_a_websocket_frame_without_end_ends_the_connection() -> None:
+    frame = b"\x82\x7f" + (1 << 40).to_bytes(8, "big")
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        request = await reader.readuntil(b"\r\n\r\n")
+        key = re.findall(rb"(?i)sec-websocket-key: (\S+)", request)[0]
+        accepted = base64.b64encode(hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
+        writer.write(
+            b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+            b"Sec-WebSocket-Accept: " + accepted + b"\r\n\r\n"
+        )
+        await reader.readexactly(20)
+        writer.write(b"\x82\x05" + b"\x20\x03\0\0\0" + frame)
+        with contextlib.suppress(OSError):
+            while True:
+                writer.write(publish(b"a", bytes(1_000)) * 64)
+                await writer.drain()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        options = ConnectOptions(host="127.0.0.1", port=port, websocket_path="/mqtt", mqtt_version=MQTTVersion.V5)
+        session = await open_session(options, lambda status: None)
+        try:
+            with pytest.raises(ConnectionLostError, match="a WebSocket frame of more than"):
+                await asyncio.wait_for(collect(session, []), WAIT_SECONDS)
+        finally:
+            await session.close()
