@@ -3,6 +3,7 @@
 import pytest
 
 from plantops_cli.stream.exactly_once import UNRELEASED_FACTOR, ExactlyOnce, UnreleasedError
+from plantops_cli.stream.packets import PUBREL, Packet
 
 
 def test_an_identifier_brings_a_new_message_only_after_its_pubrel() -> None:
@@ -92,3 +93,31 @@ def test_an_answer_without_a_question_says_nothing() -> None:
     once = ExactlyOnce(20)
     once.handled(1, 50)
     once.answered()
+
+
+PUBREL_7: Packet = (PUBREL, b"", 7, b"", b"")
+
+
+def qos_2(mid: int, *, is_dup: bool = False) -> Packet:
+    return 0x3C if is_dup else 0x34, b"a", mid, b"", b""
+
+
+def test_messages_of_other_qos_pass_and_those_of_qos_2_once() -> None:
+    others: list[Packet] = [(0x30, b"a", 0, b"", b""), (0x32, b"a", 7, b"", b"")]
+    once = ExactlyOnce(1_000)
+    assert once.sift([*others, qos_2(7), qos_2(7, is_dup=True)]) == ([*others, qos_2(7)], b"")
+
+
+def test_what_was_handled_and_comes_again_is_answered_once_more() -> None:
+    once = ExactlyOnce(1_000)
+    once.sift([qos_2(7)])
+    once.handled(7, 1)
+    assert once.sift([qos_2(7, is_dup=True)]) == ([], b"\x50\x02\x00\x07")
+
+
+def test_a_pubrel_is_answered_also_when_nothing_is_known_of_it() -> None:
+    once = ExactlyOnce(1_000)
+    assert once.sift([PUBREL_7]) == ([], b"\x70\x02\x00\x07")
+    once.sift([qos_2(7)])
+    once.handled(7, 1)
+    assert once.sift([PUBREL_7, qos_2(7)]) == ([qos_2(7)], b"\x70\x02\x00\x07")

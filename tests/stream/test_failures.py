@@ -122,3 +122,15 @@ def test_a_session_taken_over_is_final() -> None:
 def test_an_end_without_disconnect_is_said_in_plain_words(name: str, reason: str) -> None:
     error = failures.disconnected(0x80, name, endpoint="h:1883", by_broker=False)
     assert str(error) == f"h:1883: connection lost: {reason}"
+
+
+def test_refused_filters_are_named_with_their_codes() -> None:
+    error = failures.filters_refused({"a/#": 0x80, "b": 0x87}, endpoint="h:1883")
+    assert str(error) == "h:1883: the broker refused to subscribe 'a/#' (SUBACK 0x80), 'b' (SUBACK 0x87)"
+    assert not error.retryable
+
+
+def test_a_broker_that_takes_nothing_may_take_something_on_another_connection() -> None:
+    error = failures.way_back_clogged("h:1883")
+    assert "takes no acknowledgements" in str(error)
+    assert error.retryable
