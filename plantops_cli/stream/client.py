@@ -113,6 +113,7 @@ class Client(aiomqtt.Client):
     """
 
     def __init__(self, options: ConnectOptions, owner: Owner, receiver: Receiver) -> None:
+        # before anything is made of classes that may have changed
         for kind, names in PRIVATE_NAMES.items():
             check_names(kind, names)
         is_v5 = options.mqtt_version is MQTTVersion.V5
@@ -135,6 +136,7 @@ class Client(aiomqtt.Client):
             tls_insecure=options.tls.insecure if options.tls else None,
             logger=logging.getLogger("plantops.paho"),
         )
+        # attributes stand on instances only
         check_names(self, AIOMQTT_ATTRIBUTES)
         check_names(self._client, PAHO_ATTRIBUTES)
         self.is_version_refused = False
@@ -158,14 +160,14 @@ class Client(aiomqtt.Client):
         inner = self._client
         # of a WebSocket paho tells only when its handshake is done, which a broker can put off for ever
         self._opening = Opening(inner._create_socket_connection, inner._ssl_wrap_socket, self._hostname)
-        inner._create_socket_connection = self._opening.connect_tcp  # type: ignore[method-assign]  # see above
-        inner._create_unix_socket_connection = self._opening.connect_unix  # type: ignore[method-assign]
-        inner._ssl_wrap_socket = self._opening.connect_tls  # type: ignore[method-assign,assignment]
+        inner._create_socket_connection = self._opening.connect_tcp  # type: ignore[method-assign]  # no hook for it
+        inner._create_unix_socket_connection = self._opening.connect_unix  # type: ignore[method-assign]  # nor this
+        inner._ssl_wrap_socket = self._opening.connect_tls  # type: ignore[method-assign,assignment]  # nor this
         # nothing else tells of a ping and its answer
         self._pings: deque[Callable[[], None]] = deque()
         self._send_ping, self._pong = inner._send_pingreq, inner._handle_pingresp
-        inner._send_pingreq = self._ping  # type: ignore[method-assign]
-        inner._handle_pingresp = self._ponged  # type: ignore[method-assign]
+        inner._send_pingreq = self._ping  # type: ignore[method-assign]  # no hook for it
+        inner._handle_pingresp = self._ponged  # type: ignore[method-assign]  # nor this
 
     @property
     def is_open(self) -> bool:
@@ -201,6 +203,7 @@ class Client(aiomqtt.Client):
             BrokerError: there was none within that time, or it refuses the connection.
         """
         options = self._options
+        # not wait_for(), which would cancel what paho is about to set
         await asyncio.wait((self._connected,), timeout=silence_seconds)
         if silence_seconds is not None and not self._connected.done():
             self.is_version_refused = self.is_version_a_guess = True
@@ -226,7 +229,7 @@ class Client(aiomqtt.Client):
         try:
             super()._client_connect()
         except BaseException:
-            if self._tap is None:
+            if self._tap is None:  # else paho knows of the socket, and abort() closes it
                 self._opening.close()
             raise
         finally:
@@ -241,6 +244,7 @@ class Client(aiomqtt.Client):
         is_v5 = self._options.mqtt_version is MQTTVersion.V5
         self._tap = Tap(sock, Splitter(is_v5=is_v5, max_packet_size=self._options.max_packet_bytes))
         client._sock = self._tap
+        # put in line before paho, still in this thread, registers that it has a CONNECT to write
         self._loop.call_soon_threadsafe(self._attach, self._tap)
 
     def _attach(self, tap: Tap) -> None:
@@ -309,6 +313,7 @@ class Client(aiomqtt.Client):
         self._loop.call_soon_threadsafe(self.writing.attach, sock)
 
     def _on_socket_unregister_write(self, client: paho.Client, userdata: Any, sock: Any) -> None:
+        # paho has nothing more to write, but acknowledgements of ours may wait
         if self.writing.is_done:
             super()._on_socket_unregister_write(client, userdata, sock)
 
@@ -325,7 +330,7 @@ class Client(aiomqtt.Client):
             aiomqtt.MqttError: it could not be sent, or was not acknowledged in time.
         """
         qos = kwargs["qos"] if "qos" in kwargs else args[2] if len(args) > 2 else 0
-        if not qos:
+        if not qos:  # nothing is waited for
             await super().publish(*args, **kwargs)
             return
         async with self._until_the_end(), self.answerable():
@@ -438,6 +443,7 @@ class Client(aiomqtt.Client):
         wanted: Any = [(name, self._subscription(qos, is_resumed=is_resumed)) for name, qos in filters.items()]
         try:
             async with unless_silent(timeout_seconds, self._heard_bytes):
+                # past our own, which would trust any QoS; and without aiomqtt's clock, which hears no message
                 codes = await super().subscribe(wanted, timeout=math.inf)
         except TimeoutError:
             raise self._lost(f"no answer to SUBSCRIBE within {timeout_seconds:g} s") from None
@@ -472,7 +478,7 @@ class Client(aiomqtt.Client):
 
     def abort(self) -> None:
         """Close the socket and stop everything that belongs to it, without a word to the broker."""
-        self._is_aborted = True
+        self._is_aborted = True  # read by the connecting thread, which may be about to open the socket
         self._client._sock_close()
         if self._tap is None:
             self._opening.abort()
@@ -513,15 +519,15 @@ class Client(aiomqtt.Client):
             logger.debug("no clean end of the connection: %s", exc)
         finally:
             self.abort()
-            if self._parting is not None:
-                await close_after_last_word(self._parting, timeout_seconds)
-                self._parting = None
+            tap, self._parting = self._parting, None  # so that another ``abort`` would close it at once
+            if tap is not None:
+                await close_after_last_word(tap, timeout_seconds)
             await asyncio.sleep(0)  # for the tasks that were cancelled to be gone
 
     async def _say_goodbye(self) -> None:
         tap = self._tap
         if tap is not None:
-            tap.linger()
+            tap.linger()  # for aiomqtt closes the socket behind its DISCONNECT
         await self.__aexit__(None, None, None)
         if tap is not None:
             await hear_out(tap)
@@ -552,7 +558,7 @@ class Client(aiomqtt.Client):
         reason_code: ReasonCode,
         properties: Properties | None = None,
     ) -> None:
-        if not self._connected.done():
+        if not self._connected.done():  # aiomqtt would leave whoever waits for the CONNACK waiting
             self._connected.set_exception(_ClosedBeforeConnackError())
             return
         super()._on_disconnect(client, userdata, flags, reason_code, properties)
@@ -573,7 +579,7 @@ def _do_nothing() -> None: ...
 
 def _code_and_name(code: Any) -> tuple[int, str]:
     """Take a paho reason code or a bare MQTT 3.1.1 return code apart."""
-    if isinstance(code, ReasonCode):
+    if isinstance(code, ReasonCode):  # of MQTT 5, or what paho makes of a CONNACK of MQTT 3.1.1
         return code.value, str(code)
     return int(code), f"code {int(code)}"
 

@@ -115,6 +115,7 @@ class Delivery:
             MalformedPacketError: as in ``take``.
         """
         new, answers = self._exactly_once.sift(packets)
+        # at once: nobody has to handle anything before, and the broker waits with these identifiers
         if self.line and answers:
             self.line.writing.push(answers)
         if new:
@@ -179,13 +180,13 @@ class Delivery:
         self._watch()
         try:
             while True:
-                self.reader = asyncio.current_task()
+                self.reader = asyncio.current_task()  # each time, for tasks may take turns in asking
                 if self._failure:
                     raise self._failure
                 if not self.inbox:
                     if self.inbox.is_closed:
                         return
-                    if self._ended:
+                    if self._ended:  # only now: what had come before the end is not lost
                         raise self._ended
                     self._news.clear()
                     await self._news.wait()
@@ -206,7 +207,7 @@ class Delivery:
                     seconds = self._loop.time() - began
                     if seconds >= SLOW_SECONDS:
                         self.paused_seconds += seconds
-                if batch is not self._kept:
+                if batch is not self._kept:  # else it is to come again
                     self.acknowledge(batch.acknowledgeable(len(batch)))
                 self._let_go()
                 await self._give_way()
@@ -238,6 +239,7 @@ class Delivery:
             self._gave_way_at = self._loop.time()
 
     def _let_go(self) -> None:
+        # what was in hand has made room
         self.inbox.let_go()
         if self.line:
             self.line.reading.resume()

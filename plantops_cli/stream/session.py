@@ -66,6 +66,7 @@ async def open_session(
             raise
         on_status(FellBack(options.endpoint, str(exc)))
     second = Session(replace(options, mqtt_version=MQTTVersion.V311), on_status, exactly_once)
+    # a guess is told, so that the next connection begins with MQTT 5 again
     second.is_version_a_guess = first.is_version_a_guess
     return await second.connect(deadline)
 
@@ -112,7 +113,7 @@ class Session:
         self._grants = Grants()
         # a broker that sends PUBRELs in their turn leaves some open, however little may wait
         self._exactly_once = exactly_once or ExactlyOnce(max(options.max_pending_bytes, LEAST_BYTES))
-        self._exactly_once.begin()
+        self._exactly_once.begin()  # before the first byte, behind which messages may come at once
         self._delivery = Delivery(self.inbox, self._exactly_once, on_status)
 
     # The connection
@@ -220,6 +221,7 @@ class Session:
             return {}
         self.filters.update(filters)
         asked = max(filters.values())
+        # before the packet goes out: messages may come before the SUBACK (MQTT 5, 3.8.4)
         self._grants.ask(asked)
         self._limit_qos()
         subscribing = client.subscribe_for_codes(
@@ -296,6 +298,7 @@ class Session:
             handled: how many of its messages are done with.
         """
         self._delivery.keep(batch, handled=handled)
+        # without a session that the broker keeps, what waits would be lost, so that it is handled still
         if self.options.session_expiry_seconds is not None:
             self.inbox.drop_what_comes_again()
         endpoint = self.options.endpoint
