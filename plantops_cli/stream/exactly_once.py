@@ -74,7 +74,7 @@ class ExactlyOnce:
                 new.append(packet)
             elif self.is_handled(mid):
                 repeated.append(mid)
-        return new, pubrec(repeated) + pubcomp(released)
+        return new, pubrec(repeated) + pubcomp(released) if repeated or released else b""
 
     def came(self, mid: int, *, is_dup: bool) -> bool:
         """Take note of a PUBLISH, and tell whether it brings a new message.
