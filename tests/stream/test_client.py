@@ -8,36 +8,14 @@ import aiomqtt
 import pytest
 from paho.mqtt import client as paho
 
-from plantops_cli.errors import (
-    BrokerUnreachableError,
-    ConfigError,
-    ConnectionLostError,
-    CredentialsRefusedError,
-)
+from plantops_cli.errors import BrokerUnreachableError, ConfigError, ConnectionLostError, CredentialsRefusedError
 from plantops_cli.messages import Message
 from plantops_cli.stream.client import PRIVATE_NAMES
 from plantops_cli.stream.options import ConnectOptions, MQTTVersion
-from plantops_cli.stream.session import (
-    open_session,
-)
+from plantops_cli.stream.session import open_session
 from tests.support.brokers import PASSWORD, USERNAME, Mosquitto
-from tests.support.scripted_broker import (
-    DISCONNECT,
-    PINGREQ,
-    Packet,
-    ScriptedBroker,
-    packet_of,
-    publish,
-    serving,
-)
-from tests.support.subscribing import (
-    SECRET,
-    WAIT_SECONDS,
-    collect,
-    refusal,
-    session_on,
-    take,
-)
+from tests.support.scripted_broker import DISCONNECT, PINGREQ, Packet, ScriptedBroker, packet_of, publish, serving
+from tests.support.subscribing import SECRET, WAIT_SECONDS, collect, refusal, session_on, take
 
 PUBLISH_TOO_SHORT_FOR_ITS_TOPIC = b"\x30\x03\x00\x10a"
 PUBLISH = 0x30

@@ -5,9 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from plantops_cli.errors import (
-    ConnectionLostError,
-)
+from plantops_cli.errors import ConnectionLostError
 from plantops_cli.messages import Message
 from plantops_cli.stream.batch import Batch
 from tests.support.scripted_broker import (
@@ -21,12 +19,7 @@ from tests.support.scripted_broker import (
     publish,
     serving,
 )
-from tests.support.subscribing import (
-    collect,
-    eventually,
-    session_on,
-    take,
-)
+from tests.support.subscribing import collect, eventually, session_on, take
 
 FEW_BYTES = 128 * 1024
 PUBREL_6 = b"\x62\x02\x00\x06"

@@ -5,32 +5,74 @@ import gc
 import socket
 import tempfile
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from plantops_cli.errors import (
-    BrokerError,
-    BrokerUnreachableError,
-)
+from plantops_cli.errors import BrokerError, BrokerUnreachableError
+from plantops_cli.stream.opening import Opening, transport
 from plantops_cli.stream.options import ConnectOptions
-from plantops_cli.stream.session import (
-    open_session,
-)
+from plantops_cli.stream.session import open_session
 from plantops_cli.stream.tls import TLSOptions
 from tests.support.brokers import free_port
-from tests.support.scripted_broker import (
-    DISCONNECT,
-    ScriptedBroker,
-    serving,
+from tests.support.recording import until
+from tests.support.scripted_broker import DISCONNECT, ScriptedBroker, serving
+from tests.support.subscribing import WAIT_SECONDS, eventually, no_room, open_files, refusal
+
+
+def opening_of(sock: socket.socket, *, within_tls: socket.socket | None = None) -> Opening:
+    return Opening(create_tcp=lambda: sock, wrap_tls=lambda inner: within_tls, unix_path="/nowhere")
+
+
+def test_a_thread_that_waits_on_a_socket_is_woken_when_the_attempt_is_given_up() -> None:
+    ours, theirs = socket.socketpair()
+    opening = opening_of(ours)
+    heard: list[bytes] = []
+
+    def connect() -> None:
+        sock = opening.connect_tcp()
+        with suppress(OSError):  # closed already when this thread comes to it
+            heard.append(sock.recv(1))
+
+    thread = threading.Thread(target=connect)
+    with ours, theirs:
+        thread.start()
+        assert until(lambda: opening._socket, seconds=WAIT_SECONDS)
+        opening.abort()
+        thread.join(WAIT_SECONDS)
+        assert not thread.is_alive()
+        assert heard in ([], [b""])
+
+
+def test_what_tls_has_put_around_a_socket_is_what_is_closed() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        outer = socket.socket()
+        opening = opening_of(ours, within_tls=outer)
+        assert opening.connect_tls(opening.connect_tcp()) is outer
+        opening.close()
+        assert outer.fileno() < 0
+
+
+def test_before_anything_is_made_there_is_nothing_to_close() -> None:
+    opening = opening_of(socket.socket())
+    opening.close()
+    opening.abort()
+    opening.connect_tcp().close()
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        (ConnectOptions(host="h"), "tcp"),
+        (ConnectOptions(host="h", websocket_path="/mqtt"), "websockets"),
+        (ConnectOptions(host="h", unix_socket="/run/s"), "unix"),
+    ],
+    ids=["tcp", "websockets", "unix"],
 )
-from tests.support.subscribing import (
-    WAIT_SECONDS,
-    eventually,
-    no_room,
-    open_files,
-    refusal,
-)
+def test_the_transport_has_pahos_name(options: ConnectOptions, name: str) -> None:
+    assert transport(options) == name
 
 
 async def test_ten_tries_on_a_silent_broker_leave_no_socket_no_task_and_no_thread() -> None:

@@ -5,26 +5,25 @@ import base64
 import contextlib
 import hashlib
 import re
+import socket
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from plantops_cli.errors import (
-    ConnectionLostError,
-)
+from plantops_cli.errors import ConnectionLostError
 from plantops_cli.messages import Message
-from plantops_cli.stream.inbox import MAX_PENDING_BYTES, MESSAGE_BYTES
+from plantops_cli.stream.answers import Answers
+from plantops_cli.stream.batch import Read
+from plantops_cli.stream.inbox import MAX_PENDING_BYTES, MESSAGE_BYTES, Inbox
 from plantops_cli.stream.options import ConnectOptions, MQTTVersion
-from plantops_cli.stream.session import (
-    open_session,
-)
-from plantops_cli.stream.tap import READ_BYTES
+from plantops_cli.stream.packets import Packet, Splitter
+from plantops_cli.stream.reading import Reading
+from plantops_cli.stream.session import open_session
+from plantops_cli.stream.tap import READ_BYTES, Tap
 from tests.support.brokers import PASSWORD, USERNAME, Mosquitto
-from tests.support.scripted_broker import (
-    ScriptedBroker,
-    publish,
-    serving,
-)
+from tests.support.scripted_broker import ScriptedBroker, publish, serving
 from tests.support.subscribing import (
     WAIT_SECONDS,
     collect,
@@ -37,6 +36,136 @@ from tests.support.subscribing import (
 
 MIB = 1024 * 1024
 FEW_BYTES = 128 * 1024
+
+
+class Paho:
+    """Takes what is no message, byte by byte."""
+
+    def __init__(self, tap: Tap) -> None:
+        self.tap = tap
+        self.heard = b""
+
+    def socket(self) -> Tap | None:
+        return self.tap if self.tap.fileno() >= 0 else None
+
+    def loop_read(self) -> None:
+        self.heard += self.tap.recv(1)
+
+
+class Keeper:
+    """Keeps all messages, and trips over the topic ``bad``."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self.inbox = Inbox(max_bytes)
+        self.reader: asyncio.Task[object] | None = None
+        self.released: list[int] = []
+
+    def take(self, packets: list[Packet], size: int) -> None:
+        if packets[-1][1] == b"bad":
+            raise LookupError("bad")
+        self.inbox.put(Read(0, packets), size)
+
+    def take_exactly_once(self, packets: list[Packet], size: int) -> None:
+        self.released += [packet[2] for packet in packets]
+
+
+@dataclass
+class Side:
+    """The reading of one end of a connection, and the other end."""
+
+    theirs: socket.socket
+    tap: Tap
+    paho: Paho
+    keeper: Keeper
+    answers: Answers
+    reading: Reading
+    broken: list[Exception]
+
+
+@pytest.fixture
+async def side() -> AsyncIterator[Side]:
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    with theirs:
+        tap = Tap(ours, Splitter(is_v5=True, max_packet_size=MIB))
+        paho, keeper, answers, broken = Paho(tap), Keeper(FEW_BYTES), Answers(), list[Exception]()
+        reading = Reading(paho, keeper, answers, broken.append)
+        reading.begin(tap)
+        yield Side(theirs, tap, paho, keeper, answers, reading, broken)
+        asyncio.get_running_loop().remove_reader(tap.fileno())
+        answers.come_again()
+        tap.abort()
+
+
+async def test_messages_go_to_the_receiver_and_all_else_to_paho(side: Side) -> None:
+    side.theirs.sendall(b"\xd0\x00" + publish(b"a") + publish(b"b", qos=1) + b"\x90\x04\0\1\0\1")
+    await eventually(lambda: len(side.paho.heard) == 8)
+    assert [packet[1] for packet in side.keeper.inbox.take().packets] == [b"a", b"b"]
+    assert side.paho.heard == b"\xd0\x00\x90\x04\0\1\0\1"
+    assert side.reading.read_at > 0
+    assert side.broken == []
+
+
+async def test_messages_of_qos_2_and_pubrels_are_told_apart(side: Side) -> None:
+    side.theirs.sendall(publish(b"a", qos=2, mid=7) + b"\x62\x02\0\x08")
+    await eventually(lambda: side.keeper.released == [7, 8])
+    assert not side.keeper.inbox
+
+
+async def test_what_the_receiver_trips_over_is_told_and_paho_gets_its_part_all_the_same(side: Side) -> None:
+    side.theirs.sendall(b"\xd0\x00" + publish(b"bad"))
+    await eventually(lambda: side.broken)
+    assert isinstance(side.broken[0], LookupError)
+    assert side.paho.heard == b"\xd0\x00"
+
+
+async def test_a_full_inbox_stops_the_reading_until_there_is_room(side: Side) -> None:
+    message = publish(b"a", bytes(1_000))
+    side.theirs.sendall(message * 150)
+    await eventually(lambda: side.reading.is_paused)
+    kept = side.keeper.inbox.count
+    assert kept < 150
+    side.keeper.inbox.take()
+    side.keeper.inbox.let_go()
+    side.reading.resume()
+    assert not side.reading.is_paused
+    await eventually(lambda: side.keeper.inbox.count == 150 - kept)
+
+
+async def test_answers_are_held_up_by_a_socket_that_is_left_unread(side: Side) -> None:
+    side.theirs.sendall(publish(b"a", bytes(1_000)) * 150)
+    await eventually(lambda: side.answers.is_held_up)
+    side.reading.resume()
+    assert not side.answers.is_held_up
+
+
+async def test_the_end_may_lie_unread_behind_messages(side: Side) -> None:
+    side.theirs.sendall(publish(b"a", bytes(1_000)) * 150)
+    await eventually(lambda: side.reading.is_paused)
+    assert not side.reading.is_end_unread
+    side.theirs.close()
+    assert side.reading.is_end_unread
+
+
+async def test_messages_and_good_pieces_of_them_are_headway_and_answers_to_pings_are_none(side: Side) -> None:
+    assert not side.reading.has_headway()
+    side.theirs.sendall(publish(b"a"))
+    await eventually(lambda: side.keeper.inbox)
+    assert side.reading.has_headway()
+    assert not side.reading.has_headway()
+    half = publish(b"a", bytes(2_000))
+    side.theirs.sendall(half[:500])
+    await eventually(lambda: side.tap.partial_bytes == 500)
+    assert not side.reading.has_headway()
+    side.theirs.sendall(half[500:1_500])
+    await eventually(lambda: side.tap.partial_bytes == 1_500)
+    assert side.reading.has_headway()
+    assert not side.reading.has_headway()
+    side.theirs.sendall(b"x")
+    assert side.reading.has_headway()  # unread
+
+
+# In front of brokers
 
 
 async def test_of_what_is_passed_over_the_topics_count_too() -> None:

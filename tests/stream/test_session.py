@@ -16,11 +16,7 @@ from plantops_cli.errors import (
 )
 from plantops_cli.messages import Message
 from plantops_cli.stream.options import ConnectOptions, MQTTVersion
-from plantops_cli.stream.session import (
-    SILENT_SECONDS,
-    _silence_seconds,
-    open_session,
-)
+from plantops_cli.stream.session import SILENT_SECONDS, _silence_seconds, open_session
 from plantops_cli.stream.status import Connecting, FellBack, Status, describe
 from plantops_cli.stream.tls import TLSOptions
 from tests.stream.test_tap import shake_hands
