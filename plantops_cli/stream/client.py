@@ -498,11 +498,12 @@ class Client(aiomqtt.Client):
         Args:
             exc: what was tripped over.
         """
-        is_malformed = isinstance(exc, MalformedPacketError)
-        code = exc.reason_code if isinstance(exc, MalformedPacketError) else MalformedPacketError.reason_code
+        if isinstance(exc, MalformedPacketError):
+            code, reason = exc.reason_code, str(exc)
+        else:  # whatever paho's parser has tripped over, whose words are for its authors
+            code, reason = MalformedPacketError.reason_code, type(exc).__name__
         if self.is_open and self._options.mqtt_version is MQTTVersion.V5:
             self._part(bytes((_DISCONNECT, 1, code)))  # MQTT 5, 4.13.1; MQTT 3.1.1 knows no such word
-        reason = str(exc) if is_malformed else type(exc).__name__
         self._owner.fail(failures.protocol_broken(code, reason, endpoint=self._options.endpoint))
 
     async def leave(self, timeout_seconds: float) -> None:
