@@ -7,6 +7,12 @@ PYTHON := $(VENV)/bin/python
 # Homebrew and Debian keep mosquitto in an sbin folder that is not on every user's PATH.
 SBIN := /usr/sbin:/usr/local/sbin:/opt/homebrew/sbin
 
+# More workers than cores, for tests mostly wait; ARGS='-n 0' comes later on the line, and wins.
+SIDE_BY_SIDE := -n 8 --dist worksteal
+
+# Python keeps what it has compiled: else each of eight workers and each command that they start compiles all anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help demo test check bench test-lowest
 .NOTPARALLEL:
 
@@ -23,7 +29,7 @@ test bench: export PATH := $(PATH):$(SBIN)
 test: $(VENV)/dev.stamp  ## all tests, on a real Mosquitto (installed when missing)
 	@.ci/mosquitto
 	@echo "==> pytest"
-	@$(PYTHON) -m pytest $(ARGS)
+	@$(PYTHON) -m pytest $(SIDE_BY_SIDE) $(ARGS)
 
 check: $(VENV)/dev.stamp  ## formatting, lint and types
 	@echo "==> ruff format --check"
@@ -44,7 +50,7 @@ test-lowest:  ## all tests on the oldest dependencies that pyproject.toml admits
 	@.ci/mosquitto
 	@uv venv --quiet --clear --python 3.11 .venv-lowest
 	@uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct --editable '.[dev]'
-	@.venv-lowest/bin/python -m pytest $(ARGS)
+	@.venv-lowest/bin/python -m pytest $(SIDE_BY_SIDE) $(ARGS)
 
 $(VENV)/demo.stamp $(VENV)/dev.stamp: pyproject.toml constraints.txt
 	@.ci/venv $(basename $(@F))
