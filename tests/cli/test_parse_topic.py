@@ -9,15 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import plantops
+
 ROOT = Path(__file__).parents[2]
 COMMAND = (sys.executable, "-m", "plantops_cli", "parse-topic")
 GOOD = "devices/abc/telemetry"
 
 
 def run(*arguments: str | bytes, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(
-        [*COMMAND, *arguments], input=stdin, cwd=ROOT, capture_output=True, timeout=60, check=False
-    )
+    done = plantops.run("parse-topic", *map(os.fsdecode, arguments), stdin=stdin)
+    return subprocess.CompletedProcess((), done.code, done.stdout, done.stderr.encode())
 
 
 @contextmanager

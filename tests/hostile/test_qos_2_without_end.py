@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.plantops import COMMAND
+from tests.support.processes import COMMAND
 from tests.support.scripted_broker import DISCONNECT, ScriptedBroker, publish, serving
 
 MOST_BYTES = 100 * 1024 * 1024

@@ -6,7 +6,6 @@ The broker runs ``examples/mosquitto.conf``: with Mosquitto's own defaults it is
 import os
 import random
 import signal
-import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 
 from tests.support.example_conf import DEVICES, FarmMosquitto, farm_mosquitto
 from tests.support.plantops import Running, run, start
+from tests.support.processes import Process
 from tests.support.recording import Recording, until
 from tests.support.reliable_publisher import Account, ReliablePublisher
 
@@ -84,7 +84,7 @@ def lost(recording: Recording, account: Account) -> set[int]:
 
 
 @contextmanager
-def plantops_to_file(broker: FarmMosquitto, path: Path) -> Iterator[subprocess.Popen[bytes]]:
+def plantops_to_file(broker: FarmMosquitto, path: Path) -> Iterator[Process]:
     with start("listen", "--durable", NAME, "--to", str(path), env=broker.environment) as listening:
         yield listening.process
 

@@ -1,9 +1,9 @@
 """The live board on a real terminal, which it leaves as it found it."""
 
 import fcntl
-import os
 import signal
 import struct
+import subprocess
 import termios
 import time
 from collections.abc import Iterator
@@ -146,7 +146,8 @@ def test_ctrl_z_leaves_the_terminal_and_fg_takes_it_again(own_mosquitto: Mosquit
 
 def wait_until_stopped(pid: int) -> None:
     deadline = time.monotonic() + PATIENCE_SECONDS
-    while os.waitpid(pid, os.WNOHANG | os.WUNTRACED)[0] == 0:
+    command = ["ps", "-o", "stat=", "-p", str(pid)]
+    while not subprocess.run(command, capture_output=True, check=True).stdout.startswith(b"T"):
         assert time.monotonic() < deadline
         time.sleep(0.02)
 

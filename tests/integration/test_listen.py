@@ -18,7 +18,8 @@ from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from tests.support.brokers import PASSWORD, USERNAME, Mosquitto
-from tests.support.plantops import COMMAND, PATIENCE_SECONDS, Done, Running, Stream, read_to_the_end, run, start
+from tests.support.plantops import PATIENCE_SECONDS, Done, Running, Stream, read_to_the_end, run, start
+from tests.support.processes import COMMAND
 from tests.support.publishing import publish
 from tests.support.terminal import run_on_terminal
 
@@ -429,8 +430,7 @@ def test_a_closed_stderr_neither_stops_the_stream_nor_gets_into_it(mosquitto: Mo
 def test_a_stderr_that_nobody_reads_any_more_does_not_stop_the_stream(mosquitto: Mosquitto, device: str) -> None:
     with start("listen", "--device", device, "-C", "1", env=mosquitto.environment) as listening:
         listening.stderr.wait_for("connected to")
-        assert listening.process.stderr is not None
-        listening.process.stderr.close()
+        listening.stderr.close()
         publish(mosquitto, f"devices/{device}/telemetry", b"1")
         read_to_the_end(listening.stdout)
         assert (listening.process.wait(timeout=10), listening.stdout.text.count(b"\n")) == (0, 1)

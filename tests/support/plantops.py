@@ -7,21 +7,17 @@ import select
 import shlex
 import signal
 import subprocess
-import sys
 import termios
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from contextlib import closing, contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from typing import BinaryIO
 
-COMMAND = (sys.executable, "-m", "plantops_cli")
-PATIENCE_SECONDS = 30.0
+from tests.support.processes import COMMAND, Launch, Process, fresh, plantops
 
-# Ctrl-C becomes SIGINT only on a terminal that controls the process
-_TAKE_TERMINAL = (
-    "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
-)
+PATIENCE_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -61,6 +57,7 @@ class Stream:
     def __init__(self, descriptor: int) -> None:
         self.text = b""
         self.descriptor = descriptor
+        self._is_open = True
         self._searched = 0
 
     def wait_for(self, pattern: str) -> None:
@@ -79,6 +76,12 @@ class Stream:
             received = b""
         self.text += received
         return received
+
+    def close(self) -> None:
+        """Read no more, so that whoever writes finds nobody."""
+        if self._is_open:
+            os.close(self.descriptor)
+        self._is_open = False
 
 
 def read_to_the_end(*streams: Stream) -> None:
@@ -104,7 +107,7 @@ class Running:
         stderr: what it says; on a terminal the same as ``stdout``.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes], stdout: Stream, stderr: Stream) -> None:
+    def __init__(self, process: Process, stdout: Stream, stderr: Stream) -> None:
         self.process = process
         self.stdout = stdout
         self.stderr = stderr
@@ -130,19 +133,26 @@ def run(
         stdin: what it can read.
         redirect: redirections of the shell, such as ``2>&-``.
     """
-    command: Sequence[str] = [*COMMAND, *arguments]
-    if redirect:
-        command = ["sh", "-c", f"exec {shlex.join(command)} {redirect}"]
     began = time.monotonic()
-    done = subprocess.run(
-        command,
-        input=stdin,
-        env=_environment(env),
-        capture_output=True,
-        check=False,
-        timeout=PATIENCE_SECONDS,
-    )
-    return Done(done.returncode, done.stdout, done.stderr.decode(), time.monotonic() - began)
+    if redirect:
+        line = ["sh", "-c", f"exec {shlex.join([*COMMAND, *arguments])} {redirect}"]
+        done = subprocess.run(
+            line, input=stdin, env=_environment(env), capture_output=True, timeout=PATIENCE_SECONDS, check=False
+        )
+        return Done(done.returncode, done.stdout, done.stderr.decode(), time.monotonic() - began)
+    reading, writing = os.pipe()
+    with _piped(arguments, reading, _environment(env)) as running:
+        threading.Thread(target=_type, args=(writing, stdin), name="typing").start()
+        return replace(running.finish(), seconds=time.monotonic() - began)
+
+
+def _type(descriptor: int, data: bytes) -> None:
+    """Write what a command can read, in a thread, for it may read nothing."""
+    try:
+        with open(descriptor, "wb") as pipe:
+            pipe.write(data)
+    except BrokenPipeError:
+        pass
 
 
 @contextmanager
@@ -158,21 +168,28 @@ def start(
             the last line of stderr is ``exit`` and the exit code of ours.
         redirect: redirections of the shell, such as ``2>&-``.
     """
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    if not (pipe_to or redirect):
+        with _piped(arguments, nothing, _environment(env)) as running:
+            yield running
+        return
     line = f"{shlex.join([*COMMAND, *arguments])} {redirect}"
     line = f'{{ {line}; echo "exit $?" >&2; }} | {pipe_to}' if pipe_to else f"exec {line}"
-    # a session of its own, so that the whole pipeline can be killed
-    process = subprocess.Popen(
-        ["sh", "-c", line],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=_environment(env),
-        start_new_session=True,
-    )
-    assert process.stdout is not None
-    assert process.stderr is not None
-    with process.stdout, process.stderr, _killed(process):
-        yield Running(process, Stream(process.stdout.fileno()), Stream(process.stderr.fileno()))
+    with _piped(["sh", "-c", line], nothing, _environment(env), launch=fresh) as running:
+        yield running
+
+
+@contextmanager
+def _piped(
+    arguments: Sequence[str], stdin: int, env: Mapping[str, str], launch: Launch = plantops
+) -> Iterator[Running]:
+    """Launch a process with a pipe on each of its outputs; ``stdin`` is closed."""
+    (stdout, its_stdout), (stderr, its_stderr) = os.pipe(), os.pipe()
+    process = launch(arguments, (stdin, its_stdout, its_stderr), env=env)
+    for descriptor in (stdin, its_stdout, its_stderr):
+        os.close(descriptor)
+    with closing(Stream(stdout)) as out, closing(Stream(stderr)) as err, _killed(process):
+        yield Running(process, out, err)
 
 
 @contextmanager
@@ -188,23 +205,23 @@ def start_on_terminal(
     """
     other_side, terminal = pty.openpty()
     termios.tcsetwinsize(terminal, (24, 160))
-    process = subprocess.Popen(
-        [sys.executable, "-c", _TAKE_TERMINAL, *COMMAND, *arguments],
-        stdin=terminal,
-        stdout=subprocess.PIPE if is_stdout_piped else terminal,
-        stderr=terminal,
+    reading, its_stdout = os.pipe() if is_stdout_piped else (None, terminal)
+    process = plantops(
+        arguments,
+        (terminal, its_stdout, terminal),
         env=_environment({"TERM": "xterm-256color", **(env or {})}),
-        start_new_session=True,
+        is_on_terminal=True,
     )
-    os.close(terminal)
-    with os.fdopen(other_side, "r+b", buffering=0) as keyboard, process.stdout or nullcontext(), _killed(process):
-        stderr = Stream(other_side)
-        stdout = Stream(process.stdout.fileno()) if process.stdout else stderr
+    for descriptor in {terminal, its_stdout}:
+        os.close(descriptor)
+    stderr = Stream(other_side)
+    pipe = nullcontext(stderr) if reading is None else closing(Stream(reading))
+    with os.fdopen(other_side, "r+b", buffering=0) as keyboard, pipe as stdout, _killed(process):
         yield Running(process, stdout, stderr), keyboard
 
 
 @contextmanager
-def _killed(process: subprocess.Popen[bytes]) -> Iterator[None]:
+def _killed(process: Process) -> Iterator[None]:
     try:
         yield
     finally:

@@ -11,13 +11,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import plantops
+
 DEMO = [sys.executable, "-m", "plantops_cli", "demo"]
 BROKERS = [pytest.param(["--embedded"], id="embedded"), pytest.param([], id="mosquitto")]
 FIRST_MESSAGE_SECONDS = 3.0
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*DEMO, *arguments], capture_output=True, text=True, timeout=60, check=False)
+    done = plantops.run("demo", *arguments)
+    return subprocess.CompletedProcess((), done.code, done.stdout.decode(), done.stderr)
 
 
 @pytest.mark.parametrize("broker", BROKERS)
@@ -32,7 +35,9 @@ def test_it_shows_simulated_plants_and_stops_at_the_count(broker: list[str]) -> 
 
 @pytest.mark.parametrize("broker", BROKERS)
 def test_the_first_message_comes_within_three_seconds(broker: list[str]) -> None:
-    assert run(*broker, "-C", "1", "-W", str(FIRST_MESSAGE_SECONDS)).returncode == 0
+    # with the time that it takes to load the program
+    command = [*DEMO, *broker, "-C", "1", "-W", str(FIRST_MESSAGE_SECONDS)]
+    assert subprocess.run(command, capture_output=True, timeout=60, check=False).returncode == 0
 
 
 def test_the_first_line_says_what_goes_on_and_what_to_type_for_a_broker_of_ones_own() -> None:

@@ -13,16 +13,11 @@ import pytest
 
 from plantops_cli.mosquitto.text.passwords import find_entry, verify_password
 from tests.support.brokers import Mosquitto, free_port
+from tests.support.plantops import run
 from tests.support.terminal import run_on_terminal
 
 DONE, CONFIG_ERROR, PASSWORD_FILE_ERROR = 0, 2, 7
 PASSWORD = "correct horse battery staple"
-
-
-@pytest.fixture(autouse=True)
-def package_on_path(monkeypatch: pytest.MonkeyPatch) -> None:
-    # the processes started here run in a folder of the test's, and the package need not be installed
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
 
 
 @pytest.fixture
@@ -46,9 +41,8 @@ def environment(**variables: str | Path) -> dict[str, str]:
 def plantops(
     *arguments: str | Path, stdin: str = "", env: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "plantops_cli", "provision-user", *arguments]
-    env = environment() if env is None else env
-    return subprocess.run(command, input=stdin, env=env, capture_output=True, text=True, timeout=60)
+    done = run("provision-user", *map(str, arguments), stdin=stdin.encode(), env=env)
+    return subprocess.CompletedProcess((), done.code, done.stdout.decode(), done.stderr)
 
 
 def logs_in(path: Path, username: str, password: str) -> bool:

@@ -2,9 +2,7 @@
 
 import asyncio
 import json
-import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +12,7 @@ from plantops_cli.mosquitto.broker.proof import Verdict, log_in
 from plantops_cli.stream.options import ConnectOptions
 from tests.support.brokers import PASSWORD, USERNAME, Mosquitto
 from tests.support.dynsec_broker import ADMIN, ADMIN_PASSWORD, DEFAULTS, NO_ROLE, NO_USER, answer, ctrl, start
+from tests.support.plantops import run
 from tests.support.scripted_broker import ScriptedBroker, serving
 
 SECRET = "correct horse battery staple"
@@ -33,20 +32,13 @@ def plantops(
     password: str | None = SECRET,
     **variables: str | Path,
 ) -> subprocess.CompletedProcess[str]:
-    env = {name: value for name, value in os.environ.items() if not name.startswith("MQTT_")}
-    env |= {"PYTHONPATH": str(Path(__file__).parents[3]), "MQTT_ADMIN_PASSWORD": ADMIN_PASSWORD}
-    env |= {"MQTT_BACKEND_USERNAME": "reader", "MQTT_HOST": "127.0.0.1", "MQTT_PORT": str(broker.port)}
+    env = {"MQTT_ADMIN_PASSWORD": ADMIN_PASSWORD, "MQTT_BACKEND_USERNAME": "reader"}
+    env |= {"MQTT_HOST": "127.0.0.1", "MQTT_PORT": str(broker.port)}
     env |= {} if password is None else {"MQTT_BACKEND_PASSWORD": password}
     env |= {name: str(value) for name, value in variables.items()}
-    command = [sys.executable, "-m", "plantops_cli", "provision-user", "--backend", "dynsec", *arguments]
-    return subprocess.run(
-        command,
-        stdin=subprocess.DEVNULL,
-        env={name: value for name, value in env.items() if value},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    env = {name: value for name, value in env.items() if value}
+    done = run("provision-user", "--backend", "dynsec", *map(str, arguments), env=env)
+    return subprocess.CompletedProcess((), done.code, done.stdout.decode(), done.stderr)
 
 
 def accepts(broker: Mosquitto, password: str | bytes, username: str = "reader") -> bool:

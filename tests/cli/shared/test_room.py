@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from plantops_cli.cli.shared.room import check_room, explain_no_room
-from tests.support.plantops import COMMAND, Done, start
+from tests.support.plantops import Done, start
+from tests.support.processes import COMMAND
 from tests.support.scripted_broker import SUBSCRIBE, ScriptedBroker, serving
 from tests.support.subscribing import no_room, open_files
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.support.hostile.canary import CANARY, sightings
-from tests.support.plantops import COMMAND, PATIENCE_SECONDS
+from tests.support.plantops import PATIENCE_SECONDS
+from tests.support.processes import COMMAND
 
 AT_ONCE = 6
 _LOOKS_APART_SECONDS = 0.03

@@ -1,0 +1,81 @@
+"""A command that is forked from a process which has loaded it is as one that is started afresh."""
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.support import processes
+from tests.support.brokers import Mosquitto
+from tests.support.plantops import Done, run, start, start_on_terminal
+
+COMMANDS = (
+    ("parse-topic", "devices/ü/telemetry"),
+    ("parse-topic", "-"),
+    ("listen", "--help"),
+    ("listen", "-W", "soon"),
+    ("listen", "-h", "127.0.0.1", "-p", "1"),
+    ("provision-user", "--file", "absent/passwords", "--no-verify"),
+    ("check", "-h", "127.0.0.1", "-p", "1", "--within", "0.5s"),
+)
+
+
+@pytest.fixture(params=[False, True], ids=["forked", "fresh"])
+def each_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "IS_ALWAYS_FRESH", request.param)
+
+
+def result(arguments: tuple[str, ...]) -> tuple[int, bytes, str]:
+    done: Done = run(*arguments, env={"MQTT_BACKEND_PASSWORD": "tulip"}, stdin=b"devices/a/heartbeat\n")
+    return done.code, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
+def test_it_says_the_same(arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    forked = result(arguments)
+    monkeypatch.setattr(processes, "IS_ALWAYS_FRESH", True)
+    assert forked == result(arguments)
+
+
+@pytest.mark.usefixtures("each_way")
+def test_a_signal_ends_it(mosquitto: Mosquitto) -> None:
+    with start("listen", env=mosquitto.environment) as listening:
+        listening.stderr.wait_for("connected to")
+        assert listening.process.poll() is None
+        assert listening.finish(signal.SIGTERM).code == 0
+
+
+@pytest.mark.usefixtures("each_way")
+def test_a_kill_is_told(mosquitto: Mosquitto) -> None:
+    with start("listen", env=mosquitto.environment) as listening:
+        listening.stderr.wait_for("connected to")
+        listening.process.kill()
+        assert listening.process.wait(timeout=10) == -signal.SIGKILL
+
+
+@pytest.mark.usefixtures("each_way")
+def test_ctrl_c_reaches_it_on_its_terminal(mosquitto: Mosquitto) -> None:
+    with start_on_terminal("listen", env=mosquitto.environment) as (listening, keyboard):
+        listening.stderr.wait_for("connected to")
+        keyboard.write(b"\x03")
+        assert listening.finish().code == 0
+
+
+@pytest.mark.usefixtures("each_way")
+def test_its_folder_and_its_umask_are_ours(tmp_path: Path) -> None:
+    usual = os.umask(0o077)
+    try:
+        done = run("provision-user", "--file", "here", "--no-verify", env={"MQTT_BACKEND_PASSWORD": "tulip"})
+    finally:
+        os.umask(usual)
+    assert done.code == 0, done.stderr
+    assert tmp_path.joinpath("here").stat().st_mode & 0o077 == 0
+
+
+def test_what_is_read_when_an_interpreter_starts_needs_a_fresh_one() -> None:
+    assert not processes.must_be_fresh(os.environ)
+    assert processes.must_be_fresh(os.environ | {"PYTHONIOENCODING": "ascii"})
+    assert processes.must_be_fresh(os.environ | {"LC_ALL": "de_DE"})
+    assert json.loads(run("parse-topic", "devices/a/telemetry", env={"PYTHONDEVMODE": "1"}).stdout)

@@ -1,0 +1,135 @@
+"""A process that has loaded ``plantops`` once, and forks: each child is a ``plantops`` of its own.
+
+Half of the time of the tests went into loading the same modules eight hundred times. A child begins where a new
+interpreter would begin to run the command line: it has the caller's descriptors 0 to 2, environment, folder and
+umask, a session of its own, and nothing else that is open.
+
+Run by ``tests.support.processes`` with the descriptor of a listening socket; it ends when its standard input does.
+"""
+
+import gc
+import importlib
+import io
+import json
+import os
+import pkgutil
+import select
+import socket
+import sys
+import time
+from typing import Any, TextIO
+
+# what a command loads only when it needs it, from other people; loaded here for all
+LOADED_LATE = ("rich.markup", "rich.table", "rich.text", "typer.rich_utils", "encodings.idna")
+# these are for some only, and load much
+LEFT_OUT = ("plantops_cli.__main__", "plantops_cli.demo.broker", "plantops_cli.fastapi", "plantops_cli.metrics")
+
+
+def load() -> None:
+    """Import what the commands import sooner or later."""
+    package = importlib.import_module("plantops_cli")
+    for module in pkgutil.walk_packages(package.__path__, "plantops_cli."):
+        if not module.name.startswith(LEFT_OUT):
+            importlib.import_module(module.name)
+    for name in LOADED_LATE:
+        importlib.import_module(name)
+    gc.freeze()
+
+
+def accept(listener: socket.socket) -> socket.socket | None:
+    """Wait for a caller; None when there will be no more."""
+    ready, _, _ = select.select([listener.fileno(), 0], [], [])
+    return None if 0 in ready else listener.accept()[0]
+
+
+def bury() -> None:
+    """Wait for whoever has ended."""
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        pass
+
+
+def read_request(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
+    """Read what is to be run, and its three descriptors."""
+    size, descriptors, _, _ = socket.recv_fds(connection, 4, 3)
+    with connection.makefile("rb") as reader:
+        return json.loads(reader.read(int.from_bytes(size, "big"))), descriptors
+
+
+def fork(request: dict[str, Any], descriptors: list[int], connection: socket.socket) -> bool:
+    """Fork the child that is asked for, and tell of its end: True in the child, False when all has been told."""
+    pid = os.fork()
+    if pid == 0:
+        connection.detach()
+        become(request, descriptors)
+        return True
+    for descriptor in (0, 1, 2, *descriptors):
+        os.close(descriptor)
+    try:
+        connection.sendall(pid.to_bytes(4, "big"))
+        _, status = os.waitpid(pid, 0)
+        connection.sendall(os.waitstatus_to_exitcode(status).to_bytes(4, "big", signed=True))
+    except OSError:
+        pass  # nobody waits for it any more
+    return False
+
+
+def become(request: dict[str, Any], descriptors: list[int]) -> None:
+    """Make this process one that has just been started."""
+    os.setsid()
+    for number, descriptor in enumerate(descriptors):
+        os.dup2(descriptor, number)
+    os.closerange(3, 1024)
+    os.environ.clear()
+    os.environ.update(request["env"])
+    os.chdir(request["folder"])
+    os.umask(request["umask"])
+    time.tzset()
+    sys.argv[1:] = request["arguments"]
+    if request["is_on_terminal"]:
+        import fcntl
+        import termios
+
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    sys.stdin = sys.__stdin__ = opened(sys.stdin, "r")  # type: ignore[misc,assignment]
+    sys.stdout = sys.__stdout__ = opened(sys.stdout, "w")  # type: ignore[misc,assignment]
+    sys.stderr = sys.__stderr__ = opened(sys.stderr, "w")  # type: ignore[misc,assignment]
+
+
+def opened(old: TextIO, mode: str) -> TextIO:
+    """A standard stream as the interpreter opens it, on what its descriptor is now."""
+    is_unbuffered = mode == "w" and bool(os.environ.get("PYTHONUNBUFFERED"))
+    raw = open(old.fileno(), f"{mode}b", buffering=0 if is_unbuffered else -1, closefd=False)  # noqa: SIM115
+    return io.TextIOWrapper(
+        raw,
+        encoding=old.encoding,
+        errors=old.errors,
+        newline="\n" if mode == "w" else None,
+        line_buffering=raw.isatty() or old is sys.stderr,
+        write_through=is_unbuffered,
+    )
+
+
+def serve() -> bool:
+    """Answer callers until there are no more: True in a child, which has a command line to run."""
+    listener = socket.socket(fileno=int(sys.argv[1]))
+    while connection := accept(listener):
+        if os.fork() == 0:
+            # this one waits for the child, and tells of its end
+            listener.close()
+            return fork(*read_request(connection), connection)
+        connection.close()
+        bury()
+    bury()
+    return False
+
+
+if __name__ == "__main__":
+    load()
+    if serve():
+        from plantops_cli.__main__ import main
+
+        main()
+    os._exit(0)

@@ -1,0 +1,194 @@
+"""Processes that run ``plantops``: forked from one that has loaded it, or started afresh."""
+
+import atexit
+import functools
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+COMMAND = (sys.executable, "-m", "plantops_cli")
+IS_ALWAYS_FRESH = "PLANTOPS_FRESH" in os.environ
+_SERVER = Path(__file__).with_name("fork_server.py")
+# read by the interpreter when it starts, or by typer when it is imported: too late for a process that is forked
+_READ_AT_START = ("PYTHON", "LC_", "LANG", "COVERAGE", "TYPER_", "_TYPER", "FORCE_COLOR", "TERMINAL_WIDTH")
+# Ctrl-C becomes SIGINT only on a terminal that controls the process
+_TAKE_TERMINAL = (
+    "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
+)
+_lock = threading.Lock()
+
+
+class Process(Protocol):
+    """What the tests need of a process: some of ``subprocess.Popen``."""
+
+    @property
+    def pid(self) -> int: ...
+
+    @property
+    def returncode(self) -> int | None: ...
+
+    def poll(self) -> int | None: ...
+
+    def wait(self, timeout: float | None = None) -> int: ...
+
+    def send_signal(self, sig: int) -> None: ...
+
+    def terminate(self) -> None: ...
+
+    def kill(self) -> None: ...
+
+
+class Forked:
+    """A process that the fork server has forked.
+
+    Args:
+        connection: on which the server sends its pid, and later its exit code.
+    """
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self.pid = int.from_bytes(connection.recv(4, socket.MSG_WAITALL), "big")
+        assert self.pid, "the fork server did not fork"
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        """Return its exit code, or None while it runs."""
+        return self._receive(0)
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for its end, and return its exit code: negative is the number of a signal."""
+        code = self._receive(timeout)
+        if code is None:
+            raise subprocess.TimeoutExpired("plantops", timeout or 0)
+        return code
+
+    def send_signal(self, sig: int) -> None:
+        """Send a signal, unless it has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, sig)
+
+    def terminate(self) -> None:
+        """Send SIGTERM."""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Send SIGKILL."""
+        self.send_signal(signal.SIGKILL)
+
+    def _receive(self, timeout: float | None) -> int | None:
+        if self.returncode is None and select.select([self._connection], [], [], timeout)[0]:
+            self.returncode = int.from_bytes(self._connection.recv(4, socket.MSG_WAITALL), "big", signed=True)
+            self._connection.close()
+        return self.returncode
+
+
+class Launch(Protocol):
+    """Starts a process in a session of its own.
+
+    Args:
+        arguments: its command line.
+        descriptors: its standard input, output and error output.
+        env: its whole environment.
+    """
+
+    def __call__(
+        self, arguments: Sequence[str], descriptors: tuple[int, int, int], *, env: Mapping[str, str]
+    ) -> Process: ...
+
+
+def plantops(
+    arguments: Sequence[str],
+    descriptors: tuple[int, int, int],
+    *,
+    env: Mapping[str, str],
+    is_on_terminal: bool = False,
+) -> Process:
+    """Run a command line of plantops in a session of its own.
+
+    Args:
+        arguments: the command line without the name of the program.
+        descriptors: its standard input, output and error output.
+        env: its whole environment.
+        is_on_terminal: whether its standard input is a terminal, which is to control it.
+    """
+    if not must_be_fresh(env):
+        return forked(arguments, descriptors, env=env, is_on_terminal=is_on_terminal)
+    first = (sys.executable, "-c", _TAKE_TERMINAL) if is_on_terminal else ()
+    return fresh([*first, *COMMAND, *arguments], descriptors, env=env)
+
+
+def fresh(
+    arguments: Sequence[str], descriptors: tuple[int, int, int], *, env: Mapping[str, str]
+) -> subprocess.Popen[bytes]:
+    """Start any program in a session of its own, so that all that it starts can be killed."""
+    stdin, stdout, stderr = descriptors
+    return subprocess.Popen(arguments, stdin=stdin, stdout=stdout, stderr=stderr, env=env, start_new_session=True)
+
+
+def forked(
+    arguments: Sequence[str], descriptors: tuple[int, int, int], *, env: Mapping[str, str], is_on_terminal: bool
+) -> Forked:
+    """Have the fork server run a command line of plantops."""
+    umask = os.umask(0)
+    os.umask(umask)
+    request = {
+        "arguments": arguments,
+        "env": dict(env),
+        "folder": str(Path.cwd()),
+        "umask": umask,
+        "is_on_terminal": is_on_terminal,
+    }
+    data = json.dumps(request).encode()
+    connection = socket.socket(socket.AF_UNIX)
+    with _lock:
+        connection.connect(_address())
+    socket.send_fds(connection, [len(data).to_bytes(4, "big")], descriptors)
+    connection.sendall(data)
+    return Forked(connection)
+
+
+def must_be_fresh(env: Mapping[str, str]) -> bool:
+    """Whether an environment holds something else for the interpreter's start than that of the fork server."""
+
+    def read_at_start(environment: Mapping[str, str]) -> dict[str, str]:
+        return {name: value for name, value in environment.items() if name.startswith(_READ_AT_START)}
+
+    return IS_ALWAYS_FRESH or read_at_start(env) != _OURS
+
+
+_OURS = {name: value for name, value in os.environ.items() if name.startswith(_READ_AT_START)}
+
+
+@functools.cache
+def _address() -> str:
+    """Start the fork server, and return the path of its socket."""
+    folder = tempfile.TemporaryDirectory(prefix="plantops-fork-", ignore_cleanup_errors=True)
+    path = f"{folder.name}/socket"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen(64)
+        server = subprocess.Popen(
+            [sys.executable, "-P", str(_SERVER), str(listener.fileno())],
+            stdin=subprocess.PIPE,
+            pass_fds=[listener.fileno()],
+            start_new_session=True,
+            cwd="/",
+        )
+
+    def stop() -> None:
+        assert server.stdin is not None
+        server.stdin.close()
+        server.wait()
+        folder.cleanup()
+
+    atexit.register(stop)
+    return path
