@@ -41,7 +41,7 @@ ONLY_IMPORTER = {
     "prometheus_client": "metrics",
     "pydantic_settings": "config",
 }
-# The canary writes too, but only into a folder of its own
+# The trial writes too, but only into a folder of its own
 ONLY_WRITERS = {
     "mosquitto.files.rewrite",
     "mosquitto.files.in_place",

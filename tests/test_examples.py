@@ -3,7 +3,7 @@
 import asyncio
 
 from plantops_cli.cli.shared.exits import Exit
-from plantops_cli.mosquitto.broker.proof import Verdict, log_in
+from plantops_cli.mosquitto.broker.proof import LoginAnswer, log_in
 from plantops_cli.mosquitto.files.conf_file import read_config
 from plantops_cli.stream.options import ConnectOptions
 from tests.support.brokers import PASSWORD, USERNAME
@@ -19,8 +19,8 @@ def test_the_configuration_lets_the_backend_in_and_nobody_else() -> None:
     with farm_mosquitto() as broker:
         login = ConnectOptions(host="127.0.0.1", port=broker.port, username=USERNAME, password=PASSWORD)
         nobody = ConnectOptions(host="127.0.0.1", port=broker.port)
-        assert asyncio.run(log_in(login)) is Verdict.ACCEPTED
-        assert asyncio.run(log_in(nobody)) is Verdict.REFUSED
+        assert asyncio.run(log_in(login)) is LoginAnswer.ACCEPTED
+        assert asyncio.run(log_in(nobody)) is LoginAnswer.REFUSED
 
 
 async def test_with_the_configuration_a_crash_of_the_broker_costs_one_message_at_most() -> None:

@@ -51,9 +51,9 @@ class Request:
         allow_control: whether the password may hold control characters.
         lock_timeout_seconds: how long to wait for another run on a file.
         new_file_owner: uid and gid of a file that is made by root.
-        is_canary_wanted: whether to try the new files on a private broker before they are written.
+        is_trial_wanted: whether to try the new files on a trial broker before they are written.
         config: the broker's ``mosquitto.conf``; None for that of the process to reload.
-        reload: the broker to tell, as ``control.find_broker`` takes it; None for the configuration's.
+        reload: the broker to tell, as ``broker.find_broker`` takes it; None for the configuration's.
         is_proof_wanted: whether to prove the outcome on a broker whose address is known.
         address: where that is; None for a plain listener of the running broker's configuration.
         is_dry_run: whether to write nothing, and prove nothing.
@@ -69,7 +69,7 @@ class Request:
     allow_control: bool = False
     lock_timeout_seconds: float = 10.0
     new_file_owner: tuple[int, int] | None = None
-    is_canary_wanted: bool = False
+    is_trial_wanted: bool = False
     config: Path | None = None
     reload: str | None = None
     is_proof_wanted: bool = True
@@ -116,11 +116,11 @@ def provision(request: Request) -> Outcome:
     """Carry out a request.
 
     Raises:
-        ConfigError: the login is not allowed, the broker does not read the file, or a canary is wanted where
+        ConfigError: the login is not allowed, the broker does not read the file, or a trial is wanted where
             there is no ``mosquitto``.
         BrokerFileError: a file cannot be read or replaced, or the broker would not survive a reload; all are as
             they were.
-        ProofError: the canary found that the new files would not do; they were not written.
+        ProofError: the trial broker showed that the new files would not do; they were not written.
         ReloadError: the broker may not be signalled, or ended at the reload; the files are as they were.
     """
     broker = find_broker(request.reload, request.config)
@@ -142,7 +142,7 @@ def _provision(request: Request, broker: Broker) -> Outcome:
     remarks = _remarks(request, broker)
     if plan.is_changed:
         remarks += _check(request, broker, plan)
-    if request.is_canary_wanted:
+    if request.is_trial_wanted:
         _try(request, plan)
     if request.is_dry_run:
         return replace(plan, remarks=remarks)

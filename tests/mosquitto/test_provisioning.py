@@ -137,16 +137,16 @@ def test_a_removal_takes_login_and_right(request_: Request, passwd: Path, acl: P
     assert NEW.encode() not in acl.read_bytes()
 
 
-def test_a_canary_that_lives_lets_the_files_be_written(request_: Request) -> None:
-    assert provision(replace(request_, is_canary_wanted=True)).login.action is Action.CREATED
+def test_a_trial_that_succeeds_lets_the_files_be_written(request_: Request) -> None:
+    assert provision(replace(request_, is_trial_wanted=True)).login.action is Action.CREATED
 
 
-def test_a_canary_finds_rights_that_are_too_wide_before_anything_is_written(
+def test_a_trial_finds_rights_that_are_too_wide_before_anything_is_written(
     request_: Request, passwd: Path, acl: Path
 ) -> None:
     acl.write_bytes(b"pattern readwrite #\n")
     with pytest.raises(ProofError):
-        provision(replace(request_, is_canary_wanted=True))
+        provision(replace(request_, is_trial_wanted=True))
     assert not passwd.exists()
     assert acl.read_bytes() == b"pattern readwrite #\n"
 

@@ -96,9 +96,9 @@ def provision_user(
         output=output,
     )
     if backend is o.BackendChoice.DYNSEC:
-        from plantops_cli.cli.provision_user.dynsec_backend import provision
+        from plantops_cli.cli.provision_user.dynsec_backend import run
     else:
-        from plantops_cli.cli.provision_user.run import provision
+        from plantops_cli.cli.provision_user.run import run
     with unwinding():
-        code = provision(flags, connection)
+        code = run(flags, connection)
     raise typer.Exit(code)

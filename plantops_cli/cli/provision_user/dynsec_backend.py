@@ -25,7 +25,7 @@ from plantops_cli.mosquitto.text.passwords import check_username, password_notic
 from plantops_cli.stream.options import ConnectOptions
 
 
-def provision(flags: ProvisioningFlags, connection: ConnectionFlags) -> Exit:
+def run(flags: ProvisioningFlags, connection: ConnectionFlags) -> Exit:
     """Do what the flags say, show the outcome and return the exit code.
 
     Args:

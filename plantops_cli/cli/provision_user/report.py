@@ -15,8 +15,8 @@ from plantops_cli.mosquitto.broker.proof import Proof, RemovalProof
 from plantops_cli.mosquitto.files.password_file import Action
 from plantops_cli.mosquitto.provisioning import Outcome
 from plantops_cli.mosquitto.text.acl import DEVICE_FILTERS
-from plantops_cli.mosquitto.text.dynsec import User as PluginUser
-from plantops_cli.mosquitto.text.passwords import User
+from plantops_cli.mosquitto.text.dynsec import PluginUser
+from plantops_cli.mosquitto.text.passwords import FileUser
 
 _RELOAD = "reload the broker for it to take effect, for example: systemctl reload mosquitto"
 _KICK = "clients connected with the old password are disconnected at the reload"
@@ -34,7 +34,7 @@ class Report:
         self._is_json = output is DocumentChoice.JSON
         self._is_dry_run = is_dry_run
 
-    def users(self, path: Path, users: Sequence[User]) -> None:
+    def users(self, path: Path, users: Sequence[FileUser]) -> None:
         """Show who stands in a password file, and by which kind of hash; never a hash."""
         if self._is_json:
             rows = [{"line": u.line, "username": u.username, "kind": u.kind, "valid": u.is_valid} for u in users]

@@ -17,8 +17,7 @@ from plantops_cli.credentials import prompt_password, write_secret_file
 from plantops_cli.errors import ConfigError, PlantopsError
 from plantops_cli.mosquitto.broker.broker import find_broker
 from plantops_cli.mosquitto.files.password_file import Action, users
-from plantops_cli.mosquitto.provisioning import Mode, Outcome, Request
-from plantops_cli.mosquitto.provisioning import provision as carry_out
+from plantops_cli.mosquitto.provisioning import Mode, Outcome, Request, provision
 from plantops_cli.mosquitto.text import passwords
 from plantops_cli.stream.options import ConnectOptions
 
@@ -53,7 +52,7 @@ class ProvisioningFlags:
     output: DocumentChoice = DocumentChoice.TEXT
 
 
-def provision(flags: ProvisioningFlags, connection: ConnectionFlags) -> Exit:
+def run(flags: ProvisioningFlags, connection: ConnectionFlags) -> Exit:
     """Do what the flags say, show the outcome and return the exit code.
 
     Args:
@@ -237,7 +236,7 @@ def _request(flags: ProvisioningFlags, connection: ConnectionFlags, settings: Se
         allow_control=flags.allow_control,
         lock_timeout_seconds=flags.lock_timeout,
         new_file_owner=_new_file_owner(flags.owner),
-        is_canary_wanted=flags.canary,
+        is_trial_wanted=flags.canary,
         config=settings.mqtt_broker_config,
         reload=settings.mqtt_reload,
         is_proof_wanted=flags.verify is not False,
@@ -266,7 +265,7 @@ def _new_file_owner(owner: str | None) -> tuple[int, int] | None:
 def _carry_out(request: Request, secret: NewSecret) -> Outcome:
     """Provision; a password file that was made for a login that then was not is removed again."""
     try:
-        return carry_out(replace(request, on_ready=secret.keep))
+        return provision(replace(request, on_ready=secret.keep))
     except PlantopsError:
         secret.discard()
         raise

@@ -13,10 +13,10 @@ from typing import TypeVar
 
 from plantops_cli.credentials import shown_username
 from plantops_cli.errors import CommandRefusedError, ConfigError, SubscriptionRefusedError
-from plantops_cli.mosquitto.broker.proof import Verdict, log_in, with_wrong_password
+from plantops_cli.mosquitto.broker.proof import LoginAnswer, log_in, with_wrong_password
 from plantops_cli.mosquitto.files.password_file import Action
 from plantops_cli.mosquitto.text import dynsec
-from plantops_cli.mosquitto.text.dynsec import Command, Found, Login, Plan, Response, User, Wanted
+from plantops_cli.mosquitto.text.dynsec import Command, Found, Login, Plan, PluginUser, Response, Wanted
 from plantops_cli.mosquitto.text.passwords import check_password, check_username
 from plantops_cli.stream.options import ConnectOptions
 from plantops_cli.stream.session import Session, open_session
@@ -122,7 +122,7 @@ async def remove_user(
     return await _carry_out(admin, username, look, dry_run=dry_run, timeout_seconds=timeout_seconds)
 
 
-async def list_users(admin: ConnectOptions, *, timeout_seconds: float = COMMAND_SECONDS) -> tuple[User, ...]:
+async def list_users(admin: ConnectOptions, *, timeout_seconds: float = COMMAND_SECONDS) -> tuple[PluginUser, ...]:
     """Return all users that the plugin knows, administrators included.
 
     Args:
@@ -276,15 +276,15 @@ async def _find(line: _Line, wanted: Wanted) -> Found:
     return Found(role, user, login, defaults or frozenset())
 
 
-async def _find_user(line: _Line, username: str) -> User | None:
+async def _find_user(line: _Line, username: str) -> PluginUser | None:
     return await line.get(dynsec.get_user(username), dynsec.parse_user, unless=dynsec.CLIENT_NOT_FOUND)
 
 
 async def _try_login(options: ConnectOptions, wanted: Wanted) -> Login:
     right = replace(options, username=wanted.username, password=wanted.password)
-    if await log_in(right) is Verdict.REFUSED:
+    if await log_in(right) is LoginAnswer.REFUSED:
         return Login.DIFFERS
-    return Login.MATCHES if await log_in(with_wrong_password(right)) is Verdict.REFUSED else Login.OPEN
+    return Login.MATCHES if await log_in(with_wrong_password(right)) is LoginAnswer.REFUSED else Login.OPEN
 
 
 def _text(password: bytes) -> str:

@@ -17,7 +17,7 @@ from plantops_cli.errors import BrokerFileError
 from plantops_cli.mosquitto.broker.process import BrokerUser
 from plantops_cli.mosquitto.text.acl import check_acl
 from plantops_cli.mosquitto.text.conf import BrokerConfig, ReloadFile
-from plantops_cli.mosquitto.text.lint import Finding, Weight
+from plantops_cli.mosquitto.text.lint import FileFault, Weight
 from plantops_cli.mosquitto.text.passwords import check_password_file
 
 _STRICT = (2, 1)
@@ -68,14 +68,14 @@ def check_reload(
     return tuple(notices)
 
 
-def check_psk_file(content: bytes) -> list[Finding]:
+def check_psk_file(content: bytes) -> list[FileFault]:
     """Find the keys for which every Mosquitto 2 refuses a PSK file; no message holds a key.
 
     Args:
         content: the whole file (``psk__file_parse`` of Mosquitto).
     """
     return [
-        Finding(number, "the key is not hexadecimal", Weight.STOPS_ALL)
+        FileFault(number, "the key is not hexadecimal", Weight.STOPS_ALL)
         for number, line in enumerate(content.split(b"\n"), start=1)
         if not _is_psk_line_fine(line)
     ]
@@ -130,7 +130,7 @@ def is_same_file(path: Path, other: Path) -> bool:
     return path.parent.exists() and other.parent.exists() and path.parent.samefile(other.parent)
 
 
-_CHECKS: Mapping[str, Callable[[bytes], list[Finding]]] = {
+_CHECKS: Mapping[str, Callable[[bytes], list[FileFault]]] = {
     "password": check_password_file,
     "acl": check_acl,
     "psk": check_psk_file,
@@ -209,12 +209,12 @@ def _check_content(
     file: ReloadFile, path: Path, content: bytes, version: tuple[int, int] | None, danger: str
 ) -> Iterator[str]:
     fatal = Weight.STOPS_ALL if version is not None and version < _STRICT else Weight.STOPS_21
-    for finding in _CHECKS[file.kind](content):
-        where = f"{str(path)!r}" + (f", line {finding.line}" if finding.line else "")
-        if finding.weight >= fatal:
-            raise _refusal(f"{where}: {finding.message}", danger, "mend it first")
-        if finding.weight is Weight.STOPS_21:
-            yield f"{where}: {finding.message}; Mosquitto 2.1 would refuse the file"
+    for fault in _CHECKS[file.kind](content):
+        where = f"{str(path)!r}" + (f", line {fault.line}" if fault.line else "")
+        if fault.weight >= fatal:
+            raise _refusal(f"{where}: {fault.message}", danger, "mend it first")
+        if fault.weight is Weight.STOPS_21:
+            yield f"{where}: {fault.message}; Mosquitto 2.1 would refuse the file"
 
 
 def _danger(kind: str, version: tuple[int, int] | None, *, is_open: bool) -> str:

@@ -42,8 +42,8 @@ _ACL_OFF = (
 )
 
 
-class Verdict(StrEnum):
-    """What the broker makes of a login."""
+class LoginAnswer(StrEnum):
+    """What a broker answers to a login."""
 
     ACCEPTED = "accepted"
     REFUSED = "refused"
@@ -120,13 +120,13 @@ async def prove_login(
     await asyncio.sleep(settle_seconds)
     clock = asyncio.get_running_loop().time
     start_seconds = clock()
-    if not await _comes(Verdict.ACCEPTED, options, patience_seconds=patience_seconds):
+    if not await _comes(LoginAnswer.ACCEPTED, options, patience_seconds=patience_seconds):
         raise right_password_refused(options, explanation=explain_refusal())
     accepted_after_seconds = clock() - start_seconds
-    if await _answer(with_wrong_password(options), patience_seconds=patience_seconds) is Verdict.ACCEPTED:
+    if await _answer(with_wrong_password(options), patience_seconds=patience_seconds) is LoginAnswer.ACCEPTED:
         raise wrong_password_accepted(options)
     nobody = replace(options, username=None, password=None)
-    is_anonymous_accepted = await _answer(nobody, patience_seconds=patience_seconds) is Verdict.ACCEPTED
+    is_anonymous_accepted = await _answer(nobody, patience_seconds=patience_seconds) is LoginAnswer.ACCEPTED
     is_publish_refused, code = await probe_acl(options)
     if is_acl_in_force and is_publish_refused is False:
         raise acl_not_in_force(options)
@@ -170,7 +170,7 @@ async def prove_removal(
         return RemovalProof(options.endpoint, None, (notice,))
     clock = asyncio.get_running_loop().time
     start_seconds = clock()
-    if not await _comes(Verdict.REFUSED, options, patience_seconds=patience_seconds):
+    if not await _comes(LoginAnswer.REFUSED, options, patience_seconds=patience_seconds):
         explanation = explain_acceptance()
         why = explanation or "it reads another password file, was not reloaded, or is open to all"
         raise ProofError(
@@ -180,7 +180,7 @@ async def prove_removal(
     return RemovalProof(options.endpoint, clock() - start_seconds, ())
 
 
-async def log_in(options: ConnectOptions) -> Verdict:
+async def log_in(options: ConnectOptions) -> LoginAnswer:
     """Log in once, with a client id of its own, and leave again.
 
     Args:
@@ -193,9 +193,9 @@ async def log_in(options: ConnectOptions) -> Verdict:
     try:
         session = await _open(options)
     except CredentialsRefusedError:
-        return Verdict.REFUSED
+        return LoginAnswer.REFUSED
     await session.close()
-    return Verdict.ACCEPTED
+    return LoginAnswer.ACCEPTED
 
 
 def with_wrong_password(options: ConnectOptions) -> ConnectOptions:
@@ -294,7 +294,7 @@ def _notices(
     return tuple(found)
 
 
-async def _comes(wanted: Verdict, options: ConnectOptions, *, patience_seconds: float) -> bool:
+async def _comes(wanted: LoginAnswer, options: ConnectOptions, *, patience_seconds: float) -> bool:
     """Log in at the moments of ``_TRIES`` until the broker says what is wanted; False when it never does."""
     clock = asyncio.get_running_loop().time
     start_seconds = clock()
@@ -306,7 +306,7 @@ async def _comes(wanted: Verdict, options: ConnectOptions, *, patience_seconds: 
     return False
 
 
-async def _answer(options: ConnectOptions, *, patience_seconds: float) -> Verdict:
+async def _answer(options: ConnectOptions, *, patience_seconds: float) -> LoginAnswer:
     """Log in, and try again for a while when the broker gives no answer, for it may be busy hashing."""
     clock = asyncio.get_running_loop().time
     deadline = clock() + patience_seconds

@@ -3,7 +3,7 @@
 The local ``mosquitto`` is started with copies of the files on a Unix socket in a private folder, so that the
 broker's own parser and the broker's own hashing judge them, and nobody else can connect. It writes files, but
 only into that folder, which it made itself and takes away again; files that a real broker reads are written in
-``safe_file`` alone.
+``files`` alone.
 
 A broker that is started by root becomes the user ``mosquitto``. The folder is then handed over to that user, so
 that other people's ACL lines are not parsed with root's rights; the broker opens its files relative to its
@@ -31,7 +31,7 @@ from plantops_cli.errors import (
     ConnectionLostError,
     ProofError,
 )
-from plantops_cli.mosquitto.broker.proof import Verdict, log_in, probe_acl, with_wrong_password
+from plantops_cli.mosquitto.broker.proof import LoginAnswer, log_in, probe_acl, with_wrong_password
 from plantops_cli.stream.options import ConnectOptions, MQTTVersion
 
 SYSTEM_FOLDERS = ("/usr/sbin", "/usr/local/sbin", "/opt/homebrew/sbin")
@@ -52,8 +52,8 @@ _TIMESTAMP = re.compile(r"^\d+: ")
 
 
 @dataclass(frozen=True, slots=True)
-class _Trial:
-    """A broker that was started; ``log`` is what it writes, a file without a name."""
+class _TrialBroker:
+    """A broker of ours that was started; ``log`` is what it writes, a file without a name."""
 
     process: subprocess.Popen[bytes]
     log: IO[bytes]
@@ -89,10 +89,10 @@ async def try_files(
         ProofError: it starts, but does not treat the login as it should, or gives no answer in time.
     """
     executable = find_mosquitto(search_path)
-    with _furnished(passwords=passwords, acl=acl) as folder, _running(executable, folder) as trial:
+    with _furnished(passwords=passwords, acl=acl) as folder, _running(executable, folder) as broker:
         options = ConnectOptions(
             host="localhost",
-            unix_socket=str(trial.socket),
+            unix_socket=str(broker.socket),
             username=username,
             password=password,
             mqtt_version=MQTTVersion.V5,
@@ -100,7 +100,7 @@ async def try_files(
         )
         try:
             async with asyncio.timeout(timeout_seconds):
-                await _prove(trial, options, has_acl=acl is not None)
+                await _prove(broker, options, has_acl=acl is not None)
         except TimeoutError:
             raise ProofError(
                 f"{_WHO} gave no answer within {timeout_seconds:g} s",
@@ -130,13 +130,13 @@ def find_mosquitto(search_path: str | None = None) -> str:
     return str(Path(found).absolute())
 
 
-async def _prove(trial: _Trial, options: ConnectOptions, *, has_acl: bool) -> None:
-    if await _first_answer(trial, options) is Verdict.REFUSED:
+async def _prove(broker: _TrialBroker, options: ConnectOptions, *, has_acl: bool) -> None:
+    if await _first_answer(broker, options) is LoginAnswer.REFUSED:
         raise ProofError(
             f"{_WHO} refuses {options.username!r} with the right password",
             hint="is the entry damaged, or the local mosquitto older than 2.0?",
         )
-    if await log_in(with_wrong_password(options)) is Verdict.ACCEPTED:
+    if await log_in(with_wrong_password(options)) is LoginAnswer.ACCEPTED:
         raise ProofError(f"{_WHO} accepts {options.username!r} with a random wrong password")
     if not has_acl:
         return
@@ -148,14 +148,14 @@ async def _prove(trial: _Trial, options: ConnectOptions, *, has_acl: bool) -> No
         )
 
 
-async def _first_answer(trial: _Trial, options: ConnectOptions) -> Verdict:
+async def _first_answer(broker: _TrialBroker, options: ConnectOptions) -> LoginAnswer:
     """Log in as soon as the broker listens; the caller bounds the time."""
     while True:
-        if trial.process.poll() is not None:
-            raise _refused_to_start(trial)
+        if broker.process.poll() is not None:
+            raise _refused_to_start(broker)
         # the broker may end between its first socket and the reading of its files
         with suppress(BrokerUnreachableError, ConnectionLostError):
-            if _is_there(trial.socket):
+            if _is_there(broker.socket):
                 return await log_in(options)
         await asyncio.sleep(_POLL_SECONDS)
 
@@ -164,10 +164,10 @@ def _is_there(path: Path) -> bool:
     return path.exists()
 
 
-def _refused_to_start(trial: _Trial) -> BrokerFileError:
-    trial.log.seek(0, os.SEEK_END)
-    trial.log.seek(max(0, trial.log.tell() - _LOG_BYTES))
-    reason = why_it_ended(trial.log.read()) or f"it ended with exit code {trial.process.returncode}"
+def _refused_to_start(broker: _TrialBroker) -> BrokerFileError:
+    broker.log.seek(0, os.SEEK_END)
+    broker.log.seek(max(0, broker.log.tell() - _LOG_BYTES))
+    reason = why_it_ended(broker.log.read()) or f"it ended with exit code {broker.process.returncode}"
     return BrokerFileError(
         f"{_WHO} does not start: {reason}", hint="mend the file; the broker in use would not start with it either"
     )
@@ -255,7 +255,7 @@ def _config(*, owner: pwd.struct_passwd | None, has_acl: bool) -> str:
 
 
 @contextmanager
-def _running(executable: str, folder: Path) -> Iterator[_Trial]:
+def _running(executable: str, folder: Path) -> Iterator[_TrialBroker]:
     """Start the broker, and end it without asking, for it has nothing to save."""
     with tempfile.TemporaryFile(dir=folder) as log:
         try:
@@ -270,7 +270,7 @@ def _running(executable: str, folder: Path) -> Iterator[_Trial]:
         except OSError as exc:
             raise ConfigError(f"{executable!r} cannot be run: {exc.strerror}", hint="leave --canary away") from exc
         try:
-            yield _Trial(process, log, folder / _SOCKET)
+            yield _TrialBroker(process, log, folder / _SOCKET)
         finally:
             process.kill()
             process.wait()

@@ -115,7 +115,7 @@ def _changed(path: Path, content: bytes, change: Callable[[bytes], bytes]) -> by
 
 
 def _check(path: Path, content: bytes) -> None:
-    bad = next((finding for finding in check_acl(content) if finding.weight is Weight.STOPS_ALL), None)
+    bad = next((fault for fault in check_acl(content) if fault.weight is Weight.STOPS_ALL), None)
     if bad is not None:
         raise BrokerFileError(
             f"{str(path)!r}, line {bad.line}: {bad.message}",

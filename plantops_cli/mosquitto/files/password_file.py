@@ -10,7 +10,7 @@ from plantops_cli.errors import BrokerFileError, ConfigError
 from plantops_cli.mosquitto.files.rewrite import Rewritten, rewrite
 from plantops_cli.mosquitto.text.passwords import (
     DEFAULT_ITERATIONS,
-    User,
+    FileUser,
     check_iterations,
     check_password,
     check_username,
@@ -47,7 +47,7 @@ class Provisioned:
         password_matches: whether the user can now log in with the given password; False only for a user who
             was there with another one and was not to be overwritten; None when no password was given.
         is_new_file: whether the file was made, with mode 0600, and the broker's user may not read it yet.
-        rewritten: the file before and after, for ``safe_file.restore``.
+        rewritten: the file before and after, for ``rewrite.restore``.
         notices: what a person should know, one line each.
     """
 
@@ -176,7 +176,7 @@ def remove_user(
     )
 
 
-def users(path: Path, *, lock_timeout_seconds: float = 10.0) -> list[User]:
+def users(path: Path, *, lock_timeout_seconds: float = 10.0) -> list[FileUser]:
     """Return the users of a password file, in its order.
 
     Args:
@@ -186,7 +186,7 @@ def users(path: Path, *, lock_timeout_seconds: float = 10.0) -> list[User]:
     Raises:
         BrokerFileError: the file is missing, cannot be read, or is no password file.
     """
-    found: list[User] = []
+    found: list[FileUser] = []
 
     def look(content: bytes | None) -> None:
         found.extend(list_users(_checked(path, content, must_exist=True)))

@@ -46,7 +46,7 @@ _HINTS = {
 }
 _NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 
-Change = Callable[[bytes | None], bytes | None]
+Edit = Callable[[bytes | None], bytes | None]
 """Takes the content of a file, None when there is no file, and returns the new one, None to leave it alone."""
 
 
@@ -80,7 +80,7 @@ class Rewritten:
 class _Task:
     path: Path
     target: Path
-    change: Change
+    edit: Edit
     lock_timeout_seconds: float
     new_file_owner: tuple[int, int] | None
 
@@ -96,13 +96,13 @@ class _Task:
 
 def rewrite(
     path: Path,
-    change: Change,
+    edit: Edit,
     *,
     lock_timeout_seconds: float = _LOCK_TIMEOUT_SECONDS,
     new_file_owner: tuple[int, int] | None = None,
     dry_run: bool = False,
 ) -> Rewritten:
-    """Change a file of Mosquitto's, whole or not at all.
+    """Edit a file of Mosquitto's, whole or not at all.
 
     The change is first tried without lock, so that where there is nothing to do nothing need be writable;
     then it is tried again under the lock, and again when another program wrote the file meanwhile. The file
@@ -111,7 +111,7 @@ def rewrite(
 
     Args:
         path: the file; its folder must exist.
-        change: makes the new content out of the old one; it may be called several times, and may refuse by
+        edit: makes the new content out of the old one; it may be called several times, and may refuse by
             raising a ``PlantopsError``. It must not write the file.
         lock_timeout_seconds: how long to wait for another run, or another program, on the same file.
         new_file_owner: uid and gid to give to a file that is made, if root makes it.
@@ -123,7 +123,7 @@ def rewrite(
         BrokerFileError: the file cannot be read or replaced; it is as it was.
     """
     with _translated(path):
-        task = _Task(path, follow_link(path), change, lock_timeout_seconds, new_file_owner)
+        task = _Task(path, follow_link(path), edit, lock_timeout_seconds, new_file_owner)
         return _look(task, dry_run=dry_run) or _rewrite(task)
 
 
@@ -160,7 +160,7 @@ def _look(task: _Task, *, dry_run: bool) -> Rewritten | None:
     with opened_steady(task.target, timeout_seconds=task.lock_timeout_seconds) as file:
         old = None if file is None else _read(task.target, file)
         status = None if file is None else os.fstat(file)
-    new = task.change(old)
+    new = task.edit(old)
     if new is None or new == old:
         return task.outcome(old, None, in_place=in_place)
     if not in_place:
@@ -194,7 +194,7 @@ def _rewrite_by_rename(task: _Task) -> Rewritten:
         with opened_steady(task.target, timeout_seconds=task.lock_timeout_seconds) as file:
             identity = None if file is None else _identity(os.fstat(file))
             old = None if file is None else _read(task.target, file)
-            new = task.change(old)
+            new = task.edit(old)
             if new is None or new == old:
                 return task.outcome(old, None, in_place=False)
             notices = _replace(task, new, old=file, identity=identity)
@@ -210,7 +210,7 @@ def _rewrite_in_place(task: _Task) -> Rewritten:
             time.sleep(attempt * _PAUSE_SECONDS)
             identity = _identity(os.fstat(file))
             old = _read(task.target, file)
-            new = task.change(old)
+            new = task.edit(old)
             if new is None or new == old:
                 return task.outcome(old, None, in_place=True, notices=notices)
             if _is_still(task.target, identity):

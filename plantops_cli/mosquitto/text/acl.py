@@ -16,7 +16,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from plantops_cli.errors import BrokerFileError, ConfigError, TopicError
-from plantops_cli.mosquitto.text.lint import Finding, Weight
+from plantops_cli.mosquitto.text.lint import FileFault, Weight
 from plantops_cli.mosquitto.text.passwords import check_username
 from plantops_cli.topics import KINDS, check_filter
 
@@ -82,7 +82,7 @@ class _BadLineError(Exception):
     """A line outside the grammar; does not leave this module."""
 
 
-def check_acl(content: bytes) -> list[Finding]:
+def check_acl(content: bytes) -> list[FileFault]:
     """Find what makes the broker refuse an ACL file, and what it takes otherwise than it looks.
 
     NUL weighs as much as a bad line, although 2.0 does not refuse the file for it: it passes over all that
@@ -91,16 +91,16 @@ def check_acl(content: bytes) -> list[Finding]:
     Args:
         content: the whole file.
     """
-    findings = []
+    faults = []
     for number, line in enumerate(_lines(content), start=1):
         try:
             message = _why_surprising(number, line)
         except _BadLineError as exc:
-            findings.append(Finding(number, str(exc), Weight.STOPS_ALL))
+            faults.append(FileFault(number, str(exc), Weight.STOPS_ALL))
         else:
             if message is not None:
-                findings.append(Finding(number, message, Weight.NOTE))
-    return findings
+                faults.append(FileFault(number, message, Weight.NOTE))
+    return faults
 
 
 def parse_rules(content: bytes) -> list[Rule]:
@@ -119,7 +119,7 @@ def upsert_block(content: bytes, username: str, filters: Sequence[str] = DEVICE_
     end as those that are there do.
 
     Args:
-        content: the whole ACL file, without findings that stop the broker.
+        content: the whole ACL file, without faults that stop the broker.
         username: a user name that ``check_username`` allows.
         filters: the topic filters to read.
 
@@ -154,7 +154,7 @@ def remove_block(content: bytes, username: str) -> bytes:
     """Take a user's marked blocks away; sections of the user that are written by hand stay.
 
     Args:
-        content: the whole ACL file, without findings that stop the broker.
+        content: the whole ACL file, without faults that stop the broker.
         username: the user.
 
     Raises:

@@ -72,7 +72,7 @@ class Response:
 
 
 @dataclass(frozen=True, slots=True)
-class User:
+class PluginUser:
     """A client of the plugin, which is a login.
 
     Attributes:
@@ -126,7 +126,7 @@ class Found:
     """
 
     role: tuple[Acl, ...] | None = None
-    user: User | None = None
+    user: PluginUser | None = None
     login: Login = Login.UNTRIED
     defaults: frozenset[str] = _HARMLESS
 
@@ -199,7 +199,7 @@ def find_response(payload: bytes, *, correlation: str) -> Response | None:
     return None
 
 
-def parse_user(data: Mapping[str, object]) -> User:
+def parse_user(data: Mapping[str, object]) -> PluginUser:
     """Read the answer to ``get_user``.
 
     Raises:
@@ -208,7 +208,7 @@ def parse_user(data: Mapping[str, object]) -> User:
     return _user(_field(data, "client", dict))
 
 
-def parse_users(data: Mapping[str, object]) -> tuple[User, ...]:
+def parse_users(data: Mapping[str, object]) -> tuple[PluginUser, ...]:
     """Read the answer to ``list_all_users``.
 
     Raises:
@@ -271,7 +271,7 @@ def plan_provisioning(wanted: Wanted, found: Found) -> Plan:
     return Plan(Action.UPDATED, commands, password_matches=True, notices=notices, is_provable=is_provable)
 
 
-def plan_removal(username: str, user: User | None) -> Plan:
+def plan_removal(username: str, user: PluginUser | None) -> Plan:
     """Decide what makes sure that a user is gone; the role stays, for other users may have it.
 
     Args:
@@ -325,7 +325,7 @@ def _create_user(wanted: Wanted) -> Command:
     return Command("createClient", {"username": wanted.username, "password": wanted.password, "roles": roles})
 
 
-def _user_commands(wanted: Wanted, user: User, login: Login) -> tuple[Command, ...]:
+def _user_commands(wanted: Wanted, user: PluginUser, login: Login) -> tuple[Command, ...]:
     who = {"username": wanted.username}
     commands = []
     # the right before the login, or who comes back after the kick finds its subscriptions refused
@@ -336,7 +336,7 @@ def _user_commands(wanted: Wanted, user: User, login: Login) -> tuple[Command, .
     return tuple(commands)
 
 
-def _notices_of_login(user: User, login: Login) -> tuple[str, ...]:
+def _notices_of_login(user: PluginUser, login: Login) -> tuple[str, ...]:
     who = repr(user.username)
     if user.is_disabled:
         return (
@@ -358,7 +358,7 @@ def _notices_of_rights(found: Found) -> tuple[str, ...]:
     surplus = [acl for acl in found.role or () if acl not in ROLE_ACLS and not _is_moot(acl)]
     if surplus:
         notices.append(f"the role {ROLE!r} is wider than needed, or denies: {_some(map(str, surplus))}")
-    user = found.user or User("")
+    user = found.user or PluginUser("")
     others = [role for role in user.roles if role != ROLE]
     if others:
         notices.append(f"{user.username!r} has further rights by its roles {_some(map(repr, others))}")
@@ -391,9 +391,9 @@ def _some(texts: Iterable[str]) -> str:
     return ", ".join(shown[:_SHOWN]) + more
 
 
-def _user(client: Mapping[str, object]) -> User:
+def _user(client: Mapping[str, object]) -> PluginUser:
     client_id = client.get("clientid")
-    return User(
+    return PluginUser(
         _field(client, "username", str),
         roles=_names(client.get("roles", []), "rolename"),
         groups=_names(client.get("groups", []), "groupname"),

@@ -18,7 +18,7 @@ class Weight(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class FileFault:
     """One thing found in a file.
 
     Attributes:

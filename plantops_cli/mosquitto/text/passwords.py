@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from plantops_cli.credentials import shown_username
 from plantops_cli.errors import ConfigError
-from plantops_cli.mosquitto.text.lint import Finding, Weight
+from plantops_cli.mosquitto.text.lint import FileFault, Weight
 
 DEFAULT_ITERATIONS = 10_000
 """A login costs the broker, which hashes inside its event loop, less than 10 ms."""
@@ -84,7 +84,7 @@ _CONTROL_FAULT = (
 )
 
 
-class User(NamedTuple):
+class FileUser(NamedTuple):
     """A line that the broker takes for a user.
 
     Attributes:
@@ -275,14 +275,14 @@ def count_entries(content: bytes, username: str) -> int:
     return len(_own_lines(content, username))
 
 
-def list_users(content: bytes) -> list[User]:
+def list_users(content: bytes) -> list[FileUser]:
     """Return every line that the broker takes for a user, in the order of the file, duplicates each.
 
     Args:
         content: the whole password file.
     """
     return [
-        User(number, _readable(line.name), entry_kind(line.entry), line.is_valid)
+        FileUser(number, _readable(line.name), entry_kind(line.entry), line.is_valid)
         for number, line in _numbered_lines(content)
         if line.is_user
     ]
@@ -343,7 +343,7 @@ def why_no_password_file(content: bytes) -> str | None:
     return f"line {line} does not look like a password file, nor does any other"
 
 
-def check_password_file(content: bytes) -> list[Finding]:
+def check_password_file(content: bytes) -> list[FileFault]:
     """Find what a broker would pass over, or refuse the file for, in the order of its lines.
 
     The weights are those seen on Mosquitto 2.0.11 and 2.1.2: 2.0 passes over every line that it cannot use,
@@ -352,15 +352,15 @@ def check_password_file(content: bytes) -> list[Finding]:
     Args:
         content: the whole password file.
     """
-    findings = list(_byte_faults(content))
+    found = list(_byte_faults(content))
     first: dict[bytes, int] = {}
     for number, text in enumerate(content.split(b"\n"), start=1):
         name, faults = _check_line(text)
         if name is not None and first.setdefault(name, number) != number:
             message = f"user {_shown(name)} again, after line {first[name]}: 2.0 takes the last valid one"
             faults.append((Weight.STOPS_21, message))
-        findings += [Finding(number, message, weight) for weight, message in faults]
-    return sorted(findings, key=lambda finding: finding.line or 0)
+        found += [FileFault(number, message, weight) for weight, message in faults]
+    return sorted(found, key=lambda fault: fault.line or 0)
 
 
 def check_username(username: str) -> None:
@@ -491,12 +491,12 @@ def _line_number(content: bytes, position: int) -> int:
     return content.count(b"\n", 0, position) + 1
 
 
-def _byte_faults(content: bytes) -> Iterator[Finding]:
+def _byte_faults(content: bytes) -> Iterator[FileFault]:
     if content.startswith(codecs.BOM_UTF8):
-        yield Finding(1, "a byte order mark, which Mosquitto takes for a part of the first line", Weight.NOTE)
+        yield FileFault(1, "a byte order mark, which Mosquitto takes for a part of the first line", Weight.NOTE)
     if b"\0" in content:
         line = _line_number(content, content.index(b"\0"))
-        yield Finding(line, "NUL, which can hide its line and all after it from Mosquitto 2.0", Weight.NOTE)
+        yield FileFault(line, "NUL, which can hide its line and all after it from Mosquitto 2.0", Weight.NOTE)
 
 
 def _check_line(text: bytes) -> tuple[bytes | None, list[tuple[Weight, str]]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from plantops_cli.mosquitto.broker.proof import Verdict, log_in
+from plantops_cli.mosquitto.broker.proof import LoginAnswer, log_in
 from plantops_cli.stream.options import ConnectOptions
 from tests.support.brokers import PASSWORD, USERNAME, Mosquitto
 from tests.support.dynsec_broker import ADMIN, ADMIN_PASSWORD, DEFAULTS, NO_ROLE, NO_USER, answer, ctrl, start
@@ -43,7 +43,7 @@ def plantops(
 
 def accepts(broker: Mosquitto, password: str | bytes, username: str = "reader") -> bool:
     login = ConnectOptions(host="127.0.0.1", port=broker.port, username=username, password=password)
-    return asyncio.run(log_in(login)) is Verdict.ACCEPTED
+    return asyncio.run(log_in(login)) is LoginAnswer.ACCEPTED
 
 
 def assert_refused(result: subprocess.CompletedProcess[str], code: int, *words: str) -> None:

@@ -12,7 +12,7 @@ import pytest
 from plantops_cli.errors import BrokerFileError
 from plantops_cli.mosquitto.broker.preflight import check_reload, is_readable
 from plantops_cli.mosquitto.broker.process import BrokerUser
-from plantops_cli.mosquitto.broker.proof import Verdict, log_in, probe_acl, with_wrong_password
+from plantops_cli.mosquitto.broker.proof import LoginAnswer, log_in, probe_acl, with_wrong_password
 from plantops_cli.mosquitto.files.conf_file import read_config
 from plantops_cli.mosquitto.text.passwords import hash_password
 from plantops_cli.stream.options import ConnectOptions, MQTTVersion
@@ -77,13 +77,13 @@ def test_one_bad_line_in_the_acl_file_frees_every_topic_at_a_reload_and_is_refus
 def test_a_missing_password_file_lets_everybody_in_at_a_reload_and_is_refused(broker: Mosquitto) -> None:
     config = broker.folder / "mosquitto.conf"
     wrong = with_wrong_password(login(broker))
-    assert asyncio.run(log_in(wrong)) is Verdict.REFUSED
+    assert asyncio.run(log_in(wrong)) is LoginAnswer.REFUSED
     config.write_text(config.read_text().replace("allow_anonymous false", "allow_anonymous true"))
     (broker.folder / "passwords").unlink()
     with pytest.raises(BrokerFileError, match="passwords' is missing"):
         check(broker.folder)
     reload(broker)
-    assert asyncio.run(log_in(wrong)) is Verdict.ACCEPTED
+    assert asyncio.run(log_in(wrong)) is LoginAnswer.ACCEPTED
 
 
 def test_good_files_are_no_reason_to_hesitate(tmp_path: Path) -> None:

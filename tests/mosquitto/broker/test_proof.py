@@ -18,8 +18,8 @@ from plantops_cli.errors import (
     ProtocolRefusedError,
 )
 from plantops_cli.mosquitto.broker.proof import (
+    LoginAnswer,
     Proof,
-    Verdict,
     log_in,
     probe_acl,
     prove_login,
@@ -110,13 +110,13 @@ async def test_a_right_password_is_accepted_and_publishing_is_refused(read_only:
 
 @pytest.mark.parametrize("password", [PASSWORD, PASSWORD.encode()])
 async def test_a_password_may_be_text_or_bytes(read_only: Mosquitto, password: str | bytes) -> None:
-    assert await log_in(replace(options_for(read_only), password=password)) is Verdict.ACCEPTED
+    assert await log_in(replace(options_for(read_only), password=password)) is LoginAnswer.ACCEPTED
 
 
 async def test_a_wrong_password_and_an_anonymous_client_are_refused(read_only: Mosquitto) -> None:
     options = options_for(read_only)
-    assert await log_in(with_wrong_password(options)) is Verdict.REFUSED
-    assert await log_in(replace(options, username=None, password=None)) is Verdict.REFUSED
+    assert await log_in(with_wrong_password(options)) is LoginAnswer.REFUSED
+    assert await log_in(replace(options, username=None, password=None)) is LoginAnswer.REFUSED
 
 
 def test_a_wrong_password_is_another_one_each_time() -> None:

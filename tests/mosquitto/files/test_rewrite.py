@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from plantops_cli.errors import BrokerFileBusyError, BrokerFileChangedError, BrokerFileError
-from plantops_cli.mosquitto.files.rewrite import Change, Rewritten, restore, rewrite
+from plantops_cli.mosquitto.files.rewrite import Edit, Rewritten, restore, rewrite
 from tests.support.strangers import STRANGER, given_to, shared_folder
 
 OLD = b"# the gardeners\nalice:1\nbob:2\n"
@@ -91,7 +91,7 @@ def open_folder() -> Iterator[Path]:
         yield Path(name)
 
 
-def to(content: bytes | None) -> Change:
+def to(content: bytes | None) -> Edit:
     return lambda _: content
 
 

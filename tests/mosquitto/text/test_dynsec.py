@@ -33,7 +33,7 @@ from plantops_cli.mosquitto.text.dynsec import (
     Command,
     Found,
     Login,
-    User,
+    PluginUser,
     Wanted,
     find_response,
     knows_user,
@@ -303,9 +303,9 @@ async def test_the_list_has_each_user_with_its_roles(broker: Mosquitto) -> None:
     await create(broker, "gärtner")
     ctrl(broker, "disableClient", "gärtner")
     assert await list_users(login(broker)) == (
-        User("admin", ("admin",)),
-        User("alice", (ROLE,)),
-        User("gärtner", (ROLE,), is_disabled=True),
+        PluginUser("admin", ("admin",)),
+        PluginUser("alice", (ROLE,)),
+        PluginUser("gärtner", (ROLE,), is_disabled=True),
     )
 
 
@@ -552,7 +552,7 @@ async def test_a_connection_that_ends_meanwhile_is_told_as_such() -> None:
 # Decisions
 
 
-FULL = Found(role=ROLE_ACLS, user=User("alice", (ROLE,)), login=Login.MATCHES)
+FULL = Found(role=ROLE_ACLS, user=PluginUser("alice", (ROLE,)), login=Login.MATCHES)
 
 
 def names(commands: tuple[Command, ...]) -> list[str]:
@@ -568,9 +568,9 @@ def names(commands: tuple[Command, ...]) -> list[str]:
         (FULL, Action.UNCHANGED, [], True),
         (Found(ROLE_ACLS, FULL.user, Login.DIFFERS), Action.UPDATED, ["setClientPassword"], True),
         (Found(ROLE_ACLS, FULL.user, Login.OPEN), Action.UPDATED, ["setClientPassword"], True),
-        (Found(ROLE_ACLS, User("alice"), Login.MATCHES), Action.UPDATED, ["addClientRole"], True),
+        (Found(ROLE_ACLS, PluginUser("alice"), Login.MATCHES), Action.UPDATED, ["addClientRole"], True),
         (
-            Found(None, User("alice"), Login.DIFFERS),
+            Found(None, PluginUser("alice"), Login.DIFFERS),
             Action.UPDATED,
             ["createRole", "addClientRole", "setClientPassword"],
             True,
@@ -593,7 +593,7 @@ def test_without_overwrite_nothing_is_ever_done_to_a_user_who_is_there(
     role: tuple[Acl, ...] | None, login: Login, password_matches: bool | None
 ) -> None:
     wanted = Wanted("alice", SECRET, overwrite=False)
-    plan = plan_provisioning(wanted, Found(role, User("alice", (ROLE,)), login))
+    plan = plan_provisioning(wanted, Found(role, PluginUser("alice", (ROLE,)), login))
     assert (plan.action, plan.commands, plan.password_matches) == (Action.UNCHANGED, (), password_matches)
     assert ("the role 'plantops-read' lacks rights to read the devices" in plan.notices) == (role != ROLE_ACLS)
 
@@ -609,10 +609,10 @@ def test_a_right_that_somebody_denied_is_not_fought_over() -> None:
     ("found", "notice"),
     [
         (
-            Found(ROLE_ACLS, User("alice", (ROLE, "boss")), Login.MATCHES),
+            Found(ROLE_ACLS, PluginUser("alice", (ROLE, "boss")), Login.MATCHES),
             "'alice' has further rights by its roles 'boss'",
         ),
-        (Found(ROLE_ACLS, User("alice", (ROLE,), ("staff",)), Login.MATCHES), "by its groups 'staff'"),
+        (Found(ROLE_ACLS, PluginUser("alice", (ROLE,), ("staff",)), Login.MATCHES), "by its groups 'staff'"),
         (Found(ROLE_ACLS, FULL.user, Login.MATCHES, frozenset({"subscribe"})), "allowed to every user: subscribe"),
         (Found(ROLE_ACLS, FULL.user, Login.OPEN), "accepts 'alice' with a wrong password too"),
         (
@@ -640,7 +640,7 @@ def test_a_long_list_of_rights_is_cut_short() -> None:
 
 
 def test_a_removal_deletes_a_user_who_is_there_only() -> None:
-    assert names(plan_removal("alice", User("alice")).commands) == ["deleteClient"]
+    assert names(plan_removal("alice", PluginUser("alice")).commands) == ["deleteClient"]
     assert plan_removal("alice", None).commands == ()
 
 

@@ -18,7 +18,7 @@ from plantops_cli.mosquitto.text.passwords import (
     COSTLY_ITERATIONS,
     MAX_ITERATIONS,
     MIN_ITERATIONS,
-    User,
+    FileUser,
     check_password,
     check_password_file,
     check_username,
@@ -449,10 +449,10 @@ def test_the_lines_of_a_user_are_counted_valid_or_not(content: bytes, count: int
 def test_the_users_are_listed_with_their_lines_and_kinds() -> None:
     content = f"# x:y\nalice:{ENTRY}\n\nbob:plain\nalice:{SHA512_ENTRY}\n:x\nnone\n".encode() + b"\xff:x"
     assert list_users(content) == [
-        User(2, "alice", "PBKDF2-SHA512, 1,000 iterations", True),
-        User(4, "bob", "malformed", False),
-        User(5, "alice", "SHA-512", True),
-        User(8, r"\xff", "malformed", False),
+        FileUser(2, "alice", "PBKDF2-SHA512, 1,000 iterations", True),
+        FileUser(4, "bob", "malformed", False),
+        FileUser(5, "alice", "SHA-512", True),
+        FileUser(8, r"\xff", "malformed", False),
     ]
 
 
