@@ -11,7 +11,7 @@ from pathlib import Path
 from benchmarks.measure import Comparison
 from benchmarks.measure import compare as compare_runs
 from benchmarks.startup import cpu_seconds
-from plantops_cli.mosquitto.text.passwords import hash_password
+from plantops_cli.mosquitto.text.hashing import hash_password
 
 _SIZES = (1_000, 100_000)
 _RUNS = 9

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO, Final, Literal
 
 from plantops_cli.errors import ConfigError
+from plantops_cli.errors import shown_username as shown_username  # until all import it from there
 
 _logger = logging.getLogger("plantops.credentials")
 
@@ -124,16 +125,6 @@ def write_secret_file(path: Path, password: bytes) -> None:
     except OSError as exc:
         path.unlink(missing_ok=True)
         raise _unwritable(exc) from None
-
-
-def shown_username(username: str) -> str:
-    """Write a user name as it may be shown: ``alice``, but ``alice:...``, for some type ``user:password`` there.
-
-    Args:
-        username: the user name as it is sent.
-    """
-    user, colon, rest = username.partition(":")
-    return f"{user}{colon}..." if rest else username
 
 
 def prompt_password(*, confirm: bool) -> bytes:

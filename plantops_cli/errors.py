@@ -27,6 +27,16 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 
+def shown_username(username: str) -> str:
+    """Write a user name as it may be shown: ``alice``, but ``alice:...``, for some type ``user:password`` there.
+
+    Args:
+        username: the user name as it is sent.
+    """
+    user, colon, rest = username.partition(":")
+    return f"{user}{colon}..." if rest else username
+
+
 class PlantopsError(Exception):
     """Base of all errors of plantops; never raised itself.
 

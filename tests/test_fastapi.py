@@ -18,7 +18,8 @@ from plantops_cli import CredentialsRefusedError, MQTTSubscriber
 from plantops_cli.config import load_settings
 from plantops_cli.errors import BrokerUnreachableError, ConfigError
 from plantops_cli.fastapi import mqtt_lifespan
-from plantops_cli.mosquitto.text.passwords import find_entry, verify_password
+from plantops_cli.mosquitto.text.hashing import verify_password
+from plantops_cli.mosquitto.text.passwords import find_entry
 from tests.support.brokers import PASSWORD, USERNAME, Mosquitto, free_port
 
 EXAMPLES = Path(__file__).parent.parent / "examples"

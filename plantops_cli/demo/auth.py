@@ -8,7 +8,8 @@ from amqtt.contexts import BaseContext
 from amqtt.plugins.base import BaseAuthPlugin
 from amqtt.session import Session
 
-from plantops_cli.mosquitto.text.passwords import find_entry, verify_password
+from plantops_cli.mosquitto.text.hashing import verify_password
+from plantops_cli.mosquitto.text.passwords import find_entry
 
 _log = logging.getLogger("plantops.demo")
 

@@ -17,10 +17,11 @@ from plantops_cli.mosquitto.broker.process import NotRunning
 from plantops_cli.mosquitto.broker.proof import Proof, RemovalProof, prove_login, prove_removal
 from plantops_cli.mosquitto.broker.trial import try_files
 from plantops_cli.mosquitto.files.acl_file import Granted, grant_read, revoke
-from plantops_cli.mosquitto.files.password_file import Action, Provisioned, provision_user, remove_user
+from plantops_cli.mosquitto.files.password_file import Provisioned, provision_user, remove_user
 from plantops_cli.mosquitto.files.rewrite import restore
+from plantops_cli.mosquitto.text.actions import Action
 from plantops_cli.mosquitto.text.conf import Listener
-from plantops_cli.mosquitto.text.passwords import DEFAULT_ITERATIONS
+from plantops_cli.mosquitto.text.hashing import DEFAULT_ITERATIONS
 from plantops_cli.stream.options import ConnectOptions
 
 

@@ -4,8 +4,8 @@ import logging
 from typing import TYPE_CHECKING
 
 from plantops_cli.errors import ConfigError
-from plantops_cli.mosquitto.files.password_file import Action
 from plantops_cli.mosquitto.provisioning import Mode, Request, provision
+from plantops_cli.mosquitto.text.actions import Action
 
 if TYPE_CHECKING:
     from plantops_cli.config import Settings

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from plantops_cli.demo.broker import DemoBroker, embedded_broker, find_mosquitto, mosquitto_broker
-from plantops_cli.mosquitto.text.passwords import hash_password
+from plantops_cli.mosquitto.text.hashing import hash_password
 
 
 @pytest.fixture

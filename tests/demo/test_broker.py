@@ -8,7 +8,7 @@ import pytest
 
 from plantops_cli.demo.broker import DemoBroker, embedded_broker, find_mosquitto, mosquitto_broker
 from plantops_cli.errors import ConfigError
-from plantops_cli.mosquitto.text.passwords import hash_password
+from plantops_cli.mosquitto.text.hashing import hash_password
 from tests.support import wire
 
 ROOT = Path(__file__).parent.parent.parent

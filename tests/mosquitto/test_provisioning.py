@@ -12,9 +12,10 @@ import pytest
 
 from plantops_cli.errors import BrokerFileError, ConfigError, ProofError, ReloadError
 from plantops_cli.mosquitto.broker.proof import Proof, RemovalProof
-from plantops_cli.mosquitto.files.password_file import Action
 from plantops_cli.mosquitto.provisioning import Mode, Request, provision
-from plantops_cli.mosquitto.text.passwords import find_entry, verify_password
+from plantops_cli.mosquitto.text.actions import Action
+from plantops_cli.mosquitto.text.hashing import verify_password
+from plantops_cli.mosquitto.text.passwords import find_entry
 from plantops_cli.stream.options import ConnectOptions
 from tests.support.brokers import PASSWORD, USERNAME, Mosquitto
 from tests.support.certificates import Certificates

@@ -17,12 +17,11 @@ import pytest
 
 from plantops_cli.errors import BrokerFileError, ConfigError, ProofError
 from plantops_cli.mosquitto.broker.broker import Broker, find_broker
-from plantops_cli.mosquitto.broker.preflight import check_psk_file, check_reload, may
+from plantops_cli.mosquitto.broker.preflight import check_reload, may
 from plantops_cli.mosquitto.broker.process import BrokerProcess, BrokerUser
 from plantops_cli.mosquitto.files.conf_file import read_config
 from plantops_cli.mosquitto.files.password_file import provision_user
 from plantops_cli.mosquitto.provisioning import Request, provision
-from plantops_cli.mosquitto.text.lint import Weight
 from plantops_cli.stream.options import ConnectOptions
 from tests.mosquitto.conftest import Mosquitto
 from tests.support.brokers import free_port
@@ -292,47 +291,6 @@ def test_who_cannot_look_is_told_so_in_one_line(folder: Path) -> None:
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
     )
     assert "cannot be checked: Permission denied" in done.stdout, done.stderr
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"a:ABCD09ef\n",
-        b"a:zz\n",
-        b"a:0x12\n",
-        b"a:\n",
-        b":zz\n",
-        b"no colon\n",
-        b"#a:zz\n",
-        b" a : ab \n",
-        b"a:ab cd\n",
-        b"a:abc\n",
-        b"a:ab:zz\n",
-        b"a::zz\n",
-        b"a:ab\r\n",
-        b"a:ab\nb:-\n",
-        b"a:ab",
-        b"",
-    ],
-)
-def test_a_psk_file_is_refused_when_a_real_broker_would_refuse_it(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "psk").write_bytes(content)
-    user = "user root\n" if os.geteuid() == 0 else ""
-    (tmp_path / "mosquitto.conf").write_text(
-        f"listener {free_port()} 127.0.0.1\nallow_anonymous true\n{user}psk_file {tmp_path / 'psk'}\n"
-    )
-    executable = shutil.which("mosquitto", path=os.environ["PATH"] + ":/usr/sbin")
-    assert executable
-    quiet = subprocess.DEVNULL
-    with subprocess.Popen([executable, "-c", tmp_path / "mosquitto.conf"], stdout=quiet, stderr=quiet) as process:
-        try:
-            is_refused = process.wait(timeout=0.3) == 3
-        except subprocess.TimeoutExpired:
-            is_refused = False
-            process.terminate()
-    findings = check_psk_file(content)
-    assert any(finding.weight is Weight.STOPS_ALL for finding in findings) is is_refused
-    assert not any("zz" in finding.message for finding in findings)
 
 
 def test_a_bad_psk_file_and_a_folder_in_place_of_one_are_refused(tmp_path: Path) -> None:

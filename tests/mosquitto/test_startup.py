@@ -7,7 +7,8 @@ import pytest
 from plantops_cli.config import load_settings
 from plantops_cli.errors import BrokerFileError, ConfigError
 from plantops_cli.mosquitto.startup import ensure_login
-from plantops_cli.mosquitto.text.passwords import find_entry, verify_password
+from plantops_cli.mosquitto.text.hashing import verify_password
+from plantops_cli.mosquitto.text.passwords import find_entry
 from tests.support.brokers import PASSWORD, Mosquitto
 from tests.support.plantops import run
 

@@ -20,8 +20,8 @@ from plantops_cli.errors import ConfigError, PlantopsError
 from plantops_cli.mosquitto.broker.dynsec_client import DynsecOutcome, list_users, provision_user, remove_user
 from plantops_cli.mosquitto.broker.proof import Proof, RemovalProof, prove_login, prove_removal
 from plantops_cli.mosquitto.files.conf_file import read_config
-from plantops_cli.mosquitto.files.password_file import Action
-from plantops_cli.mosquitto.text.passwords import check_username, password_notices
+from plantops_cli.mosquitto.text.actions import Action
+from plantops_cli.mosquitto.text.logins import check_username, password_notices
 from plantops_cli.stream.options import ConnectOptions
 
 

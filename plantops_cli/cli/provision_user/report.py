@@ -12,9 +12,9 @@ from plantops_cli.errors import PlantopsError
 from plantops_cli.formats.terminal import escape
 from plantops_cli.mosquitto.broker.dynsec_client import DynsecOutcome
 from plantops_cli.mosquitto.broker.proof import Proof, RemovalProof
-from plantops_cli.mosquitto.files.password_file import Action
 from plantops_cli.mosquitto.provisioning import Outcome
 from plantops_cli.mosquitto.text.acl import DEVICE_FILTERS
+from plantops_cli.mosquitto.text.actions import Action
 from plantops_cli.mosquitto.text.dynsec import PluginUser
 from plantops_cli.mosquitto.text.passwords import FileUser
 

@@ -16,9 +16,10 @@ from plantops_cli.config import Settings
 from plantops_cli.credentials import prompt_password, write_secret_file
 from plantops_cli.errors import ConfigError, PlantopsError
 from plantops_cli.mosquitto.broker.broker import find_broker
-from plantops_cli.mosquitto.files.password_file import Action, users
+from plantops_cli.mosquitto.files.password_file import users
 from plantops_cli.mosquitto.provisioning import Mode, Outcome, Request, provision
-from plantops_cli.mosquitto.text import passwords
+from plantops_cli.mosquitto.text import hashing, logins
+from plantops_cli.mosquitto.text.actions import Action
 from plantops_cli.stream.options import ConnectOptions
 
 _BROKER_USER = "mosquitto"
@@ -195,12 +196,12 @@ def find_password(flags: ProvisioningFlags, connection: ConnectionFlags, setting
         ConfigError: there is none, two sources compete, or it is not allowed.
     """
     if flags.generate:
-        return passwords.generate_password()
+        return hashing.generate_password()
     found = settings.find_password(secret_file=connection.secret_file, ask=connection.ask_password, confirm=True)
     if found is None and not flags.remove:
         found = prompt_password(confirm=True)
     if found is not None:
-        passwords.check_password(found, allow_control=flags.allow_control)
+        logins.check_password(found, allow_control=flags.allow_control)
     return found
 
 
@@ -220,12 +221,12 @@ def parse_owner(text: str) -> tuple[int, int]:
 
 def _request(flags: ProvisioningFlags, connection: ConnectionFlags, settings: Settings) -> Request:
     name = settings.mqtt_backend_username if flags.username is None else flags.username
-    iterations = passwords.DEFAULT_ITERATIONS if flags.iterations is None else flags.iterations
-    passwords.check_iterations(iterations)
+    iterations = hashing.DEFAULT_ITERATIONS if flags.iterations is None else flags.iterations
+    hashing.check_iterations(iterations)
     if not (settings.mqtt_password_file or settings.mqtt_broker_config or settings.mqtt_reload):
         raise ConfigError("no password file is given", hint="give --file FILE or set MQTT_PASSWORD_FILE")
     if not flags.remove:
-        passwords.check_username(name)  # before anybody is asked for a password
+        logins.check_username(name)  # before anybody is asked for a password
     return Request(
         username=name,
         password=find_password(flags, connection, settings),
@@ -272,8 +273,8 @@ def _carry_out(request: Request, secret: NewSecret) -> Outcome:
 
 
 def _notices(request: Request) -> tuple[str, ...]:
-    notices = passwords.password_notices(request.password) if request.password else []
-    if request.iterations > passwords.COSTLY_ITERATIONS:
-        seconds = passwords.measure_login_seconds(request.iterations)
-        notices.append(passwords.costly_warning(request.iterations, seconds) or "")
+    notices = logins.password_notices(request.password) if request.password else []
+    if request.iterations > hashing.COSTLY_ITERATIONS:
+        seconds = hashing.measure_login_seconds(request.iterations)
+        notices.append(hashing.costly_warning(request.iterations, seconds) or "")
     return tuple(notices)

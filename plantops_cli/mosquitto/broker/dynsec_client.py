@@ -11,13 +11,12 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from plantops_cli.credentials import shown_username
-from plantops_cli.errors import CommandRefusedError, ConfigError, SubscriptionRefusedError
+from plantops_cli.errors import CommandRefusedError, ConfigError, SubscriptionRefusedError, shown_username
 from plantops_cli.mosquitto.broker.proof import LoginAnswer, log_in, with_wrong_password
-from plantops_cli.mosquitto.files.password_file import Action
 from plantops_cli.mosquitto.text import dynsec
+from plantops_cli.mosquitto.text.actions import Action
 from plantops_cli.mosquitto.text.dynsec import Command, Found, Login, Plan, PluginUser, Response, Wanted
-from plantops_cli.mosquitto.text.passwords import check_password, check_username
+from plantops_cli.mosquitto.text.logins import check_password, check_username
 from plantops_cli.stream.options import ConnectOptions
 from plantops_cli.stream.session import Session, open_session
 from plantops_cli.stream.status import Status

@@ -6,7 +6,6 @@ or broken configuration stops neither: both go on with the old one.
 """
 
 import os
-import re
 import shutil
 import stat
 import subprocess
@@ -19,11 +18,10 @@ from plantops_cli.mosquitto.text.acl import check_acl
 from plantops_cli.mosquitto.text.conf import BrokerConfig, ReloadFile
 from plantops_cli.mosquitto.text.lint import FileFault, Weight
 from plantops_cli.mosquitto.text.passwords import check_password_file
+from plantops_cli.mosquitto.text.psk import check_psk_file
 
 _STRICT = (2, 1)
 _TEST_SECONDS = 5.0
-_HEX = re.compile(rb"[0-9A-Fa-f]*")
-_BLANKS = b" \t\n\v\f\r"
 _ROOT_PARTS = 4  # "/", "proc", PID, "root"
 
 
@@ -66,19 +64,6 @@ def check_reload(
                 f"{str(path)!r} cannot be checked: {exc.strerror or type(exc).__name__}", hint="run it as root"
             ) from exc
     return tuple(notices)
-
-
-def check_psk_file(content: bytes) -> list[FileFault]:
-    """Find the keys for which every Mosquitto 2 refuses a PSK file; no message holds a key.
-
-    Args:
-        content: the whole file (``psk__file_parse`` of Mosquitto).
-    """
-    return [
-        FileFault(number, "the key is not hexadecimal", Weight.STOPS_ALL)
-        for number, line in enumerate(content.split(b"\n"), start=1)
-        if not _is_psk_line_fine(line)
-    ]
 
 
 def is_readable(path: Path, reader: BrokerUser) -> bool:
@@ -135,13 +120,6 @@ _CHECKS: Mapping[str, Callable[[bytes], list[FileFault]]] = {
     "acl": check_acl,
     "psk": check_psk_file,
 }
-
-
-def _is_psk_line_fine(line: bytes) -> bool:
-    if line.startswith(b"#") or b":" not in line:
-        return True
-    fields = [field for field in line.split(b":") if field]  # as strtok() does: empty fields do not count
-    return len(fields) < 2 or not fields[0].strip(_BLANKS) or bool(_HEX.fullmatch(fields[1].strip(_BLANKS)))
 
 
 def _is_readable_in_truth(path: Path, reader: BrokerUser) -> bool:

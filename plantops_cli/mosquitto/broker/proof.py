@@ -94,7 +94,6 @@ async def prove_login(
     *,
     is_acl_in_force: bool,
     patience_seconds: float = 3.0,
-    settle_seconds: float = 0.0,
     explain_refusal: Callable[[], str | None] = _nothing_known,
 ) -> Proof:
     """Prove that a broker takes the right password, refuses a wrong one, and guards its topics.
@@ -107,8 +106,6 @@ async def prove_login(
         is_acl_in_force: whether the broker has an ACL file, by which the user may only read.
         patience_seconds: how long a broker that was just told to reload may go on refusing the right password,
             or may not answer at all.
-        settle_seconds: how long to wait before the first login. After a reload that leaves the password as it
-            was, nothing shows that the broker has read its files again; an idle one does within 0.1 s.
         explain_refusal: called when the right password stays refused; returns the reason, if it knows one.
 
     Raises:
@@ -117,7 +114,6 @@ async def prove_login(
         BrokerError: the broker did not answer, or not in a way that tells.
     """
     _check_provable(options)
-    await asyncio.sleep(settle_seconds)
     clock = asyncio.get_running_loop().time
     start_seconds = clock()
     if not await _comes(LoginAnswer.ACCEPTED, options, patience_seconds=patience_seconds):

@@ -2,26 +2,17 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 
 from plantops_cli.errors import BrokerFileError
 from plantops_cli.mosquitto.files.rewrite import Rewritten, rewrite
 from plantops_cli.mosquitto.text.acl import acl_notices, check_acl, has_block, remove_block, upsert_block
+from plantops_cli.mosquitto.text.actions import Action
 from plantops_cli.mosquitto.text.lint import Weight
 
 NEW_FILE_NOTICE = (
     "the broker reads this new file only where acl_file names it, and then whoever has no line in it has no rights"
 )
-
-
-class GrantAction(StrEnum):
-    """What became of the user's block."""
-
-    CREATED = "created"
-    UPDATED = "updated"
-    UNCHANGED = "unchanged"
-    REMOVED = "removed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +26,7 @@ class Granted:
         notices: what a person should know of the user's rights, and of the file.
     """
 
-    action: GrantAction
+    action: Action
     path: Path
     rewritten: Rewritten
     notices: tuple[str, ...]
@@ -80,7 +71,7 @@ def grant_read(
     notices = [*rewritten.notices, *acl_notices(rewritten.new, username)]
     if rewritten.is_new_file:
         notices.append(NEW_FILE_NOTICE)
-    return Granted(_grant_action(rewritten, username), path, rewritten, tuple(notices))
+    return Granted(_action(rewritten, username), path, rewritten, tuple(notices))
 
 
 def revoke(path: Path, username: str, *, lock_timeout_seconds: float = 10.0, dry_run: bool = False) -> Granted:
@@ -100,7 +91,7 @@ def revoke(path: Path, username: str, *, lock_timeout_seconds: float = 10.0, dry
         return None if old is None else _changed(path, old, lambda content: remove_block(content, username))
 
     rewritten = rewrite(path, change, lock_timeout_seconds=lock_timeout_seconds, dry_run=dry_run)
-    action = GrantAction.REMOVED if rewritten.was_written else GrantAction.UNCHANGED
+    action = Action.REMOVED if rewritten.was_written else Action.UNCHANGED
     return Granted(action, path, rewritten, (*rewritten.notices, *acl_notices(rewritten.new, username)))
 
 
@@ -123,7 +114,7 @@ def _check(path: Path, content: bytes) -> None:
         )
 
 
-def _grant_action(rewritten: Rewritten, username: str) -> GrantAction:
+def _action(rewritten: Rewritten, username: str) -> Action:
     if not rewritten.was_written:
-        return GrantAction.UNCHANGED
-    return GrantAction.UPDATED if has_block(rewritten.old or b"", username) else GrantAction.CREATED
+        return Action.UNCHANGED
+    return Action.UPDATED if has_block(rewritten.old or b"", username) else Action.CREATED

@@ -2,38 +2,29 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from enum import StrEnum
 from functools import cache
 from pathlib import Path
 
 from plantops_cli.errors import BrokerFileError, ConfigError
 from plantops_cli.mosquitto.files.rewrite import Rewritten, rewrite
-from plantops_cli.mosquitto.text.passwords import (
+from plantops_cli.mosquitto.text.actions import Action
+from plantops_cli.mosquitto.text.hashing import (
     DEFAULT_ITERATIONS,
-    FileUser,
     check_iterations,
-    check_password,
-    check_username,
-    count_entries,
-    find_entry,
     hash_password,
     is_weaker,
+    verify_password,
+)
+from plantops_cli.mosquitto.text.logins import check_password, check_username
+from plantops_cli.mosquitto.text.passwords import (
+    FileUser,
+    count_entries,
+    find_entry,
     list_users,
     remove_entry,
     upsert_entry,
-    verify_password,
     why_no_password_file,
 )
-
-
-class Action(StrEnum):
-    """What became of the user."""
-
-    CREATED = "created"
-    UPDATED = "updated"
-    UPGRADED = "upgraded"
-    UNCHANGED = "unchanged"
-    REMOVED = "removed"
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,9 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from plantops_cli.errors import BrokerFileError, ConfigError, TopicError
+from plantops_cli.mosquitto.text.lines import newline_of, split_lines
 from plantops_cli.mosquitto.text.lint import FileFault, Weight
-from plantops_cli.mosquitto.text.passwords import check_username
+from plantops_cli.mosquitto.text.logins import check_username
 from plantops_cli.topics import KINDS, check_filter
 
 DEVICE_FILTERS = tuple(f"devices/+/{kind}" for kind in KINDS)
@@ -27,8 +28,6 @@ MAX_LEVEL_SEPARATORS = 200
 """Most ``/`` that Mosquitto allows in a topic (TOPIC_HIERARCHY_LIMIT in its ``mosquitto_broker.h``)."""
 
 _CLOSING = b"# <<< plantops provision-user"
-_BLANKS = b" \t\n\v\f\r"  # isspace() of the C locale; str.strip would take more
-_LINE = re.compile(rb"[^\n]*\n|[^\n]+")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
@@ -92,7 +91,7 @@ def check_acl(content: bytes) -> list[FileFault]:
         content: the whole file.
     """
     faults = []
-    for number, line in enumerate(_lines(content), start=1):
+    for number, line in enumerate(split_lines(content), start=1):
         try:
             message = _why_surprising(number, line)
         except _BadLineError as exc:
@@ -101,15 +100,6 @@ def check_acl(content: bytes) -> list[FileFault]:
             if message is not None:
                 faults.append(FileFault(number, message, Weight.NOTE))
     return faults
-
-
-def parse_rules(content: bytes) -> list[Rule]:
-    """Return the rules of an ACL file in its order; lines outside the grammar are passed over.
-
-    Args:
-        content: the whole file.
-    """
-    return [rule for _, rule in _owned(_lines(content))]
 
 
 def upsert_block(content: bytes, username: str, filters: Sequence[str] = DEVICE_FILTERS) -> bytes:
@@ -132,16 +122,16 @@ def upsert_block(content: bytes, username: str, filters: Sequence[str] = DEVICE_
     check_username(username)
     for topic_filter in filters:
         _check_acl_filter(topic_filter)
-    lines = _lines(content)
+    lines = split_lines(content)
     found = _own_blocks(lines, username)
     if not found:
-        newline = _newline(lines[0]) if lines else b"\n"
+        newline = newline_of(lines[0]) if lines else b"\n"
         if lines and not lines[-1].endswith(b"\n"):
             lines[-1] += b"\n" if lines[-1].endswith(b"\r") else newline
         return b"".join([*lines, *_block_lines(username, filters, newline)])
     # any of them may be the one whose lines below need it
     attempts = [
-        _without(lines, found, instead={kept: _block_lines(username, filters, _newline(lines[kept.start]))})
+        _without(lines, found, instead={kept: _block_lines(username, filters, newline_of(lines[kept.start]))})
         for kept in found
     ]
     shifts = [_first_shift(lines, found, attempt, username) for attempt in attempts]
@@ -160,7 +150,7 @@ def remove_block(content: bytes, username: str) -> bytes:
     Raises:
         BrokerFileError: rules stand below the block that would become another user's, or as ``upsert_block``.
     """
-    lines = _lines(content)
+    lines = split_lines(content)
     found = _own_blocks(lines, username)
     rest = _without(lines, found, instead={})
     shift = _first_shift(lines, found, rest, username)
@@ -176,7 +166,7 @@ def has_block(content: bytes, username: str) -> bool:
         content: the whole ACL file.
         username: the user.
     """
-    return any(line.rstrip(_BLANKS) == _opening(username) for line in _lines(content))
+    return any(line.rstrip() == _opening(username) for line in split_lines(content))
 
 
 def acl_notices(content: bytes, username: str, filters: Sequence[str] = DEVICE_FILTERS) -> list[str]:
@@ -187,7 +177,7 @@ def acl_notices(content: bytes, username: str, filters: Sequence[str] = DEVICE_F
         username: the user of the block.
         filters: the topic filters that it is to read.
     """
-    lines = _lines(content)
+    lines = split_lines(content)
     blocks = _own_blocks(lines, username)
     found: dict[int, list[str]] = {}
     for number in _sections_elsewhere(lines, blocks, username):
@@ -254,11 +244,6 @@ def _hides_dollar(topic_filter: str, other: str) -> bool:
     return topic_filter[:1] in ("+", "#") and other.startswith("$")
 
 
-def _lines(content: bytes) -> list[bytes]:
-    # the broker ends a line at LF only
-    return _LINE.findall(content)
-
-
 def _parse_line(number: int, line: bytes, user: str | None) -> _UserLine | Rule | None:
     """Read a line as the broker does; None for a comment or a blank line.
 
@@ -267,7 +252,7 @@ def _parse_line(number: int, line: bytes, user: str | None) -> _UserLine | Rule 
     """
     if b"\0" in line:
         raise _BadLineError("contains NUL, after which Mosquitto 2.0 reads nothing more of the file")
-    text = line.rstrip(_BLANKS)
+    text = line.rstrip()
     if text.startswith(b"#"):
         return None
     first, _, rest = text.lstrip(b" ").partition(b" ")
@@ -288,7 +273,7 @@ def _parse_line(number: int, line: bytes, user: str | None) -> _UserLine | Rule 
 
 
 def _parse_user(rest: bytes) -> str:
-    name = rest.strip(_BLANKS)
+    name = rest.strip()
     if not name:
         raise _BadLineError("user without a name")
     return _decode(name)
@@ -299,7 +284,7 @@ def _parse_access(rest: bytes) -> tuple[Access, bytes]:
     if not space:
         return Access.READWRITE, word
     try:
-        return Access(_decode(word)), topic.strip(_BLANKS)
+        return Access(_decode(word)), topic.strip()
     except ValueError:
         raise _BadLineError(f"{_quote(_decode(word))} is not one of read, write, readwrite, deny") from None
 
@@ -308,7 +293,7 @@ def _why_unknown(text: bytes, first: bytes) -> str:
     shown = _quote(_decode(first))
     if first.startswith(b"\xef\xbb\xbf"):
         return "begins with a byte order mark"
-    if text.lstrip(_BLANKS).startswith(b"#"):
+    if text.lstrip().startswith(b"#"):
         return "a comment must begin in the first column"
     if b"\t" in first:
         return f"{shown}: Mosquitto separates words by spaces, not tabs"
@@ -377,23 +362,19 @@ def _block_lines(username: str, filters: Sequence[str], newline: bytes) -> list[
     return [line + newline for line in (_opening(username), b"user " + _encode(username), *rules, _CLOSING)]
 
 
-def _newline(line: bytes) -> bytes:
-    return b"\r\n" if line.endswith(b"\r\n") else b"\n"
-
-
 def _opening(username: str) -> bytes:
     return b"# >>> plantops provision-user: " + _encode(username) + b" (managed)"
 
 
 def _own_blocks(lines: Sequence[bytes], username: str) -> list[_Block]:
     opening = _opening(username)
-    starts = [position for position, line in enumerate(lines) if line.rstrip(_BLANKS) == opening]
+    starts = [position for position, line in enumerate(lines) if line.rstrip() == opening]
     return [_find_end(lines, start, username) for start in starts]
 
 
 def _find_end(lines: Sequence[bytes], start: int, username: str) -> _Block:
     for position in range(start + 1, len(lines)):
-        text = lines[position].rstrip(_BLANKS)
+        text = lines[position].rstrip()
         if text == _CLOSING:
             return _Block(start, position + 1)
         if text.startswith(b"# >>> plantops provision-user: "):

@@ -12,13 +12,13 @@ from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 from plantops_cli.errors import BrokerFileError
+from plantops_cli.mosquitto.text.lines import split_lines
 
 DEFAULT_PORT = 1883
 DEFAULT_USER = "mosquitto"
 
-FileKind = Literal["conf", "password", "acl", "psk", "cafile", "capath", "certfile", "keyfile", "crlfile"]
+FileKind = Literal["password", "acl", "psk", "cafile", "capath", "certfile", "keyfile", "crlfile"]
 
-_LINE = re.compile(rb"[^\n]*\n|[^\n]+")
 _NUMBER = re.compile(r"\s*([+-]?[0-9]+)")
 _BLANKS = " \t\n\v\f\r"  # isspace() of the C locale
 _BOOLS = {"true": True, "1": True, "false": False, "0": False}
@@ -172,14 +172,14 @@ class ReloadFile(NamedTuple):
     """A file that the broker reads again when it is told to reload.
 
     Attributes:
-        path: as the broker sees it; for ``conf``, as it was opened here.
+        path: as the broker sees it.
         kind: what it is to the broker.
-        directive: the option that names it; None for the configuration itself.
+        directive: the option that names it.
     """
 
     path: str
     kind: FileKind
-    directive: Directive | None
+    directive: Directive
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,16 +220,6 @@ class BrokerConfig:
     def acl_files(self) -> tuple[str, ...]:
         """The ACL files of all listeners, the 2.1 plugin's among them."""
         return self._paths("acl")
-
-    @property
-    def psk_files(self) -> tuple[str, ...]:
-        """The files of pre-shared keys of all listeners."""
-        return self._paths("psk")
-
-    @property
-    def files_read_at_reload(self) -> tuple[ReloadFile, ...]:
-        """The configuration, what it includes, and every file that they name and a reload reads."""
-        return (*(ReloadFile(file, "conf", None) for file in self.files), *self.reload_files)
 
     @property
     def plugins(self) -> tuple[Plugin, ...]:
@@ -306,7 +296,7 @@ def parse_directives(content: bytes, file: str) -> list[Directive]:
     """
     return [
         directive
-        for number, line in enumerate(_LINE.findall(content), start=1)
+        for number, line in enumerate(split_lines(content), start=1)
         if (directive := _parse_line(line, file, number)) is not None
     ]
 

@@ -12,7 +12,8 @@ from enum import Enum
 from typing import Any, NamedTuple, TypeVar
 
 from plantops_cli.errors import BrokerFileError
-from plantops_cli.mosquitto.files.password_file import Action
+from plantops_cli.mosquitto.text.acl import DEVICE_FILTERS
+from plantops_cli.mosquitto.text.actions import Action
 
 CONTROL_TOPIC = "$CONTROL/dynamic-security/v1"
 RESPONSE_TOPIC = f"{CONTROL_TOPIC}/response"
@@ -41,12 +42,11 @@ class Acl(NamedTuple):
         return f"{'allow' if self.is_allowed else 'deny'} {self.type} {self.topic!r}"
 
 
-_DEVICE_FILTERS = ("devices/+/telemetry", "devices/+/heartbeat")
 ROLE_ACLS = (
-    *(Acl("subscribePattern", name) for name in _DEVICE_FILTERS),
+    *(Acl("subscribePattern", name) for name in DEVICE_FILTERS),
     # the plugin compares a shared subscription as it stands, $share and group included
-    *(Acl("subscribePattern", f"$share/+/{name}") for name in _DEVICE_FILTERS),
-    *(Acl("publishClientReceive", name) for name in _DEVICE_FILTERS),
+    *(Acl("subscribePattern", f"$share/+/{name}") for name in DEVICE_FILTERS),
+    *(Acl("publishClientReceive", name) for name in DEVICE_FILTERS),
 )
 
 

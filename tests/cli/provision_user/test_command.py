@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from plantops_cli.mosquitto.text.passwords import find_entry, verify_password
+from plantops_cli.mosquitto.text.hashing import verify_password
+from plantops_cli.mosquitto.text.passwords import find_entry
 from tests.support.brokers import Mosquitto, free_port
 from tests.support.plantops import run
 from tests.support.terminal import run_on_terminal

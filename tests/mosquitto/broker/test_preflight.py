@@ -14,7 +14,7 @@ from plantops_cli.mosquitto.broker.preflight import check_reload, is_readable
 from plantops_cli.mosquitto.broker.process import BrokerUser
 from plantops_cli.mosquitto.broker.proof import LoginAnswer, log_in, probe_acl, with_wrong_password
 from plantops_cli.mosquitto.files.conf_file import read_config
-from plantops_cli.mosquitto.text.passwords import hash_password
+from plantops_cli.mosquitto.text.hashing import hash_password
 from plantops_cli.stream.options import ConnectOptions, MQTTVersion
 from tests.support.brokers import PASSWORD, USERNAME, Mosquitto
 

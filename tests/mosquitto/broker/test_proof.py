@@ -174,14 +174,6 @@ async def test_a_reload_that_comes_a_second_late_is_waited_for(tmp_path: Path) -
         assert 1.0 <= proof.accepted_after_seconds < 5
 
 
-async def test_the_first_login_waits_for_a_reload_to_settle(tmp_path: Path) -> None:
-    with running(tmp_path, acl=READ_ONLY) as broker:
-        (tmp_path / "acl").write_text("garbage\n")
-        hang_up(broker)
-        with pytest.raises(ProofError, match="the ACL is not in force"):
-            await prove_login(options_for(broker), is_acl_in_force=True, settle_seconds=0.25)
-
-
 async def test_an_anonymous_client_that_is_accepted_is_a_notice(tmp_path: Path) -> None:
     with running(tmp_path, "allow_anonymous true", acl=READ_ONLY) as broker:
         proof = await prove(broker, is_acl_in_force=True)

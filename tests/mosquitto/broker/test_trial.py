@@ -9,7 +9,8 @@ import pytest
 
 from plantops_cli.errors import BrokerFileError, ConfigError, ProofError
 from plantops_cli.mosquitto.broker.trial import find_mosquitto, try_files, why_it_ended
-from plantops_cli.mosquitto.text.passwords import hash_password, upsert_entry
+from plantops_cli.mosquitto.text.hashing import hash_password
+from plantops_cli.mosquitto.text.passwords import upsert_entry
 
 USERNAME = "plantops_backend"
 PASSWORD = b"correct horse battery staple"

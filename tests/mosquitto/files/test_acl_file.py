@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from plantops_cli.errors import BrokerFileError, ConfigError
-from plantops_cli.mosquitto.files.acl_file import NEW_FILE_NOTICE, GrantAction, Granted, grant_read, revoke
+from plantops_cli.mosquitto.files.acl_file import NEW_FILE_NOTICE, Granted, grant_read, revoke
+from plantops_cli.mosquitto.text.actions import Action
 
 USER = "plantops_backend"
 BLOCK = (
@@ -31,7 +32,7 @@ def identity(path: Path) -> tuple[int, int]:
 
 def test_a_missing_file_is_made_for_its_owner_alone_and_the_danger_is_told(path: Path) -> None:
     granted = grant_read(path, USER)
-    assert (granted.action, granted.path, granted.rewritten.is_new_file) == (GrantAction.CREATED, path, True)
+    assert (granted.action, granted.path, granted.rewritten.is_new_file) == (Action.CREATED, path, True)
     assert NEW_FILE_NOTICE in granted.notices
     assert path.read_bytes() == BLOCK
     assert path.stat().st_mode & 0o777 == 0o600
@@ -41,7 +42,7 @@ def test_a_block_is_added_and_the_rest_is_kept_with_its_mode(path: Path) -> None
     path.write_bytes(OTHERS)
     path.chmod(0o640)
     granted = grant_read(path, USER)
-    assert (granted.action, granted.rewritten.is_new_file) == (GrantAction.CREATED, False)
+    assert (granted.action, granted.rewritten.is_new_file) == (Action.CREATED, False)
     assert path.read_bytes() == OTHERS + BLOCK
     assert path.stat().st_mode & 0o777 == 0o640
     assert NEW_FILE_NOTICE not in granted.notices
@@ -50,13 +51,13 @@ def test_a_block_is_added_and_the_rest_is_kept_with_its_mode(path: Path) -> None
 def test_a_block_that_is_there_is_not_written_again(path: Path) -> None:
     path.write_bytes(OTHERS + BLOCK)
     before = identity(path)
-    assert grant_read(path, USER).action is GrantAction.UNCHANGED
+    assert grant_read(path, USER).action is Action.UNCHANGED
     assert identity(path) == before
 
 
 def test_a_block_edited_by_hand_is_put_right(path: Path) -> None:
     path.write_bytes(BLOCK.replace(b"read", b"readwrite"))
-    assert grant_read(path, USER).action is GrantAction.UPDATED
+    assert grant_read(path, USER).action is Action.UPDATED
     assert path.read_bytes() == BLOCK
 
 
@@ -64,7 +65,7 @@ def test_a_dry_run_says_what_would_be_done_and_writes_nothing(path: Path) -> Non
     path.write_bytes(OTHERS)
     before = identity(path)
     granted = grant_read(path, USER, dry_run=True)
-    assert (granted.action, granted.rewritten.new) == (GrantAction.CREATED, OTHERS + BLOCK)
+    assert (granted.action, granted.rewritten.new) == (Action.CREATED, OTHERS + BLOCK)
     assert identity(path) == before
     assert [item.name for item in path.parent.iterdir()] == ["acl"]
 
@@ -109,9 +110,9 @@ def test_a_user_name_that_would_add_lines_is_refused(path: Path) -> None:
 
 def test_a_revoked_block_is_gone_and_nothing_else(path: Path) -> None:
     path.write_bytes(OTHERS + BLOCK)
-    assert revoke(path, USER).action is GrantAction.REMOVED
+    assert revoke(path, USER).action is Action.REMOVED
     assert path.read_bytes() == OTHERS
-    assert revoke(path, USER).action is GrantAction.UNCHANGED
+    assert revoke(path, USER).action is Action.UNCHANGED
 
 
 def test_a_revocation_tells_of_sections_by_hand(path: Path) -> None:
@@ -128,5 +129,5 @@ def test_nothing_is_revoked_when_lines_below_would_change_hands(path: Path) -> N
 
 
 def test_a_missing_file_stays_missing_when_there_is_nothing_to_revoke(path: Path) -> None:
-    assert revoke(path, USER).action is GrantAction.UNCHANGED
+    assert revoke(path, USER).action is Action.UNCHANGED
     assert not path.exists()

@@ -78,15 +78,14 @@ def test_included_options_stand_where_they_are_included(tmp_path: Path) -> None:
     ]
 
 
-def test_every_file_of_the_configuration_is_one_that_a_reload_reads(tmp_path: Path) -> None:
+def test_the_files_of_a_configuration_are_those_that_a_reload_reads_apart_from_those_that_it_names(
+    tmp_path: Path,
+) -> None:
     conf = written(tmp_path / "conf", f"include_dir {tmp_path}/conf.d\npassword_file p\n")
     empty = written(tmp_path / "conf.d" / "empty.conf", "")
     config = read_config(conf)
-    assert [(file.path, file.kind) for file in config.files_read_at_reload] == [
-        (str(conf), "conf"),
-        (str(empty), "conf"),
-        ("p", "password"),
-    ]
+    assert config.files == (str(conf), str(empty))
+    assert [(file.path, file.kind) for file in config.reload_files] == [("p", "password")]
 
 
 def test_a_folder_of_a_container_is_looked_for_where_it_lies_here(tmp_path: Path) -> None:

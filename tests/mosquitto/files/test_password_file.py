@@ -15,15 +15,11 @@ from pathlib import Path
 import pytest
 
 from plantops_cli.errors import BrokerFileBusyError, BrokerFileChangedError, BrokerFileError, ConfigError
-from plantops_cli.mosquitto.files.password_file import Action, Provisioned, provision_user, remove_user, users
+from plantops_cli.mosquitto.files.password_file import Provisioned, provision_user, remove_user, users
 from plantops_cli.mosquitto.files.rewrite import restore
-from plantops_cli.mosquitto.text.passwords import (
-    count_entries,
-    entry_kind,
-    find_entry,
-    hash_password,
-    verify_password,
-)
+from plantops_cli.mosquitto.text.actions import Action
+from plantops_cli.mosquitto.text.hashing import entry_kind, hash_password, verify_password
+from plantops_cli.mosquitto.text.passwords import count_entries, find_entry
 from tests.mosquitto.conftest import StartMosquitto
 
 USER = "plantops_backend"
@@ -50,7 +46,8 @@ KILL_MANY = """
 import itertools, os, random, signal, sys, time
 from pathlib import Path
 from plantops_cli.mosquitto.files.password_file import provision_user
-from plantops_cli.mosquitto.text.passwords import find_entry, verify_password
+from plantops_cli.mosquitto.text.hashing import verify_password
+from plantops_cli.mosquitto.text.passwords import find_entry
 path = Path(sys.argv[1])
 random.seed(0)
 last = "0"

@@ -175,7 +175,8 @@ def test_a_files_name_counts_for_all_listeners_unless_settings_are_their_own() -
     assert [(item.password_file, item.acl_file, item.psk_file) for item in broker.listeners] == [
         ("p", "a", "k")
     ] * 2
-    assert (broker.password_files, broker.acl_files, broker.psk_files) == (("p",), ("a",), ("k",))
+    assert (broker.password_files, broker.acl_files) == (("p",), ("a",))
+    assert [file.path for file in broker.reload_files if file.kind == "psk"] == ["k"]
 
 
 def test_with_settings_of_their_own_listeners_have_files_of_their_own() -> None:
@@ -202,11 +203,9 @@ def test_every_file_that_a_reload_reads_is_named_with_its_line() -> None:
         "listener 8883\ncafile ca\ncapath cas\ncertfile c\nkeyfile k\ncrlfile l\n"
         "listener 8884\ncafile ca\npassword_file p\nacl_file a\npsk_file s\n"
     )
-    found = [
-        (file.path, file.kind, file.directive and file.directive.line) for file in broker.files_read_at_reload
-    ]
+    found = [(file.path, file.kind, file.directive.line) for file in broker.reload_files]
     assert found == [
-        *(("conf", "conf", None), ("p", "password", 9), ("a", "acl", 10), ("s", "psk", 11)),
+        *(("p", "password", 9), ("a", "acl", 10), ("s", "psk", 11)),
         *(("ca", "cafile", 2), ("cas", "capath", 3), ("c", "certfile", 4), ("k", "keyfile", 5)),
         *(("l", "crlfile", 6), ("ca", "cafile", 8)),
     ]
@@ -319,5 +318,5 @@ def test_any_bytes_are_a_configuration_or_refused(content: bytes) -> None:
     else:
         message = repr(broker)
         assert broker.listeners
-        assert all(file.path for file in broker.files_read_at_reload)
+        assert all(file.path for file in broker.reload_files)
     assert message.isprintable()
