@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -48,21 +49,20 @@ ONLY_WRITERS = {
     "mosquitto.files.lock",
     "mosquitto.broker.trial",
 }
+# A room that is pure is pure as a whole: what is added to it is, too
 PURE = {
     "errors",
     "topics",
     "messages",
+    "formats.keyvalue",
     "stream.backoff",
     "stream.batch",
     "stream.exactly_once",
+    "stream.failures",
     "stream.inbox",
     "stream.packets",
     "stream.reconnection",
-    "mosquitto.text.acl",
-    "mosquitto.text.conf",
-    "mosquitto.text.dynsec",
-    "mosquitto.text.lint",
-    "mosquitto.text.passwords",
+    "mosquitto.text",
     "demo.plants",
     "fleet.device",
     "fleet.judging",
@@ -75,15 +75,42 @@ PURE = {
 }
 IO_MODULES = {
     "asyncio",
+    "fcntl",
+    "getpass",
     "io",
     "os",
     "pathlib",
     "selectors",
     "shutil",
+    "signal",
     "socket",
     "ssl",
     "subprocess",
     "tempfile",
+    "threading",
+}
+# Not to open anything, but to know the classes of their errors
+FOR_ERRORS_ONLY = {("stream.failures", "socket"), ("stream.failures", "ssl")}
+# Within mosquitto/ a room knows those below it: grammar < files < broker < the order of events
+MOSQUITTO_FLOORS = {
+    "mosquitto.text": 0,
+    "mosquitto.files": 1,
+    "mosquitto.broker": 2,
+    "mosquitto.provisioning": 3,
+    "mosquitto.startup": 4,
+}
+# What stands behind the doors of a wing: nobody outside of it imports these
+BEHIND_DOORS = {
+    "demo.auth",
+    "demo.embedded",
+    "mosquitto.broker.preflight",
+    "mosquitto.broker.process",
+    "mosquitto.broker.trial",
+    "mosquitto.files.in_place",
+    "mosquitto.files.lock",
+    "mosquitto.files.rewrite",
+    "mosquitto.files.traits",
+    "mosquitto.text.lines",
 }
 OS_WRITERS = {
     "chmod",
@@ -104,6 +131,10 @@ def is_within(module: str, room: str) -> bool:
     return module == room or module.startswith(f"{room}.")
 
 
+def is_pure(module: str) -> bool:
+    return any(is_within(module, room) for room in PURE)
+
+
 def imports(module: str, tree: ast.AST) -> Iterator[str]:
     """Every imported name, absolute, also those inside functions and TYPE_CHECKING blocks."""
     package = f"plantops_cli.{module}".rpartition(".")[0]
@@ -113,6 +144,14 @@ def imports(module: str, tree: ast.AST) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom):
             home = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
             yield from (f"{home}.{alias.name}" for alias in node.names)
+
+
+def imports_when_run(module: str, tree: ast.AST) -> Iterator[str]:
+    """Every imported name but those of TYPE_CHECKING blocks, which only a type checker follows."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            node.body = []
+    yield from imports(module, tree)
 
 
 def opens_to_write(call: ast.Call) -> bool:
@@ -142,6 +181,9 @@ def breaches(module: str, source: str) -> list[str]:
     """
     tree = ast.parse(source)
     found = [f"{module} {why}" for name in imports(module, tree) if (why := import_breach(module, name))]
+    if is_pure(module):
+        names = imports_when_run(module, ast.parse(source))
+        found += [f"{module} {why}" for name in names if (why := purity_breach(module, name))]
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
     if is_within(module, "mosquitto") and module not in ONLY_WRITERS:
         found += [f"{module} writes a file in line {call.lineno}" for call in calls if is_write(call)]
@@ -154,10 +196,29 @@ def import_breach(module: str, name: str) -> str | None:
         room, target = module.split(".")[0], rest.split(".")[0]
         if room != target and FLOORS[room] <= FLOORS.get(target, 99):
             return f"imports {name}, which is not below it"
+        if room != target and any(is_within(rest, hidden) for hidden in BEHIND_DOORS):
+            return f"imports {name}, which stands behind the doors of {target}"
+        if room == target and mosquitto_floor(module) < mosquitto_floor(rest):
+            return f"imports {name}, which is not below it"
     if not is_within(module, ONLY_IMPORTER.get(top, module)):
         return f"imports {top}, which only {ONLY_IMPORTER[top]} may"
-    if module in PURE and top in IO_MODULES:
+    return None
+
+
+def mosquitto_floor(module: str) -> int:
+    return next((floor for room, floor in MOSQUITTO_FLOORS.items() if is_within(module, room)), 0)
+
+
+def purity_breach(module: str, name: str) -> str | None:
+    """Say why a pure module may not import this, or None.
+
+    It imports pure modules only, and so do they: hence nothing that it leads to does any I/O.
+    """
+    top, _, rest = name.partition(".")
+    if top in IO_MODULES and (module, top) not in FOR_ERRORS_ONLY:
         return f"is pure, yet imports {top}"
+    if top == "plantops_cli" and not is_pure(rest):
+        return f"is pure, yet imports {name}, which is not"
     return None
 
 
@@ -188,6 +249,12 @@ def test_a_module_keeps_to_its_floor_and_its_trade(module: str) -> None:
 
 
 @pytest.mark.parametrize("module", modules())
+def test_whoever_calls_itself_pure_is_held_to_it(module: str) -> None:
+    says_so = re.search(r"\bpure\b", ast.get_docstring(ast.parse(source_of(module))) or "", re.IGNORECASE)
+    assert is_pure(module) or not says_so
+
+
+@pytest.mark.parametrize("module", modules())
 def test_every_room_has_a_floor(module: str) -> None:
     assert module.split(".")[0] in FLOORS
 
@@ -206,6 +273,14 @@ def test_every_room_has_a_floor(module: str) -> None:
         ("cli.shared.options", "from pydantic_settings import BaseSettings"),
         ("stream.backoff", "import asyncio"),
         ("mosquitto.text.passwords", "from os import path"),
+        ("mosquitto.text.of_tomorrow", "import subprocess"),
+        ("mosquitto.text.dynsec", "def late():\n    import shutil"),
+        ("mosquitto.text.logins", "from plantops_cli.credentials import shown_username"),
+        ("fleet.presence", "from plantops_cli.stream.status import Health"),
+        ("mosquitto.files.rewrite", "from plantops_cli.mosquitto.broker.broker import find_broker"),
+        ("mosquitto.broker.proof", "from plantops_cli.mosquitto.provisioning import Request"),
+        ("cli.provision_user.run", "from plantops_cli.mosquitto.files.rewrite import rewrite"),
+        ("fastapi", "from plantops_cli.mosquitto.files import lock"),
         ("mosquitto.broker.broker", "open(pid_file, 'w')"),
         ("mosquitto.broker.broker", "pid_file.open(mode='ab')"),
         ("mosquitto.broker.broker", "os.replace(new, old)"),
@@ -225,6 +300,11 @@ def test_the_checker_sees_a_breach(module: str, source: str) -> None:
         ("cli.demo.command", "from plantops_cli.demo.broker import embedded_broker"),
         ("mosquitto.files.rewrite", "os.replace(new, old)"),
         ("mosquitto.text.passwords", "line.replace('a', 'w')"),
+        ("mosquitto.text.dynsec", "from plantops_cli.mosquitto.text.actions import Action"),
+        ("mosquitto.text.acl", "from plantops_cli.topics import check_filter"),
+        ("messages", "if TYPE_CHECKING:\n    from pathlib import Path"),
+        ("mosquitto.broker.broker", "from plantops_cli.mosquitto.files.conf_file import read_config"),
+        ("cli.provision_user.run", "from plantops_cli.mosquitto.text import hashing"),
         ("mosquitto.broker.broker", "open(pid_file)"),
     ],
 )

@@ -1,1 +1,1 @@
-"""Who is alive: what each device says, how often, and what its silence means. Pure."""
+"""Who is alive: what each device says, how often, and what its silence means."""

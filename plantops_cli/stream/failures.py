@@ -9,7 +9,6 @@ import ssl
 from collections.abc import Mapping
 from errno import EMFILE, ENFILE
 
-from plantops_cli.credentials import shown_username
 from plantops_cli.errors import (
     BrokerError,
     BrokerUnreachableError,
@@ -18,6 +17,7 @@ from plantops_cli.errors import (
     ProtocolRefusedError,
     SessionTakenOverError,
     SubscriptionRefusedError,
+    shown_username,
 )
 
 UNSUPPORTED_VERSION = 0x84
