@@ -12,6 +12,7 @@ from pathlib import Path
 
 from plantops_cli.errors import ConfigError, PlantopsError, ProofError, ReloadError
 from plantops_cli.mosquitto.broker.broker import Broker, find_broker
+from plantops_cli.mosquitto.broker.executable import find_mosquitto
 from plantops_cli.mosquitto.broker.preflight import check_reload, is_same_file
 from plantops_cli.mosquitto.broker.process import NotRunning
 from plantops_cli.mosquitto.broker.proof import Proof, RemovalProof, prove_login, prove_removal
@@ -137,7 +138,7 @@ def _provision(request: Request, broker: Broker) -> Outcome:
         raise ConfigError(
             f"the dynamic security plugin decides about {request.username!r}: the broker would not look into a "
             "password file",
-            hint="--backend dynsec",
+            hint="make the user through the plugin",
         )
     plan = _write(replace(request, is_dry_run=True))
     remarks = _remarks(request, broker)
@@ -247,7 +248,7 @@ def _unproven(request: Request, broker: Broker) -> tuple[str, ...]:
     if not is_expected or broker.config is None or _plain_listener(broker) is not None:
         return ()
     reasons = [item.why_no_login or f"{item.endpoint} speaks TLS" for item in broker.config.listeners]
-    return (f"the login is not proven: {', '.join(reasons)}; -h, -p and --cafile name a listener to prove it on",)
+    return (f"the login is not proven: {', '.join(reasons)}; give the address of a listener to prove it on",)
 
 
 def _write(request: Request) -> Outcome:
@@ -305,8 +306,15 @@ def _write_login(request: Request) -> Provisioned:
 def _try(request: Request, plan: Outcome) -> None:
     if request.password is None or not plan.login.password_matches:
         return  # a user who is left alone with another password cannot be tried
+    executable = find_mosquitto()
+    if executable is None:
+        raise ConfigError(
+            "no mosquitto on this machine to try the new files on",
+            hint="install it (on Debian: apt install mosquitto), or do without the trial",
+        )
     asyncio.run(
         try_files(
+            executable,
             passwords=plan.login.rewritten.new,
             acl=plan.grant.rewritten.new if plan.grant else None,
             username=request.username,

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from plantops_cli.demo.broker import DemoBroker, embedded_broker, find_mosquitto, mosquitto_broker
+from plantops_cli.demo.brokers import DemoBroker, embedded_broker, mosquitto_broker
+from plantops_cli.mosquitto.broker.executable import find_mosquitto
 from plantops_cli.mosquitto.text.hashing import hash_password
 
 

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import pytest
 
-from plantops_cli.demo.broker import DemoBroker
+from plantops_cli.demo.brokers import DemoBroker
 from plantops_cli.demo.plants import DEVICE_IDS, RETAINED_DEVICES, make_plants
 from plantops_cli.demo.simulation import publish_fleet
 from plantops_cli.topics import parse_topic

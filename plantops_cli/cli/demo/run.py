@@ -17,10 +17,11 @@ from plantops_cli.cli.shared.selection import Selection
 from plantops_cli.cli.shared.stderr import say
 from plantops_cli.cli.shared.stopping import Stop, exit_for, on_signals
 from plantops_cli.config import DEFAULT_USERNAME
-from plantops_cli.demo.broker import DemoBroker, embedded_broker, find_mosquitto, mosquitto_broker
+from plantops_cli.demo.brokers import DemoBroker, embedded_broker, mosquitto_broker
 from plantops_cli.demo.plants import make_plants
 from plantops_cli.demo.simulation import publish_fleet
 from plantops_cli.formats.renderer import Renderer
+from plantops_cli.mosquitto.broker.executable import find_mosquitto
 from plantops_cli.mosquitto.files.password_file import provision_user
 from plantops_cli.stream.options import ConnectOptions, MQTTVersion
 from plantops_cli.stream.session import open_session

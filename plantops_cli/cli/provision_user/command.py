@@ -55,6 +55,7 @@ def provision_user(
     user has the password already, and a file is replaced whole or not at all.
     """
     from plantops_cli.cli.provision_user.run import ProvisioningFlags
+    from plantops_cli.cli.provision_user.wording import naming_flags
     from plantops_cli.cli.shared.connection import ConnectionFlags
     from plantops_cli.cli.shared.stopping import unwinding
 
@@ -99,6 +100,6 @@ def provision_user(
         from plantops_cli.cli.provision_user.dynsec_backend import run
     else:
         from plantops_cli.cli.provision_user.run import run
-    with unwinding():
+    with unwinding(), naming_flags():
         code = run(flags, connection)
     raise typer.Exit(code)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Self
 
 from plantops_cli.cli.provision_user.report import Report
+from plantops_cli.cli.provision_user.wording import in_flags, name_flags
 from plantops_cli.cli.shared.connection import ConnectionFlags, address, name_address, resolve
 from plantops_cli.cli.shared.exits import Exit, complain, exit_code, explain
 from plantops_cli.cli.shared.options import BackendChoice, DocumentChoice
@@ -266,10 +267,13 @@ def _new_file_owner(owner: str | None) -> tuple[int, int] | None:
 def _carry_out(request: Request, secret: NewSecret) -> Outcome:
     """Provision; a password file that was made for a login that then was not is removed again."""
     try:
-        return provision(replace(request, on_ready=secret.keep))
+        outcome = provision(replace(request, on_ready=secret.keep))
     except PlantopsError:
         secret.discard()
         raise
+    if outcome.failure is not None:
+        name_flags(outcome.failure)
+    return replace(outcome, remarks=tuple(in_flags(remark) for remark in outcome.remarks))
 
 
 def _notices(request: Request) -> tuple[str, ...]:

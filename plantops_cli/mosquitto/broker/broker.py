@@ -1,6 +1,5 @@
 """The broker that is to hear of new files: what it reads, whether it runs, and how it is told."""
 
-import os
 import re
 import shlex
 import subprocess
@@ -8,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from plantops_cli.errors import BrokerFileError, ConfigError, ReloadError
+from plantops_cli.mosquitto.broker.executable import harmless_environment
 from plantops_cli.mosquitto.broker.preflight import is_same_file
 from plantops_cli.mosquitto.broker.process import (
     BrokerProcess,
@@ -93,24 +93,20 @@ class Broker:
         """
         if self.config is None:
             if given is None:
-                raise ConfigError("no password file is given", hint="give --file FILE or set MQTT_PASSWORD_FILE")
+                raise ConfigError("no password file is given", hint="name the password file")
             return given
         found = [self.locate(path) for path in self.config.password_files]
         if not found:
-            dynsec = ", and keeps its users in the dynamic security plugin" if self.config.has_dynsec else ""
-            raise ConfigError(
-                f"{self.config.file!r} names no password_file{dynsec}: the broker would not read one",
-                hint="--backend dynsec" if dynsec else "add password_file to it, and restart the broker",
-            )
+            raise _names_no_password_file(self.config)
         names = ", ".join(repr(str(path)) for path in found)
         if given is None and len(found) > 1:
             raise ConfigError(
-                f"{self.config.file!r} names several password files: {names}", hint="choose by --file"
+                f"{self.config.file!r} names several password files: {names}", hint="name one of them"
             )
         if given is not None and not any(is_same_file(given, path) for path in found):
             raise ConfigError(
                 f"the broker reads {names}, not {str(given)!r}",
-                hint=f"{self.config.file!r} says so: leave --file out",
+                hint=f"{self.config.file!r} says so: name no other file",
             )
         return found[0] if given is None else given
 
@@ -204,7 +200,7 @@ def _find_process(target: str | None, config: BrokerConfig | None) -> BrokerProc
     if way in _QUESTIONS and _NAME.fullmatch(name):
         return _find_looked_after(way, name)
     if target != _NONE:
-        raise ConfigError(f"--reload {target!r}: no such way", hint=_FORMS)
+        raise ConfigError(f"reload by {target!r}: no such way", hint=_FORMS)
     return None
 
 
@@ -229,10 +225,10 @@ def _parse_command(target: str) -> tuple[str, ...]:
     try:
         command = tuple(shlex.split(target.removeprefix(_COMMAND)))
     except ValueError as exc:
-        raise ConfigError(f"--reload {target!r}: {exc}", hint="quote it as for a shell") from exc
+        raise ConfigError(f"reload by {target!r}: {exc}", hint="quote it as for a shell") from exc
     if not command:
         raise ConfigError(
-            f"--reload {target!r}: no command", hint="command:CMD, for example command:'rc-service ...'"
+            f"reload by {target!r}: no command", hint="command:CMD, for example command:'rc-service ...'"
         )
     return command
 
@@ -240,8 +236,8 @@ def _parse_command(target: str) -> tuple[str, ...]:
 def _told_by(command: tuple[str, ...], config: BrokerConfig | None) -> Broker:
     if config is None:
         raise ConfigError(
-            "--reload command:... does not say which files the broker reads, and they are checked first",
-            hint="give its mosquitto.conf by --config",
+            "a command does not say which files the broker reads, and they are checked first",
+            hint="name its mosquitto.conf",
         )
     process = find_by_pid_file(Path(config.pid_file)) if config.pid_file and has_pidfd() else None
     return Broker(config, process if isinstance(process, BrokerProcess) else None, command)
@@ -249,12 +245,10 @@ def _told_by(command: tuple[str, ...], config: BrokerConfig | None) -> Broker:
 
 def _run(command: tuple[str, ...], *, failure: str) -> str:
     """Run a program without a shell, and return what it printed."""
-    # the children need no password of ours
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("MQTT_")}
     try:
         return subprocess.run(  # noqa: S603  # fixed programs with a name that is no flag, or the user's own command
             command,
-            env=environment,
+            env=harmless_environment(),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -268,7 +262,15 @@ def _run(command: tuple[str, ...], *, failure: str) -> str:
     except subprocess.TimeoutExpired as exc:
         raise ReloadError(f"{failure}: no end after {_ANSWER_SECONDS:g} s") from exc
     except OSError as exc:
-        raise ReloadError(f"{failure}: {exc.strerror}", hint=f"--reload {_FORMS}") from exc
+        raise ReloadError(f"{failure}: {exc.strerror}", hint=f"ways to tell it: {_FORMS}") from exc
+
+
+def _names_no_password_file(config: BrokerConfig) -> ConfigError:
+    what, hint = f"{config.file!r} names no password_file", "add password_file to it, and restart the broker"
+    if config.has_dynsec:
+        what += ", and keeps its users in the dynamic security plugin"
+        hint = "make the user through the plugin"
+    return ConfigError(f"{what}: the broker would not read one", hint=hint)
 
 
 def _check_same(process: BrokerProcess, config_file: Path) -> None:
@@ -291,6 +293,6 @@ def _config_of(process: BrokerProcess) -> BrokerConfig:
     if process.config is None:
         raise BrokerFileError(
             f"the configuration of the broker, process {process.pid}, cannot be found on its command line",
-            hint="give it by --config",
+            hint="name its mosquitto.conf",
         )
     return read_config(process.locate(str(process.config)), locate=process.locate)

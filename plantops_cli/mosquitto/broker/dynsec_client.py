@@ -151,7 +151,7 @@ def refuse_plain_text(options: ConnectOptions) -> None:
     if options.tls is None and replace(options, password=b"any").dangers:
         raise ConfigError(
             f"{options.endpoint}: the new password and the administrator's would cross the network unencrypted",
-            hint="use TLS (--tls), or run it on the broker's machine",
+            hint="use TLS, or run it on the broker's machine",
         )
 
 

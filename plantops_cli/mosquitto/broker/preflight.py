@@ -170,7 +170,7 @@ def _check_readable(
             raise _refusal(
                 f"{str(path)!r} would be made for uid {new_owner}, but the broker runs as uid {reader.uid}",
                 danger,
-                "name the broker's user as its owner: --owner",
+                "name the broker's user as its owner",
             )
         return
     if not (path.is_dir() if file.kind == "capath" else path.is_file()):

@@ -26,7 +26,7 @@ VERSION_SECONDS = 5.0
 _MAX_LINKS = 40  # as many as Linux itself follows before it says ELOOP (path_resolution(7))
 _PID = re.compile(rb"\s*([0-9]{1,10})\s*")
 _VERSION = re.compile(rb"mosquitto version (\d{1,4})\.(\d{1,4})")
-_NEEDS_LINUX = "on other systems let a command do it: --reload 'command:...'"
+_NEEDS_LINUX = "on other systems let a command do it: command:CMD"
 
 
 @dataclass(frozen=True, slots=True)

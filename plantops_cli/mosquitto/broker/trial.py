@@ -14,7 +14,6 @@ import asyncio
 import os
 import pwd
 import re
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -31,11 +30,9 @@ from plantops_cli.errors import (
     ConnectionLostError,
     ProofError,
 )
+from plantops_cli.mosquitto.broker.executable import harmless_environment
 from plantops_cli.mosquitto.broker.proof import LoginAnswer, log_in, probe_acl, with_wrong_password
 from plantops_cli.stream.options import ConnectOptions, MQTTVersion
-
-SYSTEM_FOLDERS = ("/usr/sbin", "/usr/local/sbin", "/opt/homebrew/sbin")
-"""Where ``mosquitto`` is installed, outside of an ordinary user's PATH."""
 
 _WHO = "a trial broker with the new files"
 _BROKER_USER = "mosquitto"
@@ -61,13 +58,13 @@ class _TrialBroker:
 
 
 async def try_files(
+    executable: str,
     *,
     passwords: bytes,
     acl: bytes | None,
     username: str,
     password: bytes,
     timeout_seconds: float = 10.0,
-    search_path: str | None = None,
 ) -> None:
     """Start the local ``mosquitto`` on copies of the files, and prove that the user's login works there.
 
@@ -76,19 +73,18 @@ async def try_files(
     returns, raises or is cancelled.
 
     Args:
+        executable: the ``mosquitto`` to start, as ``find_mosquitto`` returns it.
         passwords: the whole new password file.
         acl: the whole new ACL file, or None when the broker has none.
         username: the user to log in as.
         password: the user's password.
         timeout_seconds: bound of the whole trial.
-        search_path: folders to look for ``mosquitto`` in, as in PATH; default: PATH and the usual sbin folders.
 
     Raises:
-        ConfigError: there is no ``mosquitto`` on this machine, or it cannot be run.
+        ConfigError: it cannot be run, or no folder can be made for it.
         BrokerFileError: the broker refuses to start with these files.
         ProofError: it starts, but does not treat the login as it should, or gives no answer in time.
     """
-    executable = find_mosquitto(search_path)
     with _furnished(passwords=passwords, acl=acl) as folder, _running(executable, folder) as broker:
         options = ConnectOptions(
             host="localhost",
@@ -108,26 +104,6 @@ async def try_files(
             ) from None
         except BrokerError as exc:
             raise ProofError(f"{_WHO} failed: {exc}") from exc
-
-
-def find_mosquitto(search_path: str | None = None) -> str:
-    """Return the path of the local ``mosquitto``.
-
-    Args:
-        search_path: folders to look in, as in PATH; default: PATH and the usual sbin folders.
-
-    Raises:
-        ConfigError: there is none.
-    """
-    if search_path is None:
-        search_path = os.pathsep.join([os.environ.get("PATH", os.defpath), *SYSTEM_FOLDERS])
-    found = shutil.which("mosquitto", path=search_path)
-    if found is None:
-        raise ConfigError(
-            "no mosquitto on this machine to try the new files on",
-            hint="install it (on Debian: apt install mosquitto), or leave --canary away",
-        )
-    return str(Path(found).absolute())
 
 
 async def _prove(broker: _TrialBroker, options: ConnectOptions, *, has_acl: bool) -> None:
@@ -207,7 +183,7 @@ def _furnished(*, passwords: bytes, acl: bytes | None) -> Iterator[Path]:
         except OSError as exc:
             raise ConfigError(
                 f"no folder for a trial broker can be made in {_parent()!r}: {exc.strerror or exc}",
-                hint="point TMPDIR to a folder with room, or leave --canary away",
+                hint="point TMPDIR to a folder with room, or do without the trial",
             ) from exc
         yield folder
 
@@ -262,20 +238,17 @@ def _running(executable: str, folder: Path) -> Iterator[_TrialBroker]:
             process = subprocess.Popen(  # noqa: S603  # no shell, and nothing of the files in the arguments
                 [executable, "-c", _CONFIG],
                 cwd=folder,
-                env=_environment(),
+                env=harmless_environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
             )
         except OSError as exc:
-            raise ConfigError(f"{executable!r} cannot be run: {exc.strerror}", hint="leave --canary away") from exc
+            raise ConfigError(
+                f"{executable!r} cannot be run: {exc.strerror}", hint="do without the trial"
+            ) from exc
         try:
             yield _TrialBroker(process, log, folder / _SOCKET)
         finally:
             process.kill()
             process.wait()
-
-
-def _environment() -> dict[str, str]:
-    """What a broker may know of our environment: no password is in it."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("MQTT_")}

@@ -14,7 +14,7 @@ from pathlib import Path
 from plantops_cli.errors import BrokerFileBusyError, BrokerFileError
 
 _POLL_SECONDS = 0.02
-_WAIT_LONGER = "try again later, or wait longer with --lock-timeout"
+_WAIT_LONGER = "try again later, or wait longer for the lock"
 
 
 @contextmanager

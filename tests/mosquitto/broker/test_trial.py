@@ -1,3 +1,5 @@
+"""A trial of new files on a real broker of our own, and on programs that only bear its name."""
+
 import asyncio
 import os
 import tempfile
@@ -8,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from plantops_cli.errors import BrokerFileError, ConfigError, ProofError
-from plantops_cli.mosquitto.broker.trial import find_mosquitto, try_files, why_it_ended
+from plantops_cli.mosquitto.broker.trial import try_files, why_it_ended
 from plantops_cli.mosquitto.text.hashing import hash_password
 from plantops_cli.mosquitto.text.passwords import upsert_entry
+from tests.support.brokers import executable
 
 USERNAME = "plantops_backend"
 PASSWORD = b"correct horse battery staple"
@@ -27,15 +30,15 @@ async def try_(
     acl: bytes | None = READ_ONLY,
     password: bytes = PASSWORD,
     timeout_seconds: float = 10.0,
-    search_path: str | None = None,
+    program: str | None = None,
 ) -> None:
     await try_files(
+        program or executable(),
         passwords=passwords,
         acl=acl,
         username=USERNAME,
         password=password,
         timeout_seconds=timeout_seconds,
-        search_path=search_path,
     )
 
 
@@ -63,12 +66,12 @@ def private_temp(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     assert children() == before
 
 
-def program(folder: Path, script: str) -> str:
-    """Put a program called mosquitto into a folder, and return the folder as a search path."""
+def script_in(folder: Path, script: str) -> str:
+    """Put a program called mosquitto into a folder, and return its path."""
     path = folder / "mosquitto"
     path.write_text(f"#!/bin/sh\n{script}\n")
     path.chmod(0o755)
-    return str(folder)
+    return str(path)
 
 
 @pytest.mark.parametrize("acl", [READ_ONLY, None, b""])
@@ -122,37 +125,27 @@ async def test_an_acl_that_lets_the_user_publish_fails_the_trial() -> None:
         await try_(acl=f"user {USERNAME}\ntopic readwrite #\n".encode())
 
 
-async def test_without_a_mosquitto_there_is_no_trial(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no mosquitto on this machine"):
-        await try_(search_path=str(tmp_path))
-
-
-def test_mosquitto_is_found_outside_of_path(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "")
-    assert Path(find_mosquitto()).is_absolute()
-
-
 async def test_a_mosquitto_that_cannot_be_run_is_named(tmp_path: Path) -> None:
     (tmp_path / "mosquitto").write_bytes(b"\x7fELF no program")
     (tmp_path / "mosquitto").chmod(0o755)
     with pytest.raises(ConfigError, match="cannot be run"):
-        await try_(search_path=str(tmp_path))
+        await try_(program=str(tmp_path / "mosquitto"))
 
 
 async def test_a_mosquitto_that_never_listens_is_given_up(tmp_path: Path) -> None:
     with pytest.raises(ProofError, match=r"no answer within 0\.2 s"):
-        await try_(search_path=program(tmp_path, "exec sleep 60"), timeout_seconds=0.2)
+        await try_(program=script_in(tmp_path, "exec sleep 60"), timeout_seconds=0.2)
 
 
 async def test_a_mosquitto_that_ends_without_a_word_is_reported_with_its_exit_code(tmp_path: Path) -> None:
     with pytest.raises(BrokerFileError, match="exit code 3"):
-        await try_(search_path=program(tmp_path, "exit 3"))
+        await try_(program=script_in(tmp_path, "exit 3"))
 
 
 async def test_a_broker_that_prints_the_password_file_gives_no_hash_away(tmp_path: Path) -> None:
     script = 'sed "s/^/1: Error: Unable to read /" passwords >&2; echo "1: Error: bad file" >&2; exit 3'
     with pytest.raises(BrokerFileError) as caught:
-        await try_(search_path=program(tmp_path, script))
+        await try_(program=script_in(tmp_path, script))
     assert "Error: bad file" in str(caught.value)
     assert ENTRY[8:40] not in f"{caught.value!r} {caught.value.hint}"
 
@@ -162,7 +155,7 @@ async def test_the_broker_sees_none_of_our_secrets(tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("MQTT_ADMIN_PASSWORD", "hunter3")
     script = f"env > {tmp_path}/seen; tr '\\0' ' ' < /proc/$$/cmdline >> {tmp_path}/seen; exit 3"
     with pytest.raises(BrokerFileError):
-        await try_(search_path=program(tmp_path, script))
+        await try_(program=script_in(tmp_path, script))
     seen = (tmp_path / "seen").read_text()
     assert "-c mosquitto.conf" in seen
     assert not [word for word in ("hunter", ENTRY, PASSWORD.decode()) if word in seen]
@@ -171,7 +164,7 @@ async def test_the_broker_sees_none_of_our_secrets(tmp_path: Path, monkeypatch: 
 async def test_the_files_are_closed_to_others(tmp_path: Path) -> None:
     script = f"stat -c '%a %n' . * > {tmp_path}/seen; exit 3"
     with pytest.raises(BrokerFileError):
-        await try_(search_path=program(tmp_path, script))
+        await try_(program=script_in(tmp_path, script))
     seen = dict(line.split()[::-1] for line in (tmp_path / "seen").read_text().splitlines())
     assert seen == {".": "700", "acl": "600", "mosquitto.conf": "600", "passwords": "600"}
 
@@ -180,7 +173,7 @@ async def test_the_files_are_closed_to_others(tmp_path: Path) -> None:
 async def test_started_by_root_the_broker_becomes_another_user_who_owns_the_folder(tmp_path: Path) -> None:
     script = f"stat -c %U . * > {tmp_path}/seen; grep ^user mosquitto.conf >> {tmp_path}/seen; exit 3"
     with pytest.raises(BrokerFileError):
-        await try_(search_path=program(tmp_path, script))
+        await try_(program=script_in(tmp_path, script))
     assert set((tmp_path / "seen").read_text().splitlines()) == {"mosquitto", "user mosquitto"}
 
 

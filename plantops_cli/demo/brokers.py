@@ -1,11 +1,9 @@
-"""A broker for the demo on a free loopback port: amqtt in this process, or a Mosquitto of our own."""
+"""The two brokers of the demo, on a free loopback port: amqtt in this process, or a Mosquitto of our own."""
 
 import asyncio
 import contextlib
 import importlib
-import os
 import re
-import shutil
 import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -13,11 +11,10 @@ from importlib.metadata import version
 from pathlib import Path
 
 from plantops_cli.errors import ConfigError
+from plantops_cli.mosquitto.broker.executable import harmless_environment
 
 HOST = "127.0.0.1"
 
-# Debian, BSD and Homebrew keep the broker out of an ordinary user's PATH
-_FOLDERS = ("/usr/sbin", "/usr/local/sbin", "/opt/homebrew/sbin")
 _START_ATTEMPTS = 3
 _START_SECONDS = 3.0
 _STOP_SECONDS = 2.0
@@ -52,11 +49,6 @@ class DemoBroker:
     mqtt_version: str = "auto"
 
 
-def find_mosquitto() -> str | None:
-    """Return the path of a Mosquitto broker, or None when there is none."""
-    return shutil.which("mosquitto", path=os.pathsep.join([os.environ.get("PATH", os.defpath), *_FOLDERS]))
-
-
 @contextlib.asynccontextmanager
 async def embedded_broker(password_file: Path) -> AsyncIterator[DemoBroker]:
     """Run amqtt in this process while the context lasts; it speaks MQTT 3.1.1 only.
@@ -88,7 +80,7 @@ async def mosquitto_broker(executable: str, password_file: Path, *, directory: P
     """Run a Mosquitto of our own while the context lasts.
 
     Args:
-        executable: the path of the broker, as ``find_mosquitto`` returns it.
+        executable: the path of the broker, as ``mosquitto.broker.executable`` finds it.
         password_file: who may log in; nobody else may.
         directory: an existing folder for its configuration and its log.
 
@@ -142,6 +134,7 @@ async def _spawn(executable: str, config: Path, *, log: Path) -> asyncio.subproc
                 executable,
                 "-c",
                 str(config),
+                env=harmless_environment(),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=sink,
                 stderr=sink,

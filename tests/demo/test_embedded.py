@@ -1,3 +1,5 @@
+"""amqtt in this process: whom it lets in to talk, and what it leaves behind."""
+
 import asyncio
 import contextlib
 import subprocess
@@ -6,37 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from plantops_cli.demo.broker import DemoBroker, embedded_broker, find_mosquitto, mosquitto_broker
-from plantops_cli.errors import ConfigError
-from plantops_cli.mosquitto.text.hashing import hash_password
+from plantops_cli.demo.brokers import embedded_broker
 from tests.support import wire
 
 ROOT = Path(__file__).parent.parent.parent
 V5_PROPERTIES = b"\x05\x11\x00\x00\x00\x3c"  # session expiry, 60 s
-
-
-async def test_the_right_password_is_let_in(broker: DemoBroker) -> None:
-    assert await wire.connack_code(broker.port, b"plantops_backend", b"right") == 0
-
-
-@pytest.mark.parametrize(
-    ("username", "password"),
-    [
-        (b"plantops_backend", b"wrong"),
-        (b"plantops_backend", b""),
-        (b"nobody", b"right"),
-        (b"plantops_backend", None),
-        (None, None),
-    ],
-)
-async def test_anybody_else_is_refused(broker: DemoBroker, username: bytes | None, password: bytes | None) -> None:
-    assert await wire.connack_code(broker.port, username, password) in (4, 5)
-
-
-async def test_a_broker_is_named_and_listens_on_loopback(broker: DemoBroker) -> None:
-    assert broker.host == "127.0.0.1"
-    assert broker.name.removeprefix("embedded ").split()[0] in ("amqtt", "mosquitto")
-    assert broker.name[-1].isdigit()
 
 
 async def test_the_embedded_broker_refuses_mqtt_5_in_words_of_mqtt_5(password_file: Path) -> None:
@@ -70,18 +46,6 @@ async def test_a_connect_in_pieces_is_understood(password_file: Path) -> None:
             writer.write(bytes([byte]))
             await asyncio.sleep(0)
         assert await wire.read_packet(reader) == (0x20, b"\x00\x00")
-
-
-async def test_a_login_made_while_the_embedded_broker_runs_counts_at_once(password_file: Path) -> None:
-    async with embedded_broker(password_file) as broker:
-        password_file.write_text(f"late:{hash_password(b'comer', iterations=1000)}\n")
-        assert await wire.connack_code(broker.port, b"late", b"comer") == 0
-
-
-async def test_an_unreadable_password_file_refuses_everybody(password_file: Path) -> None:
-    async with embedded_broker(password_file) as broker:
-        password_file.unlink()
-        assert await wire.connack_code(broker.port, b"plantops_backend", b"right") == 5
 
 
 @pytest.mark.usefixtures("no_complaints")
@@ -130,26 +94,11 @@ async def test_clients_that_vanish_are_forgotten_without_a_word(password_file: P
                 await asyncio.sleep(0.01)
 
 
-def test_without_the_extra_the_hint_says_what_to_install() -> None:
-    script = (
-        "import asyncio, sys; sys.modules['amqtt'] = None\n"
-        "from pathlib import Path\n"
-        "from plantops_cli.demo.broker import embedded_broker\n"
-        "from plantops_cli.errors import ConfigError\n"
-        "async def main():\n"
-        "    async with embedded_broker(Path('x')): pass\n"
-        "try: asyncio.run(main())\n"
-        "except ConfigError as exc: print(exc.hint)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60)
-    assert done.stdout == "pip install 'plantops-cli[demo]'\n", done.stderr
-
-
 def test_an_embedded_broker_puts_nothing_on_the_terminal(password_file: Path) -> None:
     script = (
         "import asyncio, logging, sys\n"
         "from pathlib import Path\n"
-        "from plantops_cli.demo.broker import embedded_broker\n"
+        "from plantops_cli.demo.brokers import embedded_broker\n"
         "logging.basicConfig(level=logging.INFO)\n"
         "async def main():\n"
         "    async with embedded_broker(Path(sys.argv[1])) as broker:\n"
@@ -164,51 +113,3 @@ def test_an_embedded_broker_puts_nothing_on_the_terminal(password_file: Path) ->
     command = [sys.executable, "-X", "dev", "-c", script, str(password_file), request]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-
-
-async def test_a_stopped_mosquitto_is_gone(mosquitto: str, password_file: Path, tmp_path: Path) -> None:
-    async with mosquitto_broker(mosquitto, password_file, directory=tmp_path) as broker:
-        pass
-    with pytest.raises(OSError, match=str(broker.port)):
-        await asyncio.open_connection(broker.host, broker.port)
-    assert (tmp_path / "mosquitto.log").read_text().endswith("terminating\n")
-
-
-async def test_a_cancelled_mosquitto_is_gone(mosquitto: str, password_file: Path, tmp_path: Path) -> None:
-    ports = []
-
-    async def serve() -> None:
-        async with mosquitto_broker(mosquitto, password_file, directory=tmp_path) as broker:
-            ports.append(broker.port)
-            await asyncio.Event().wait()
-
-    serving = asyncio.create_task(serve())
-    async with asyncio.timeout(20):
-        while not ports:
-            await asyncio.sleep(0.01)
-    serving.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await serving
-    with pytest.raises(OSError, match=str(ports[0])):
-        await asyncio.open_connection("127.0.0.1", ports[0])
-
-
-async def test_a_mosquitto_that_does_not_start_is_quoted(mosquitto: str, tmp_path: Path) -> None:
-    missing = tmp_path / "missing"
-    with pytest.raises(ConfigError, match=r"does not start: .*[Ee]rror"):
-        async with mosquitto_broker(mosquitto, missing, directory=tmp_path):
-            pass
-
-
-async def test_an_executable_that_is_none_is_a_configuration_error(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="cannot be run"):
-        async with mosquitto_broker(str(tmp_path), tmp_path, directory=tmp_path):
-            pass
-
-
-def test_mosquitto_is_found_on_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    executable = tmp_path / "mosquitto"
-    executable.write_text("#!/bin/sh\n")
-    executable.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert find_mosquitto() == str(executable)
