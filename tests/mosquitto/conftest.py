@@ -1,4 +1,4 @@
-"""A real Mosquitto on a free loopback port."""
+"""A real Mosquitto on a free loopback port, run by us or by the user mosquitto."""
 
 import os
 import shutil
@@ -6,6 +6,7 @@ import signal
 import socket
 import struct
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+
+from tests.support.unprivileged_broker import launch
 
 START_SECONDS = 10.0
 PORT_ATTEMPTS = 5
@@ -48,6 +51,33 @@ def start_mosquitto(tmp_path: Path) -> Iterator[StartMosquitto]:
                 if _answers(broker):
                     return broker
             pytest.fail("mosquitto did not start")
+
+        yield start
+
+
+StartUnprivileged = Callable[..., Mosquitto]
+
+
+@pytest.fixture
+def reachable_folder() -> Iterator[Path]:
+    """A folder that the user mosquitto can reach, which tmp_path is not."""
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name)
+        path.chmod(0o755)
+        yield path
+
+
+@pytest.fixture
+def start_unprivileged(reachable_folder: Path) -> Iterator[StartUnprivileged]:
+    """Starts a broker that becomes the user mosquitto; takes what ``launch`` does."""
+    with ExitStack() as running:
+
+        def start(*prefix: str, allow_anonymous: str = "false") -> Mosquitto:
+            process, port = launch(reachable_folder, *prefix, allow_anonymous=allow_anonymous)
+            broker = Mosquitto(process, port)
+            running.callback(_stop, process)
+            assert _answers(broker)
+            return broker
 
         yield start
 

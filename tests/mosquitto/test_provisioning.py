@@ -1,5 +1,6 @@
 """Provisioning from end to end, on real files and real brokers."""
 
+import os
 import signal
 import subprocess
 import threading
@@ -12,13 +13,22 @@ import pytest
 
 from plantops_cli.errors import BrokerFileError, ConfigError, ProofError, ReloadError
 from plantops_cli.mosquitto.broker.proof import Proof, RemovalProof
+from plantops_cli.mosquitto.files.password_file import provision_user
 from plantops_cli.mosquitto.provisioning import Mode, Request, provision
 from plantops_cli.mosquitto.text.actions import Action
 from plantops_cli.mosquitto.text.hashing import verify_password
 from plantops_cli.mosquitto.text.passwords import find_entry
 from plantops_cli.stream.options import ConnectOptions
+from tests.mosquitto.conftest import StartUnprivileged
 from tests.support.brokers import PASSWORD, USERNAME, Mosquitto
 from tests.support.certificates import Certificates
+from tests.support.unprivileged_broker import PASSWORD as ALICES
+from tests.support.unprivileged_broker import USER as ALICE
+from tests.support.unprivileged_broker import give_to_broker, mounting
+
+needs_root = pytest.mark.skipif(
+    os.geteuid() != 0, reason="only root can mount, and start a broker of another user"
+)
 
 NEW = "newcomer"
 SECRET = b"tulip and rose"
@@ -427,3 +437,26 @@ def test_a_way_to_reload_that_does_not_exist_is_refused(request_: Request, passw
     with pytest.raises(ConfigError, match=r"^reload by "):
         provision(replace(request_, reload=way))
     assert not passwd.exists()
+
+
+@needs_root
+def test_a_login_refused_because_of_a_file_that_is_mounted_by_itself_is_explained(
+    reachable_folder: Path, start_unprivileged: StartUnprivileged
+) -> None:
+    passwords, ours = reachable_folder / "passwords", reachable_folder / "ours"
+    provision_user(ours, ALICE, ALICES, iterations=1000)
+    give_to_broker(ours)
+    mosquitto = start_unprivileged(*mounting(ours, passwords))
+    address = ConnectOptions(host="127.0.0.1", port=mosquitto.port)
+    outcome = provision(
+        Request(
+            username="bob",
+            password=b"rose",
+            password_file=ours,
+            config=reachable_folder / "mosquitto.conf",
+            address=address,
+            iterations=1000,
+        )
+    )
+    assert isinstance(outcome.failure, ProofError)
+    assert f"still sees the old {str(passwords)!r}, mounted by itself" in str(outcome.failure)

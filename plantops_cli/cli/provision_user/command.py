@@ -54,8 +54,8 @@ def provision_user(
     Everything else in the files stays as it is, nothing is written when the
     user has the password already, and a file is replaced whole or not at all.
     """
+    from plantops_cli.cli.provision_user.flag_names import naming_flags
     from plantops_cli.cli.provision_user.run import ProvisioningFlags
-    from plantops_cli.cli.provision_user.wording import naming_flags
     from plantops_cli.cli.shared.connection import ConnectionFlags
     from plantops_cli.cli.shared.stopping import unwinding
 

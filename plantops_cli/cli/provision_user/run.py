@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
+from plantops_cli.cli.provision_user.flag_names import in_flags, name_flags
 from plantops_cli.cli.provision_user.report import Report
-from plantops_cli.cli.provision_user.wording import in_flags, name_flags
 from plantops_cli.cli.shared.connection import ConnectionFlags, address, name_address, resolve
 from plantops_cli.cli.shared.exits import Exit, complain, exit_code, explain
 from plantops_cli.cli.shared.options import BackendChoice, DocumentChoice

@@ -12,7 +12,12 @@ import pytest
 from plantops_cli.errors import ConfigError, ReloadError
 from plantops_cli.mosquitto.broker.broker import find_broker
 from plantops_cli.mosquitto.broker.process import BrokerProcess, NotRunning
+from plantops_cli.mosquitto.files.password_file import provision_user
+from tests.mosquitto.conftest import StartUnprivileged
 from tests.support.brokers import Mosquitto
+from tests.support.unprivileged_broker import PASSWORD, REFUSED, USER, found, give_to_broker, mounting
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount, and start another user's broker")
 
 SHOW = ("show", "--property", "MainPID", "--property", "LoadState")
 ASKED = {
@@ -129,3 +134,61 @@ def wait_for_name(pid: int, name: str) -> None:
     while Path(f"/proc/{pid}/comm").read_text().strip() != name:
         assert time.monotonic() < deadline, f"process {pid} does not become {name}"
         time.sleep(0.01)
+
+
+@needs_root
+def test_a_file_of_the_same_name_on_our_side_is_not_the_one_that_the_broker_reads(
+    reachable_folder: Path, start_unprivileged: StartUnprivileged
+) -> None:
+    passwords, theirs = reachable_folder / "passwords", reachable_folder / "theirs"
+    theirs.touch()
+    start_unprivileged(*mounting(theirs, passwords))
+    broker = found(reachable_folder)
+    assert broker.choose_password_file(theirs) == theirs
+    with pytest.raises(ConfigError, match="the broker reads"):
+        broker.choose_password_file(passwords)
+    broker.close()
+
+
+@needs_root
+def test_a_file_mounted_by_itself_and_replaced_is_seen_to_be_the_old_one(
+    reachable_folder: Path, start_unprivileged: StartUnprivileged
+) -> None:
+    passwords, ours = reachable_folder / "passwords", reachable_folder / "ours"
+    provision_user(ours, USER, PASSWORD, iterations=1000)
+    give_to_broker(ours)
+    mosquitto = start_unprivileged(*mounting(ours, passwords))
+    broker = found(reachable_folder)
+    assert broker.pinned_files() == ()
+    provision_user(ours, "bob", b"rose", iterations=1000)
+    broker.tell()
+    assert broker.has_survived()
+    assert mosquitto.connack("bob", b"rose") == REFUSED
+    assert broker.pinned_files() == (str(passwords),)
+    broker.close()
+
+
+@needs_root
+def test_a_broker_that_ends_at_the_reload_is_seen_to_have_ended(
+    reachable_folder: Path, start_unprivileged: StartUnprivileged
+) -> None:
+    mosquitto = start_unprivileged()
+    broker = found(reachable_folder)
+    broker.tell()
+    mosquitto.process.send_signal(signal.SIGKILL)
+    assert not broker.has_survived()
+    broker.close()
+
+
+@needs_root
+def test_a_stale_pid_file_costs_no_other_process_its_life(
+    reachable_folder: Path, start_unprivileged: StartUnprivileged
+) -> None:
+    start_unprivileged()
+    with subprocess.Popen(["sleep", "60"]) as sleeper:
+        (reachable_folder / "run" / "pid").write_text(str(sleeper.pid))
+        broker = find_broker(None, reachable_folder / "mosquitto.conf")
+        assert not broker.tell()
+        time.sleep(0.1)
+        assert sleeper.poll() is None
+        sleeper.kill()

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import plantops_cli.mosquitto
-from plantops_cli.cli.provision_user.wording import FLAGS_FOR, in_flags, naming_flags
+from plantops_cli.cli.provision_user.flag_names import FLAGS_FOR, in_flags, naming_flags
 from plantops_cli.errors import BrokerFileBusyError, BrokerUnreachableError, ConfigError
 from tests.support.plantops import run
 
