@@ -140,6 +140,7 @@ def _provision(request: Request, broker: Broker) -> Outcome:
             "password file",
             hint="make the user through the plugin",
         )
+    # a dry run of the code that writes is the plan, so that the two cannot disagree
     plan = _write(replace(request, is_dry_run=True))
     remarks = _remarks(request, broker)
     if plan.is_changed:
@@ -148,6 +149,7 @@ def _provision(request: Request, broker: Broker) -> Outcome:
         _try(request, plan)
     if request.is_dry_run:
         return replace(plan, remarks=remarks)
+    # a generated password goes to its file before the broker's file has it: a login nobody knows is of no use
     if plan.login.action is not Action.UNCHANGED:
         request.on_ready()
     outcome = replace(_write(request), remarks=remarks)
@@ -210,6 +212,7 @@ def _reload(broker: Broker, outcome: Outcome) -> Outcome:
     if broker.has_survived():
         pinned = _explain_pinned(broker)
         return replace(outcome, is_reloaded=is_told, remarks=outcome.remarks + ((pinned,) if pinned else ()))
+    # 2.1 ends when it does not like its files: with the old ones it can be started again
     is_restored = restore(outcome.login.rewritten)
     if outcome.grant is not None:
         is_restored &= restore(outcome.grant.rewritten)

@@ -39,7 +39,7 @@ def ensure_login(settings: "Settings", *, username: str, password: bytes) -> Non
             mode=Mode.IF_MISSING,
             config=settings.mqtt_broker_config,
             reload=settings.mqtt_reload,
-            is_proof_wanted=False,
+            is_proof_wanted=False,  # the backend is about to log in itself
         )
     )
     path = str(settings.mqtt_password_file)

@@ -239,6 +239,7 @@ def _told_by(command: tuple[str, ...], config: BrokerConfig | None) -> Broker:
             "a command does not say which files the broker reads, and they are checked first",
             hint="name its mosquitto.conf",
         )
+    # only to see whether it survives; where no pidfd can be had, that stays unknown
     process = find_by_pid_file(Path(config.pid_file)) if config.pid_file and has_pidfd() else None
     return Broker(config, process if isinstance(process, BrokerProcess) else None, command)
 
@@ -274,6 +275,7 @@ def _names_no_password_file(config: BrokerConfig) -> ConfigError:
 
 
 def _check_same(process: BrokerProcess, config_file: Path) -> None:
+    # the same file, not the same name: a container has a mosquitto.conf of its own at the path of ours
     theirs = process.locate(str(process.config)) if process.config else None
     if theirs is None or not theirs.exists() or not theirs.samefile(config_file):
         raise ConfigError(

@@ -121,6 +121,7 @@ async def prove_login(
     accepted_after_seconds = clock() - start_seconds
     if await _answer(with_wrong_password(options), patience_seconds=patience_seconds) is LoginAnswer.ACCEPTED:
         raise wrong_password_accepted(options)
+    # not an error by itself, for it may be meant; but whoever reads "proven" should know
     nobody = replace(options, username=None, password=None)
     is_anonymous_accepted = await _answer(nobody, patience_seconds=patience_seconds) is LoginAnswer.ACCEPTED
     is_publish_refused, code = await probe_acl(options)

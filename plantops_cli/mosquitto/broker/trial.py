@@ -219,7 +219,7 @@ def _config(*, owner: pwd.struct_passwd | None, has_acl: bool) -> str:
     lines = [
         f"listener 0 {_SOCKET}",
         "allow_anonymous false",
-        "persistence false",
+        "persistence false",  # or it would look for, and leave, a database in its folder
         f"password_file {_PASSWORDS}",
         *([f"acl_file {_ACL}"] if has_acl else []),
         "log_dest stderr",

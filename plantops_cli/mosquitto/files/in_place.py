@@ -99,11 +99,13 @@ def _write(descriptor: int, new: bytes, *, old: bytes) -> None:
     start, end = _difference(old.ljust(size, b"\n"), new.ljust(size, b"\n"))
     if len(new) > len(old):
         start, end = min(start, len(old)), size
+        # room first: a full disk then shows while not a byte of the old content is touched
         if start < len(old):
             _write_all(descriptor, b"\n" * (size - len(old)), offset=len(old))
             os.fsync(descriptor)
     _write_all(descriptor, new.ljust(size, b"\n")[start:end], offset=start)
     os.fsync(descriptor)
+    # the cut last: what it takes away are blank lines by now
     if len(new) < len(old):
         os.ftruncate(descriptor, len(new))
         os.fsync(descriptor)

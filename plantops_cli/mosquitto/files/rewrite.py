@@ -30,6 +30,7 @@ from plantops_cli.mosquitto.files.traits import (
     take_after,
 )
 
+# mosquitto_passwd takes no lock: it may write between our reading and our rename, and then all begins anew
 _ATTEMPTS = 10
 _PAUSE_SECONDS = 0.005
 _LOCK_TIMEOUT_SECONDS = 10.0
@@ -167,6 +168,7 @@ def _look(task: _Task, *, dry_run: bool) -> Rewritten | None:
         check_folder(task.target)
     if not dry_run:
         return None
+    # a dry run refuses what a run would refuse
     if in_place:
         check_writable(task.target)
     elif status is not None:
@@ -236,6 +238,7 @@ def _replace(
                 notices = _give(file.fileno(), task.new_file_owner, target=target)
             else:
                 notices = take_after(file.fileno(), old, target=target)
+            # before the rename: after a power cut the new name must not lead to an empty file
             os.fsync(file.fileno())
         was_replaced = _put(temporary, target, old=old, identity=identity)
     finally:

@@ -253,7 +253,7 @@ def _parse_line(number: int, line: bytes, user: str | None) -> _UserLine | Rule 
     if b"\0" in line:
         raise _BadLineError("contains NUL, after which Mosquitto 2.0 reads nothing more of the file")
     text = line.rstrip()
-    if text.startswith(b"#"):
+    if text.startswith(b"#"):  # in the first column only: for an indented one the broker refuses the file
         return None
     first, _, rest = text.lstrip(b" ").partition(b" ")
     rest = rest.lstrip(b" ")
@@ -282,6 +282,7 @@ def _parse_user(rest: bytes) -> str:
 def _parse_access(rest: bytes) -> tuple[Access, bytes]:
     word, space, topic = rest.partition(b" ")
     if not space:
+        # one word is the topic, even "read": the access is what may be left out
         return Access.READWRITE, word
     try:
         return Access(_decode(word)), topic.strip()
@@ -406,6 +407,7 @@ def _first_shift(
     before: Sequence[bytes], blocks: Sequence[_Block], after: Sequence[bytes], username: str
 ) -> Rule | None:
     """Return the first rule outside our blocks that a change would give to another user."""
+    # all others are there before and after, in the same order: compare them one by one
     own = _own_blocks(after, username)
     outside = (rule for place, rule in _owned(before) if not any(place in block for block in blocks))
     still = (rule for place, rule in _owned(after) if not any(place in block for block in own))

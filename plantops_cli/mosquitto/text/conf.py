@@ -412,12 +412,14 @@ def _open_scopes(draft: _Draft) -> Iterator[_Scope]:
 
 
 def _is_local_only(draft: _Draft) -> bool:
+    # without a word on where to listen, 2.0 opens the loopback alone (listeners__start_local_only in mosquitto.c)
     return not draft.listeners and not set(draft.default.options) & _DEFAULT_LISTENER_OPTIONS
 
 
 def _listener(draft: _Draft, scope: _Scope) -> Listener:
     port, address, unix_socket = _endpoint(draft, scope)
     own, security = scope.options, (scope if draft.per_listener else draft.everywhere).options
+    # global_plugin (2.1) is everybody's even where all else is a listener's own
     plugins = [*draft.everywhere.plugins, *scope.plugins]
     has_certificate = _text(own, "certfile") is not None and _text(own, "keyfile") is not None
     psk_hint = _text(own, "psk_hint")
@@ -463,6 +465,7 @@ def _parse_endpoint(directive: Directive) -> tuple[int, str | None, str | None]:
 
 
 def _allows_anonymous(draft: _Draft, own: Mapping[str, Directive], security: Mapping[str, Directive]) -> bool:
+    # not said, it is allowed only where nobody from elsewhere can come
     said = own.get("listener_allow_anonymous") or security.get("allow_anonymous")
     return _is_local_only(draft) if said is None else _parse_bool(said)
 

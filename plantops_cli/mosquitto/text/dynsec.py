@@ -21,6 +21,7 @@ RESPONSE_TOPIC = f"{CONTROL_TOPIC}/response"
 ROLE = "plantops-read"
 """The role that carries the right to read; shared by all users that are provisioned."""
 
+# the plugin has no codes, only texts (clients.c and roles.c in plugins/dynamic-security of Mosquitto)
 CLIENT_NOT_FOUND = "Client not found"
 ROLE_NOT_FOUND = "Role not found"
 
@@ -256,6 +257,7 @@ def plan_provisioning(wanted: Wanted, found: Found) -> Plan:
             password_matches=True,
             notices=_notices_of_rights(found),
         )
+    # of an open broker, which takes any password, and of a login that was not tried nothing is known
     is_right = {Login.MATCHES: True, Login.DIFFERS: False}.get(found.login)
     notices = (*_notices_of_login(found.user, found.login), *_notices_of_rights(found))
     if not wanted.overwrite:
