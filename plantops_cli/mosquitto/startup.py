@@ -1,19 +1,16 @@
 """What a backend does before it connects: make sure that its login is there."""
 
 import logging
-from typing import TYPE_CHECKING
 
+from plantops_cli.config import Settings
 from plantops_cli.errors import ConfigError
 from plantops_cli.mosquitto.provisioning import Mode, Request, provision
 from plantops_cli.mosquitto.text.actions import Action
 
-if TYPE_CHECKING:
-    from plantops_cli.config import Settings
-
 logger = logging.getLogger("plantops.mosquitto")
 
 
-def ensure_login(settings: "Settings", *, username: str, password: bytes) -> None:
+def ensure_login(settings: Settings, *, username: str, password: bytes) -> None:
     """Add a login to ``Settings.mqtt_password_file`` if it is not there; one that is there is never changed.
 
     The broker is told if ``mqtt_broker_config`` or ``mqtt_reload`` says how. What a person should know is logged

@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import BinaryIO, Self
+from typing import BinaryIO
 
 from plantops_cli.errors import ReloadError
 
@@ -68,7 +68,7 @@ class _Seen:
 
 
 class BrokerProcess:
-    """A living mosquitto; close it, or use it as a context manager, for it holds a pidfd.
+    """A living mosquitto; close it, for it holds a pidfd.
 
     Made by ``find_by_pid`` and ``find_by_pid_file`` only.
 
@@ -79,7 +79,6 @@ class BrokerProcess:
         executable: its program, as it sees it; None when that may not be read.
         config: the configuration file on its command line, as it sees it; None when there is none, or when the
             path is relative to a working folder that may not be read.
-        has_config: whether its command line names a configuration file.
         is_in_another_view: whether it has other mounts or another root folder than we, as in a container.
     """
 
@@ -87,7 +86,6 @@ class BrokerProcess:
         "_pidfd",
         "config",
         "executable",
-        "has_config",
         "is_in_another_view",
         "pid",
         "user",
@@ -95,21 +93,13 @@ class BrokerProcess:
     )
 
     def __init__(self, pid: int, pidfd: int, seen: _Seen) -> None:
-        named = config_argument(seen.arguments)
         self._pidfd = pidfd
         self.pid = pid
         self.user = seen.user
         self.working_folder = seen.working_folder
         self.executable = seen.executable
-        self.config = _absolute(named, seen.working_folder)
-        self.has_config = named is not None
+        self.config = _absolute(config_argument(seen.arguments), seen.working_folder)
         self.is_in_another_view = seen.is_in_another_view
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         return f"BrokerProcess(pid={self.pid}, config={str(self.config)!r})"

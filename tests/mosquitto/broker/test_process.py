@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -25,8 +26,9 @@ from plantops_cli.mosquitto.broker.process import find_by_pid
 os.setgroups([])
 os.setresgid(65534, 65534, 65534)
 os.setresuid(65534, 65534, 65534)
-with find_by_pid(int(sys.argv[1])) as process:
-    print(process.may_signal())
+process = find_by_pid(int(sys.argv[1]))
+print(process.may_signal())
+process.close()
 """
 
 
@@ -50,7 +52,7 @@ def found(broker: Mosquitto) -> BrokerProcess:
 
 
 def test_a_broker_is_found_with_its_configuration_and_its_user(broker: Mosquitto) -> None:
-    with found(broker) as process:
+    with closing(found(broker)) as process:
         assert (process.pid, process.config) == (pid_of(broker), broker.folder / "mosquitto.conf")
         assert process.user.uid == os.geteuid()
         assert process.locate("/etc/passwd") == Path("/etc/passwd")
@@ -60,12 +62,12 @@ def test_a_broker_is_found_with_its_configuration_and_its_user(broker: Mosquitto
 
 def test_the_version_is_asked_of_its_own_program(broker: Mosquitto) -> None:
     shown = subprocess.run(["mosquitto", "-h"], capture_output=True, text=True).stdout.split()[2]
-    with found(broker) as process:
+    with closing(found(broker)) as process:
         assert process.version() == tuple(int(part) for part in shown.split(".")[:2])
 
 
 def test_the_end_of_the_process_is_seen(broker: Mosquitto) -> None:
-    with found(broker) as process:
+    with closing(found(broker)) as process:
         assert not process.wait_for_end(0.01)
         broker.stop()
         assert process.wait_for_end(5)

@@ -114,6 +114,7 @@ async def test_an_acl_that_the_broker_does_not_read_is_refused_in_its_own_words(
         f"{USERNAME}:{hash_password(b'another')}\n".encode(),
         f"#{USERNAME}:{ENTRY}\n".encode(),
     ],
+    ids=["no user", "another user", "a cut entry", "another password", "a comment"],
 )
 async def test_a_login_that_does_not_work_fails_the_trial(passwords: bytes) -> None:
     with pytest.raises(ProofError, match=f"refuses '{USERNAME}' with the right password"):

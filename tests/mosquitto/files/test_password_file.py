@@ -391,6 +391,7 @@ def test_mosquitto_passwd_at_the_same_file_meanwhile_loses_no_user_of_ours(path:
         (LONG_SALT, "PBKDF2-SHA512, 1,000 iterations, 64-byte salt"),
         (hash_password(b"s3cr3t", iterations=1000), "PBKDF2-SHA512, 1,000 iterations"),
     ],
+    ids=["one round", "a long salt", "few rounds"],
 )
 def test_the_same_password_with_a_weaker_entry_is_upgraded(path: Path, entry: str, kind: str) -> None:
     path.write_bytes(ALICE + f"{USER}:{entry}\n".encode())
