@@ -25,6 +25,7 @@ from tests.support.certificates import Certificates
 from tests.support.unprivileged_broker import PASSWORD as ALICES
 from tests.support.unprivileged_broker import USER as ALICE
 from tests.support.unprivileged_broker import give_to_broker, mounting
+from tests.support.without_mosquitto import run_without_mosquitto
 
 needs_root = pytest.mark.skipif(
     os.geteuid() != 0, reason="only root can mount, and start a broker of another user"
@@ -32,6 +33,16 @@ needs_root = pytest.mark.skipif(
 
 NEW = "newcomer"
 SECRET = b"tulip and rose"
+TRY = """
+import sys
+from pathlib import Path
+from plantops_cli.errors import ConfigError
+from plantops_cli.mosquitto.provisioning import Request, provision
+try:
+    provision(Request(username="bob", password=b"rose", password_file=Path(sys.argv[1]), is_trial_wanted=True))
+except ConfigError as exc:
+    print(exc, exc.hint, sep=" | ")
+"""
 OTHERS = b"user alice\ntopic readwrite #\n"
 
 
@@ -160,6 +171,15 @@ def test_a_trial_finds_rights_that_are_too_wide_before_anything_is_written(
         provision(replace(request_, is_trial_wanted=True))
     assert not passwd.exists()
     assert acl.read_bytes() == b"pattern readwrite #\n"
+
+
+@needs_root
+def test_without_a_mosquitto_there_is_no_trial_and_nothing_is_written(passwd: Path) -> None:
+    assert run_without_mosquitto(TRY, passwd) == (
+        "no mosquitto on this machine to try the new files on | "
+        "install it (on Debian: apt install mosquitto), or do without the trial\n"
+    )
+    assert list(passwd.parent.iterdir()) == []
 
 
 def test_a_reloaded_broker_proves_login_and_right(broker: Mosquitto, request_: Request) -> None:

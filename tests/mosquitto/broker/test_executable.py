@@ -1,15 +1,13 @@
 """Where a mosquitto is found, and what of our environment it may know."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from plantops_cli.mosquitto.broker.executable import SYSTEM_FOLDERS, find_mosquitto, harmless_environment
+from tests.support.without_mosquitto import run_without_mosquitto
 
-ROOT = Path(__file__).parents[3]
 LOOK = "from plantops_cli.mosquitto.broker.executable import find_mosquitto\nprint(find_mosquitto())"
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can hide a folder from a process")
@@ -45,11 +43,8 @@ def test_it_is_found_in_the_folders_of_administrators_without_any_path(monkeypat
 
 
 @needs_root
-def test_without_one_there_is_none(tmp_path: Path) -> None:
-    hide = "; ".join(f"! test -d {folder} || mount -t tmpfs none {folder}" for folder in SYSTEM_FOLDERS)
-    command = ["unshare", "--mount", "sh", "-ec", f'{hide}; PATH= exec "$@"', "sh", sys.executable, "-c", LOOK]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
-    assert (done.stdout, done.stderr) == ("None\n", "")
+def test_without_one_there_is_none() -> None:
+    assert run_without_mosquitto(LOOK) == "None\n"
 
 
 def test_a_program_of_ours_sees_none_of_our_settings(monkeypatch: pytest.MonkeyPatch) -> None:
