@@ -18,6 +18,7 @@ PACKAGE = ROOT / "plantops_cli"
 FLOORS = {
     "errors": 0,
     "topics": 1,
+    "quantities": 1,
     "messages": 2,
     "credentials": 3,
     "envfile": 3,
@@ -54,6 +55,7 @@ ONLY_WRITERS = {
 PURE = {
     "errors",
     "topics",
+    "quantities",
     "messages",
     "formats.keyvalue",
     "stream.backoff",

@@ -1,0 +1,67 @@
+"""Times and sizes as people write them: ``90s``, ``1.5h``, ``100M``. Pure: text in, seconds or bytes out."""
+
+import re
+
+from plantops_cli.errors import ConfigError
+
+_SECONDS = {"ms": 0.001, "": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
+_BYTES = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|)")
+_PERIOD = re.compile(r"([0-9]{1,9})([smhd])")
+# no more digits than a disk has bytes, for int() takes longer with each
+_SIZE = re.compile(r"([0-9]{1,15})([KMG]?)(?:iB|B)?")
+_LONGEST_SECONDS = 1e9
+
+
+def parse_duration(text: str) -> float:
+    """Read a time such as ``30``, ``90s``, ``15m`` or ``1.5h``, in seconds.
+
+    Raises:
+        ConfigError: it is none, or none at all.
+    """
+    found = _DURATION.fullmatch(text.strip())
+    seconds = float(found[1]) * _SECONDS[found[2]] if found else 0.0
+    if not 0 < seconds < _LONGEST_SECONDS:
+        raise ConfigError(f"{text!r}: no time above 0", hint="seconds, or for example 90s, 15m, 1h")
+    return seconds
+
+
+def parse_period(text: str) -> float:
+    """Read a time after which something begins anew, such as ``15m``, ``1h`` or ``1d``, in seconds.
+
+    Stricter than a duration: whole, and with its unit, for a bare ``15`` is as likely meant in minutes.
+
+    Raises:
+        ConfigError: it is none, or none at all.
+    """
+    found = _PERIOD.fullmatch(text)
+    seconds = int(found[1]) * _SECONDS[found[2]] if found else 0
+    if not seconds:
+        raise ConfigError(f"{text!r}: no time", hint="for example 15m, 1h or 1d")
+    return float(seconds)
+
+
+def parse_size(text: str, *, least_bytes: int = 1) -> int:
+    """Read a number of bytes such as ``4096``, ``10M`` or ``1GiB``.
+
+    Args:
+        text: digits and perhaps a unit, of 1024 each.
+        least_bytes: the smallest size that makes sense.
+
+    Raises:
+        ConfigError: it is none, or a smaller one.
+    """
+    found = _SIZE.fullmatch(text)
+    size = int(found[1]) * _BYTES[found[2]] if found else 0
+    if size < least_bytes:
+        raise ConfigError(f"{text!r}: no size of {least_bytes} bytes or more", hint="for example 100M or 1G")
+    return size
+
+
+def format_duration(seconds: float) -> str:
+    """Write a time so that ``parse_duration`` reads the same.
+
+    Args:
+        seconds: more than 0.
+    """
+    return f"{seconds:.12g}s" if seconds >= 1 else f"{seconds * 1000:.12g}ms"
