@@ -374,7 +374,7 @@ def test_every_room_has_a_floor(module: str) -> None:
         ("stream.session", "from aiomqtt import Client"),
         ("stream.reading", "from paho.mqtt import client"),
         ("formats.jsonl", "from paho.mqtt import client"),
-        ("cli.shared.options", "from pydantic_settings import BaseSettings"),
+        ("cli.shared.command", "from pydantic_settings import BaseSettings"),
         ("stream.backoff", "import asyncio"),
         ("mosquitto.text.passwords", "from os import path"),
         ("mosquitto.text.of_tomorrow", "import subprocess"),

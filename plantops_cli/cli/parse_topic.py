@@ -2,14 +2,16 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Annotated, Literal, NamedTuple
 
 import typer
 
-from plantops_cli.cli.shared import options as o
+from plantops_cli.cli.shared.command import command
 from plantops_cli.cli.shared.exits import Exit, explain
+from plantops_cli.cli.shared.flags.parsed import MANY
 from plantops_cli.errors import ConfigError, TopicError
 from plantops_cli.topics import DeviceTopic
 from plantops_cli.topics import parse_topic as parse
@@ -34,28 +36,43 @@ class Batch(NamedTuple):
     first_line: int | None
 
 
-def parse_topic(
-    topics: Annotated[
-        list[str], typer.Argument(metavar="TOPIC", help="Topics to parse; - reads them from stdin, one a line.")
-    ],
-    *,
-    output: Annotated[
-        Output | None, typer.Option("-o", "--output", help="Default: text on a terminal, jsonl elsewhere.")
-    ] = None,
-    field: Annotated[Field | None, typer.Option("--field", help="Print this value alone, one a line.")] = None,
-    debug: o.Debug = False,
-) -> None:
+Topics = Annotated[
+    tuple[str, ...],
+    MANY,
+    typer.Argument(metavar="TOPIC", help="Topics to parse; - reads them from stdin, one a line."),
+]
+OutputOption = Annotated[
+    Output | None, typer.Option("-o", "--output", help="Default: text on a terminal, jsonl elsewhere.")
+]
+FieldOption = Annotated[Field | None, typer.Option("--field", help="Print this value alone, one a line.")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParseTopicFlags:
+    """The flags of ``parse-topic``, in the order of its help; None: not given."""
+
+    topics: Topics
+    output: OutputOption = None
+    field: FieldOption = None
+
+    def __post_init__(self) -> None:
+        if self.field and self.output == "jsonl":
+            raise ConfigError("--field prints plain values", hint="leave out -o jsonl or --field")
+
+
+@command()
+def parse_topic(flags: ParseTopicFlags) -> None:
     """Print device id and kind of topics like devices/ID/telemetry and devices/ID/heartbeat.
 
     An invalid topic goes to stderr with the reason, after the valid ones; the exit code is then 8.
     """
-    show = _format(output, field)
-    answers = [_answer(batch, show) for batch in _batches(topics)]
+    show = _format(flags.output, flags.field)
+    answers = [_answer(batch, show) for batch in _batches(flags.topics)]
     if not all(answers):
         raise typer.Exit(Exit.TOPIC)
 
 
-def _batches(arguments: list[str]) -> Iterator[Batch]:
+def _batches(arguments: Sequence[str]) -> Iterator[Batch]:
     for is_stdin, group in groupby(arguments, key="-".__eq__):
         if is_stdin:
             yield from _stdin_batches()
@@ -104,8 +121,6 @@ def _answer(batch: Batch, show: Format) -> bool:
 
 def _format(output: Output | None, field: Field | None) -> Format:
     if field:
-        if output == "jsonl":
-            raise ConfigError("--field prints plain values", hint="leave out -o jsonl or --field")
         return _field_format(field)
     if output == "jsonl" or (output is None and not sys.stdout.isatty()):
         return _jsonl_format()

@@ -9,7 +9,6 @@ import asyncio
 import errno
 import fcntl
 import os
-import re
 import stat
 import time
 from collections.abc import Callable
@@ -24,11 +23,6 @@ from plantops_cli.stream.waiting import unless
 
 _CLOSE_SECONDS = 5.0
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3}
-_PERIODS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-_SIZE = re.compile(r"([0-9]{1,15})([KMG]?)(?:iB|B)?")
-_PERIOD = re.compile(r"([0-9]{1,9})([smhd])")
-_SMALLEST_BYTES = 4096
 _ROOM_SECONDS = 1.0
 
 
@@ -303,29 +297,3 @@ class FileDestination:
     def _tell_notices(self) -> None:
         while self._file.notices:
             self._tell(f"note: {self._file.notices.pop(0)}")
-
-
-def parse_size(text: str) -> int:
-    """Read a number of bytes such as ``4096``, ``10M`` or ``1GiB``.
-
-    Raises:
-        ConfigError: it is none, or fewer than 4096.
-    """
-    found = _SIZE.fullmatch(text)
-    size = int(found[1]) * _UNITS[found[2]] if found else 0
-    if size < _SMALLEST_BYTES:
-        raise ConfigError(f"--rotate-size {text!r}: no size of 4096 bytes or more", hint="for example 100M or 1G")
-    return size
-
-
-def parse_period(text: str) -> float:
-    """Read a time such as ``15m``, ``1h`` or ``1d``, in seconds.
-
-    Raises:
-        ConfigError: it is none, or none at all.
-    """
-    found = _PERIOD.fullmatch(text)
-    seconds = int(found[1]) * _PERIODS[found[2]] if found else 0
-    if not seconds:
-        raise ConfigError(f"--rotate-every {text!r}: no time", hint="for example 15m, 1h or 1d")
-    return float(seconds)

@@ -41,7 +41,7 @@ def test_each_module_that_has_a_renderer_is_a_format_and_each_format_such_a_modu
 
 
 def test_no_format_is_loaded_to_offer_it() -> None:
-    source = "import sys, plantops_cli.cli.shared.options; print(*sys.modules)"
+    source = "import sys, plantops_cli.cli.app; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True)
     assert not {f"plantops_cli.formats.{name}" for name in Format} & set(done.stdout.split())
 

@@ -22,7 +22,7 @@ THOROUGHLY = [False, pytest.param(True, marks=pytest.mark.long)]
 NOBODY = ("-h", "127.0.0.1", "-p", "1")
 BRIEFLY = {
     "listen": ("-W", "1"),
-    "fleet": ("--once", "--wait", "0.5s"),
+    "fleet": ("--once", "--within", "0.5s"),
     "check": ("--within", "0.5s"),
     "doctor": ("--wait", "0.2s"),
 }

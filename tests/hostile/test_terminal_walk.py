@@ -63,7 +63,7 @@ def test_the_judge_lets_our_own_pass() -> None:
 def test_no_message_commands_the_terminal(storm: dict[str, str], tmp_path: Path, is_thorough: bool) -> None:
     contract = tmp_path / "plants.py"
     contract.write_text("import pydantic\nclass Telemetry(pydantic.BaseModel):\n    soil: int\n")
-    once = ("fleet", "--once", "--wait", "1s", "-o")
+    once = ("fleet", "--once", "--within", "1s", "-o")
     check = ("check", "--within", "1s")
     walks = [
         Walk(("listen", "-C", "100"), 0, SEEN_AS_TEXT),

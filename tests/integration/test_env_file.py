@@ -400,7 +400,7 @@ def pointing_at(path: Path, broker: Mosquitto, *lines: str) -> None:
     "arguments",
     [
         ("listen", "-W", "0.5"),
-        ("fleet", "--once", "--wait", "500ms"),
+        ("fleet", "--once", "--within", "500ms"),
         ("fleet", "--events", "-W", "0.5"),
         ("check", "--within", "500ms"),
         ("provision-user", "--file", "mine", "--no-verify"),

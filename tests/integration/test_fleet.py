@@ -64,7 +64,7 @@ def looked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Done]
     broker = Mosquitto(folder)
     broker.start()
     commands = {
-        "once": ("fleet", "--once", "--wait", WAIT, "--save-roster", str(folder / "seen"), "--seq", "seq"),
+        "once": ("fleet", "--once", "--within", WAIT, "--save-roster", str(folder / "seen"), "--seq", "seq"),
         "check": ("check", "--within", WAIT, "--warn-late", "31"),
         "events": ("fleet", "--events", "-W", WAIT),
     }
@@ -175,14 +175,14 @@ def retained(own_mosquitto: Mosquitto) -> Mosquitto:
 
 
 def test_off_a_terminal_a_look_is_json_and_a_retained_message_proves_nothing(retained: Mosquitto) -> None:
-    done = run("fleet", "--once", "--wait", "1", env=retained.environment)
+    done = run("fleet", "--once", "--within", "1", env=retained.environment)
     [device] = json.loads(done.stdout)["devices"]
     assert (device["state"], device["retained_only"], device["last_heartbeat"]) == ("never_seen", True, None)
     assert done.code == 0
 
 
 def test_a_look_may_be_csv(retained: Mosquitto) -> None:
-    done = run("fleet", "--once", "--wait", "1", "-o", "csv", "--expect-ids", "x", env=retained.environment)
+    done = run("fleet", "--once", "--within", "1", "-o", "csv", "--expect-ids", "x", env=retained.environment)
     rows = list(csv.DictReader(io.StringIO(done.stdout.decode())))
     assert [row["device_id"] for row in rows] == ["a|b\u202e", "x"]
     assert {row["state"] for row in rows} == {"never_seen"}
@@ -190,7 +190,7 @@ def test_a_look_may_be_csv(retained: Mosquitto) -> None:
 
 @pytest.mark.parametrize("form", ["table", "md"])
 def test_what_people_read_holds_no_character_that_reorders_it(retained: Mosquitto, form: str) -> None:
-    done = run("fleet", "--once", "--wait", "1", "-o", form, env=retained.environment)
+    done = run("fleet", "--once", "--within", "1", "-o", form, env=retained.environment)
     text = done.stdout.decode()
     assert "\u202e" not in text
     assert "\\u202e" in text
@@ -200,7 +200,7 @@ def test_what_people_read_holds_no_character_that_reorders_it(retained: Mosquitt
 
 
 def test_on_a_terminal_a_look_is_a_table_in_colour(retained: Mosquitto) -> None:
-    with start_on_terminal("fleet", "--once", "--wait", "1", env=retained.environment) as (running, _):
+    with start_on_terminal("fleet", "--once", "--within", "1", env=retained.environment) as (running, _):
         done = running.finish()
     assert b"never seen" in done.stdout
     assert b"telemetry" in done.stdout
@@ -220,7 +220,7 @@ def test_on_a_terminal_changes_are_lines_for_people(own_mosquitto: Mosquitto) ->
 
 
 def test_silence_is_said_with_its_code(own_mosquitto: Mosquitto) -> None:
-    done = run("fleet", "--once", "--wait", "0.5", env=own_mosquitto.environment)
+    done = run("fleet", "--once", "--within", "0.5", env=own_mosquitto.environment)
     assert done.code == 27
     assert json.loads(done.stdout)["devices"] == []
     assert "no message at all" in done.stderr
@@ -230,12 +230,12 @@ def test_silence_is_said_with_its_code(own_mosquitto: Mosquitto) -> None:
     ("arguments", "said"),
     [
         (("--once", "--events"), "together"),
-        (("--wait", "3"), "--once"),
+        (("--within", "3"), "--once"),
         (("--events", "--save-roster", "x"), "--once"),
-        (("--once", "-W", "3"), "--wait"),
+        (("--once", "-W", "3"), "--within"),
         (("--once", "-o", "jsonl"), "does not fit"),
         (("--events", "-o", "csv"), "does not fit"),
-        (("--once", "--wait", "soon"), "--wait 'soon'"),
+        (("--once", "--within", "soon"), "--within 'soon'"),
         (("--once", "--offline-after", "0"), "--offline-after"),
         (("--once", "--expect", "absent"), "--expect 'absent': No such file"),
         (("--once", "--expect-ids", "a/b"), "no device id"),
@@ -253,12 +253,12 @@ def test_flags_that_make_no_sense_are_refused(mosquitto: Mosquitto, arguments: t
 def test_a_roster_never_replaces_a_file(own_mosquitto: Mosquitto, tmp_path: Path) -> None:
     kept = tmp_path / "kept"
     kept.write_text("mine\n")
-    done = run("fleet", "--once", "--wait", "0.5", "--save-roster", str(kept), env=own_mosquitto.environment)
+    done = run("fleet", "--once", "--within", "0.5", "--save-roster", str(kept), env=own_mosquitto.environment)
     assert done.code == 2
     assert "there is such a file" in done.errors[0]
     assert kept.read_text() == "mine\n"
     absent = tmp_path / "absent" / "roster"
-    done = run("fleet", "--once", "--wait", "0.5", "--save-roster", str(absent), env=own_mosquitto.environment)
+    done = run("fleet", "--once", "--within", "0.5", "--save-roster", str(absent), env=own_mosquitto.environment)
     assert done.code == 2
     assert "No such file" in done.errors[0]
 
@@ -266,7 +266,7 @@ def test_a_roster_never_replaces_a_file(own_mosquitto: Mosquitto, tmp_path: Path
 def test_a_roster_is_not_written_through_a_link_that_was_planted(own_mosquitto: Mosquitto, tmp_path: Path) -> None:
     roster, victim = tmp_path / "roster", tmp_path / "victim"
     victim.write_text("mine\n")
-    arguments = ("fleet", "--once", "--wait", "0.5", "--save-roster", str(roster))
+    arguments = ("fleet", "--once", "--within", "0.5", "--save-roster", str(roster))
     with start(*arguments, env=own_mosquitto.environment) as running:
         tmp_path.joinpath(f".roster.{running.process.pid}").symlink_to(victim)
         running.finish()

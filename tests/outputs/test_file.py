@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 
 from plantops_cli.errors import ConfigError, ForeignFileError, NoRoomError, OutputError
 from plantops_cli.formats.jsonl import encode
-from plantops_cli.outputs.file import FileDestination, LineFile, parse_period, parse_size
+from plantops_cli.outputs.file import FileDestination, LineFile
 from tests.support.plantops import PATIENCE_SECONDS
 from tests.support.samples import lines, message
 
@@ -647,28 +647,3 @@ def test_a_person_is_told_what_was_found_when_the_file_was_opened(path: Path) ->
     FileDestination(LineFile(path), said.append)
     assert len(said) == 1
     assert said[0].startswith(f"note: '{path}' ended in a cut line")
-
-
-@pytest.mark.parametrize(
-    ("text", "size"),
-    [("4096", 4096), ("10M", 10 * 1024**2), ("10MiB", 10 * 1024**2), ("1G", 1024**3), ("8K", 8192)],
-)
-def test_sizes_are_read(text: str, size: int) -> None:
-    assert parse_size(text) == size
-
-
-@pytest.mark.parametrize("text", ["", "0", "100", "-1M", "1.5M", "M", "10X", "1 M"])
-def test_what_is_no_size_is_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match="--rotate-size"):
-        parse_size(text)
-
-
-@pytest.mark.parametrize(("text", "seconds"), [("30s", 30), ("15m", 900), ("1h", 3_600), ("1d", 86_400)])
-def test_periods_are_read(text: str, seconds: float) -> None:
-    assert parse_period(text) == seconds
-
-
-@pytest.mark.parametrize("text", ["", "0s", "5", "-1h", "1w", "h"])
-def test_what_is_no_period_is_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match="--rotate-every"):
-        parse_period(text)

@@ -4,10 +4,10 @@ import inspect
 
 import pytest
 
-from plantops_cli.cli.shared.connection import ConnectionFlags
+from plantops_cli.cli.listen.command import ListenFlags
 from plantops_cli.stream.options import ConnectOptions
 from plantops_cli.stream.subscriber import MQTTSubscriber
-from tests.cli.shared.test_options import BY_COMMAND
+from tests.support.command_line import BY_COMMAND, read
 from tests.support.scripted_broker import CONNECT, ScriptedBroker, serving
 from tests.support.subscribing import subscribing
 
@@ -50,8 +50,9 @@ async def test_a_durable_connect_asks_for_the_defaults() -> None:
 def test_a_flag_that_is_not_given_means_what_the_library_means(flag: str) -> None:
     listen = {option.name: option.default for option in BY_COMMAND["listen"]}
     assert listen[flag] == BY_LIBRARY[OF_LIBRARY[flag]]
-    if flag != "qos":
-        assert getattr(ConnectionFlags(), flag) == listen[flag]
+    flags = read(ListenFlags)
+    [typed] = [getattr(one, flag) for one in (flags, flags.connection, flags.session) if hasattr(one, flag)]
+    assert typed == listen[flag]
 
 
 def test_a_connection_without_a_subscriber_has_the_same_defaults() -> None:

@@ -1,23 +1,22 @@
 """The run of ``check``: a look, a verdict, and its exit code."""
 
 import sys
-from dataclasses import dataclass
-from pathlib import Path
 
 import orjson
 import typer
 
+from plantops_cli.cli.check.check_flags import CheckFlags
 from plantops_cli.cli.check.contract import load_contract
-from plantops_cli.cli.shared.connection import ConnectionFlags, subscriber
+from plantops_cli.cli.shared.connection import subscriber
 from plantops_cli.cli.shared.exits import Exit, exit_code, explain
-from plantops_cli.cli.shared.observers import MetricsFlags, observers_of
-from plantops_cli.cli.shared.options import CheckChoice
+from plantops_cli.cli.shared.flags.connect import ConnectionFlags
+from plantops_cli.cli.shared.flags.display import CheckChoice, MetricsFlags
+from plantops_cli.cli.shared.observers import observers_of
 from plantops_cli.cli.shared.presence_keeper import PresenceKeeper
 from plantops_cli.cli.shared.run import Limits, StreamRun
 from plantops_cli.cli.shared.selection import Selection
 from plantops_cli.cli.shared.stderr import say
 from plantops_cli.cli.shared.stopping import Stop, exit_for
-from plantops_cli.cli.shared.watching import parse_duration, read_roster
 from plantops_cli.cli.shared.wording import counted
 from plantops_cli.errors import ConfigError, ConnectionLostError, PlantopsError
 from plantops_cli.fleet.monitor import clock_offset_seconds
@@ -32,24 +31,6 @@ _REFUSALS = (Exit.CREDENTIALS, Exit.SUBSCRIPTION)
 _SILENCE = "; nobody publishes, or the broker's ACL withholds it, which no SUBACK tells"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CheckFlags:
-    """The flags of ``check``, but for those of the connection; None means: not given."""
-
-    within: str = "60s"
-    warn_late: int = 1
-    crit_offline: int = 1
-    min_rate: float | None = None
-    max_invalid: int | None = None
-    contract: str | None = None
-    expect: Path | None = None
-    expect_ids: str | None = None
-    offline_after: str | None = None
-    qos: int = 1
-    devices: tuple[str, ...] = ()
-    output: CheckChoice = CheckChoice.NAGIOS
-
-
 async def run_check(flags: CheckFlags, connection: ConnectionFlags) -> int:
     """Look, say the verdict on standard output, and return its exit code.
 
@@ -62,13 +43,29 @@ async def run_check(flags: CheckFlags, connection: ConnectionFlags) -> int:
         look = await _look(flags, connection)
         verdict = judge(look, _thresholds(flags))
     except PlantopsError as exc:
-        # a monitor reads standard output, and takes an exit code of 2 for critical
-        status = CheckStatus.CRITICAL if exit_code(exc) in _REFUSALS else CheckStatus.UNKNOWN
-        verdict = Verdict(status, (explain(exc),), ())
+        verdict = _verdict_of(exc)
     if look is not None and not look.messages:
         verdict = Verdict(verdict.status, (verdict.reasons[0] + _SILENCE, *verdict.reasons[1:]), verdict.figures)
     sys.stdout.write(_render(verdict, look, flags.output, is_terminal=sys.stdout.isatty()))
     return verdict.status
+
+
+def say_error(error: PlantopsError, choice: CheckChoice) -> int:
+    """Say on standard output why there was no look, and return the exit code.
+
+    Args:
+        error: what stood in its way.
+        choice: how to say it.
+    """
+    verdict = _verdict_of(error)
+    sys.stdout.write(_render(verdict, None, choice, is_terminal=sys.stdout.isatty()))
+    return verdict.status
+
+
+def _verdict_of(error: PlantopsError) -> Verdict:
+    # a monitor reads standard output, and takes an exit code of 2 for critical
+    status = CheckStatus.CRITICAL if exit_code(error) in _REFUSALS else CheckStatus.UNKNOWN
+    return Verdict(status, (explain(error),), ())
 
 
 def _thresholds(flags: CheckFlags) -> Thresholds:
@@ -87,14 +84,13 @@ def _thresholds(flags: CheckFlags) -> Thresholds:
 
 async def _look(flags: CheckFlags, connection: ConnectionFlags) -> Snapshot:
     _thresholds(flags)
-    after = flags.offline_after
     presence = Presence(
-        roster=read_roster(flags.expect, flags.expect_ids),
-        offline_after_seconds=parse_duration(after, flag="--offline-after") if after else None,
+        roster=flags.roster,
+        offline_after_seconds=flags.offline_after_seconds,
         contract=load_contract(flags.contract) if flags.contract else None,
         clock_offset_seconds=clock_offset_seconds(),
     )
-    limits = Limits(within_seconds=parse_duration(flags.within, flag="--within"))
+    limits = Limits(within_seconds=flags.within_seconds)
     selection = Selection(devices=flags.devices)
     mqtt = subscriber(connection, qos=flags.qos, on_status=_name_address)
     keeper = PresenceKeeper(mqtt, presence)

@@ -1,22 +1,30 @@
 """``plantops doctor``: what is wrong between here and the first message."""
 
+from dataclasses import dataclass
+
 import typer
 
-from plantops_cli.cli.shared import options as o
+from plantops_cli.cli.shared.command import command
+from plantops_cli.cli.shared.flags import display, subscribe
+from plantops_cli.cli.shared.flags.connect import ConnectionFlags
+from plantops_cli.cli.shared.flags.display import DocumentChoice
 from plantops_cli.cli.shared.room import check_room
 
 
-@o.with_connection()
-def doctor(
-    filters: o.Filters = None,
-    *,
-    connection: o.Connection,
-    qos: o.Qos = 1,
-    wait: o.WaitForMessage = "10s",
-    canary: o.CanaryMessage = False,
-    output: o.Document = o.DocumentChoice.TEXT,
-    debug: o.Debug = False,
-) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DoctorFlags:
+    """The flags of ``doctor``, in the order of its help; False and nothing mean: not given."""
+
+    filters: subscribe.Filters = ()
+    connection: ConnectionFlags = ConnectionFlags()
+    qos: subscribe.Qos = 1
+    wait_seconds: subscribe.WaitForMessage = 10.0
+    is_canary: subscribe.CanaryMessage = False
+    output: display.Document = DocumentChoice.TEXT
+
+
+@command()
+def doctor(flags: DoctorFlags) -> None:
     """Try each step to the broker by itself, and say what is broken and how to mend it.
 
     Settings, host name, TCP, TLS, login, what the broker grants, each
@@ -25,14 +33,16 @@ def doctor(
     import asyncio
 
     from plantops_cli.cli.doctor.run import examine
-    from plantops_cli.cli.shared.connection import ConnectionFlags
-    from plantops_cli.cli.shared.watching import parse_duration
 
     check_room()
-    seconds = parse_duration(wait, flag="--wait")
-    flags = ConnectionFlags(**connection)
-    is_json = output is o.DocumentChoice.JSON
     code = asyncio.run(
-        examine(flags, tuple(filters or ()), qos=qos, wait_seconds=seconds, is_canary=canary, is_json=is_json)
+        examine(
+            flags.connection,
+            flags.filters,
+            qos=flags.qos,
+            wait_seconds=flags.wait_seconds,
+            is_canary=flags.is_canary,
+            is_json=flags.output is DocumentChoice.JSON,
+        )
     )
     raise typer.Exit(code)

@@ -10,8 +10,9 @@ from rich.console import Console
 from rich.style import Style
 from rich.text import Text
 
-from plantops_cli.cli.shared.connection import ConnectionFlags, given_by, options, resolve
+from plantops_cli.cli.shared.connection import given_by, options, resolve
 from plantops_cli.cli.shared.exits import Exit, exit_code
+from plantops_cli.cli.shared.flags.connect import ConnectionFlags
 from plantops_cli.cli.shared.selection import Selection
 from plantops_cli.cli.shared.stopping import unwinding
 from plantops_cli.config import Settings, origins

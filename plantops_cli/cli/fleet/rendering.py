@@ -10,7 +10,7 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from plantops_cli.cli.shared.options import FleetChoice
+from plantops_cli.cli.shared.flags.display import FleetChoice
 from plantops_cli.cli.shared.wording import counted
 from plantops_cli.fleet.device import DeviceReport, DeviceState
 from plantops_cli.fleet.presence import Change

@@ -3,21 +3,21 @@
 import os
 import secrets
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
+from plantops_cli.cli.fleet.fleet_flags import FleetFlags
 from plantops_cli.cli.fleet.rendering import event_line, headline, render_look
 from plantops_cli.cli.fleet.screen import Screen
-from plantops_cli.cli.shared.connection import ConnectionFlags, subscriber
+from plantops_cli.cli.shared.connection import subscriber
 from plantops_cli.cli.shared.exits import Exit
-from plantops_cli.cli.shared.observers import MetricsFlags, announce, observers_of
-from plantops_cli.cli.shared.options import FleetChoice
+from plantops_cli.cli.shared.flags.connect import ConnectionFlags
+from plantops_cli.cli.shared.flags.display import FleetChoice
+from plantops_cli.cli.shared.observers import announce, observers_of
 from plantops_cli.cli.shared.presence_keeper import PresenceKeeper
 from plantops_cli.cli.shared.run import Limits, StreamRun
 from plantops_cli.cli.shared.selection import Selection
 from plantops_cli.cli.shared.stderr import say
 from plantops_cli.cli.shared.stopping import Stop, exit_for
-from plantops_cli.cli.shared.watching import parse_duration, read_roster
 from plantops_cli.cli.shared.wording import counted, never_connected
 from plantops_cli.errors import ConfigError
 from plantops_cli.fleet.monitor import clock_offset_seconds
@@ -28,52 +28,7 @@ from plantops_cli.outputs.destination import Destination
 from plantops_cli.outputs.ownership import create
 from plantops_cli.outputs.stdout import StandardOutput
 
-_ONCE_SECONDS = 30.0
 _TOO_SIMPLE = ("dumb", "unknown")
-_DOCUMENTS = (FleetChoice.TABLE, FleetChoice.JSON, FleetChoice.CSV, FleetChoice.MD)
-_LINES = (FleetChoice.TEXT, FleetChoice.JSONL)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FleetFlags:
-    """The flags of ``fleet``, but for those of the connection; None and False mean: not given."""
-
-    is_once: bool = False
-    wait: str | None = None
-    is_events: bool = False
-    expect: Path | None = None
-    expect_ids: str | None = None
-    save_roster: Path | None = None
-    offline_after: str | None = None
-    field: str | None = None
-    seq: str | None = None
-    clock: str | None = None
-    qos: int = 1
-    devices: tuple[str, ...] = ()
-    timeout_seconds: float | None = None
-    wait_for_broker: bool = False
-    metrics_port: str | None = None
-    is_per_device: bool = False
-    output: FleetChoice | None = None
-    is_quiet: bool = False
-
-    def __post_init__(self) -> None:
-        if self.is_once and self.is_events:
-            raise ConfigError("--once and --events were given together", hint="leave one of them out")
-        if not self.is_once and (self.wait is not None or self.save_roster is not None):
-            raise ConfigError("--wait and --save-roster are for --once", hint="give --once")
-        if self.is_once and self.timeout_seconds is not None:
-            raise ConfigError("--timeout is not for --once", hint="--wait says how long to listen")
-        if self.field is not None and (self.is_once or self.is_events):
-            raise ConfigError("--field is for the live board", hint="leave it out, or --once and --events")
-        if self.metrics_port is not None and not self.is_events:
-            raise ConfigError("--metrics-port is for --events", hint="give --events")
-        wanted = _DOCUMENTS if self.is_once else _LINES if self.is_events else ()
-        if self.output is not None and self.output not in wanted:
-            raise ConfigError(
-                f"--output {self.output.value} does not fit",
-                hint="table, json, csv or md with --once; text or jsonl with --events",
-            )
 
 
 async def run_fleet(flags: FleetFlags, connection: ConnectionFlags) -> Exit:
@@ -94,14 +49,12 @@ async def run_fleet(flags: FleetFlags, connection: ConnectionFlags) -> Exit:
         raise ConfigError(
             f"--save-roster {str(flags.save_roster)!r}: there is such a file", hint="remove it, or name another"
         )
-    wait = parse_duration(flags.wait, flag="--wait") if flags.wait else _ONCE_SECONDS
     limits = Limits(
         timeout_seconds=flags.timeout_seconds,
-        within_seconds=wait if flags.is_once else None,
+        within_seconds=flags.once_seconds if flags.is_once else None,
         wait_for_broker=flags.wait_for_broker,
     )
     screen = Screen(flags.field) if is_board else None
-    metrics = MetricsFlags(port=flags.metrics_port, is_per_device=flags.is_per_device)
     presence = _presence(flags, is_payload_kept=is_board)
     selection = Selection(devices=flags.devices)
     tell = screen.tell if screen else announce(is_quiet=flags.is_quiet)
@@ -113,7 +66,7 @@ async def run_fleet(flags: FleetFlags, connection: ConnectionFlags) -> Exit:
         selection.topic_filters,
         keeper,
         limits,
-        observers=observers_of(mqtt, keeper.monitor, metrics),
+        observers=observers_of(mqtt, keeper.monitor, flags.metrics),
         destination=stdout,
     )
     if screen:
@@ -167,10 +120,9 @@ def _say_if_never_connected(run: StreamRun, *, is_quiet: bool) -> None:
 
 
 def _presence(flags: FleetFlags, *, is_payload_kept: bool) -> Presence:
-    after = flags.offline_after
     return Presence(
-        roster=read_roster(flags.expect, flags.expect_ids),
-        offline_after_seconds=parse_duration(after, flag="--offline-after") if after else None,
+        roster=flags.roster,
+        offline_after_seconds=flags.offline_after_seconds,
         seq=flags.seq,
         clock=flags.clock,
         field=flags.field,

@@ -4,7 +4,8 @@ import sys
 
 from plantops_cli.cli.listen.line_writer import LineWriter
 from plantops_cli.cli.shared.exits import Exit
-from plantops_cli.cli.shared.observers import MetricsFlags, observers_of
+from plantops_cli.cli.shared.flags.display import MetricsFlags
+from plantops_cli.cli.shared.observers import observers_of
 from plantops_cli.cli.shared.run import Limits, StreamRun
 from plantops_cli.cli.shared.selection import Selection
 from plantops_cli.cli.shared.stderr import say
@@ -42,7 +43,7 @@ class Listening:
     ) -> None:
         metrics = metrics or MetricsFlags()
         destination = destination or StandardOutput(sys.stdout.fileno())
-        monitor = FleetMonitor.follow(subscriber, has_handlers=False) if metrics.port is not None else None
+        monitor = FleetMonitor.follow(subscriber, has_handlers=False) if metrics.metrics_port is not None else None
         self._limits = limits
         self._writer = LineWriter(renderer, destination, count=limits.count, monitor=monitor)
         self._run = StreamRun(

@@ -4,16 +4,16 @@ import asyncio
 from dataclasses import replace
 from pathlib import Path
 
+from plantops_cli.cli.provision_user.provisioning_flags import ProvisioningFlags
 from plantops_cli.cli.provision_user.report import Report
 from plantops_cli.cli.provision_user.run import (
     NewSecret,
-    ProvisioningFlags,
-    find_conflict,
     find_password,
     judge_drift,
 )
-from plantops_cli.cli.shared.connection import ConnectionFlags, address, name_address, resolve
+from plantops_cli.cli.shared.connection import address, name_address, resolve
 from plantops_cli.cli.shared.exits import Exit, complain, exit_code, explain
+from plantops_cli.cli.shared.flags.connect import ConnectionFlags
 from plantops_cli.cli.shared.stderr import say
 from plantops_cli.config import Settings
 from plantops_cli.errors import ConfigError, PlantopsError
@@ -25,22 +25,18 @@ from plantops_cli.mosquitto.text.logins import check_username, password_notices
 from plantops_cli.stream.options import ConnectOptions
 
 
-def run(flags: ProvisioningFlags, connection: ConnectionFlags) -> Exit:
+def run(flags: ProvisioningFlags) -> Exit:
     """Do what the flags say, show the outcome and return the exit code.
 
     Args:
         flags: the flags of the command.
-        connection: the connection flags; the login in them is that of the user to make.
 
     Raises:
         PlantopsError: it was refused.
     """
-    conflict = find_conflict(flags, connection)
-    if conflict is not None:
-        raise conflict
-    settings = resolve(connection, mqtt_broker_config=flags.config)
+    settings = resolve(flags.connection, mqtt_broker_config=flags.config)
     _check_plugin(settings.mqtt_broker_config)
-    admin = _administrator(connection, settings)
+    admin = _administrator(flags.connection, settings)
     name_address(admin, settings)
     report = Report(flags.output, is_dry_run=flags.dry_run)
     if flags.list_users:
@@ -48,8 +44,8 @@ def run(flags: ProvisioningFlags, connection: ConnectionFlags) -> Exit:
         return Exit.OK
     username = settings.mqtt_backend_username if flags.username is None else flags.username
     check_username(username)  # before anybody is asked for a password
-    password = find_password(flags, connection, settings)
-    outcome = _carry_out(admin, username, password, flags, connection)
+    password = find_password(flags, settings)
+    outcome = _carry_out(admin, username, password, flags)
     login = replace(admin, username=username, password=password)
     proof, failure = None, None
     try:
@@ -92,11 +88,10 @@ def _carry_out(
     username: str,
     password: bytes | None,
     flags: ProvisioningFlags,
-    connection: ConnectionFlags,
 ) -> DynsecOutcome:
     if flags.remove or password is None:
         return asyncio.run(remove_user(admin, username, dry_run=flags.dry_run))
-    secret = NewSecret.of(flags, connection, password)
+    secret = NewSecret.of(flags, password)
     try:
         return asyncio.run(
             provision_user(

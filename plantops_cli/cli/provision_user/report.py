@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from plantops_cli.cli.shared.options import DocumentChoice
+from plantops_cli.cli.shared.flags.display import DocumentChoice
 from plantops_cli.cli.shared.stderr import say
 from plantops_cli.errors import PlantopsError
 from plantops_cli.formats.terminal import escape

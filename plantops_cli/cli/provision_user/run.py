@@ -1,18 +1,16 @@
 """From the flags of ``provision-user`` to a request, and from its outcome to an exit code."""
 
-import grp
-import math
 import os
-import pwd
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
 from plantops_cli.cli.provision_user.flag_names import in_flags, name_flags
+from plantops_cli.cli.provision_user.provisioning_flags import ProvisioningFlags
 from plantops_cli.cli.provision_user.report import Report
-from plantops_cli.cli.shared.connection import ConnectionFlags, address, name_address, resolve
+from plantops_cli.cli.shared.connection import address, name_address, resolve
 from plantops_cli.cli.shared.exits import Exit, complain, exit_code, explain
-from plantops_cli.cli.shared.options import BackendChoice, DocumentChoice
+from plantops_cli.cli.shared.flags.files import find_owner
 from plantops_cli.config import Settings
 from plantops_cli.credentials import prompt_password, write_secret_file
 from plantops_cli.errors import ConfigError, PlantopsError
@@ -24,51 +22,19 @@ from plantops_cli.mosquitto.text.actions import Action
 from plantops_cli.stream.options import ConnectOptions
 
 _BROKER_USER = "mosquitto"
-_STDIN = "-"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProvisioningFlags:
-    """The flags of ``provision-user`` that are not about the connection, as they were given."""
-
-    username: str | None = None
-    surplus: tuple[str, ...] = ()
-    if_missing: bool = False
-    fail_on_drift: bool = False
-    remove: bool = False
-    list_users: bool = False
-    dry_run: bool = False
-    generate: bool = False
-    show: bool = False
-    allow_control: bool = False
-    iterations: int | None = None
-    file: Path | None = None
-    acl_file: Path | None = None
-    owner: str | None = None
-    lock_timeout: float = 10.0
-    backend: BackendChoice = BackendChoice.FILE
-    config: Path | None = None
-    reload: str | None = None
-    verify: bool | None = None
-    canary: bool = False
-    output: DocumentChoice = DocumentChoice.TEXT
-
-
-def run(flags: ProvisioningFlags, connection: ConnectionFlags) -> Exit:
+def run(flags: ProvisioningFlags) -> Exit:
     """Do what the flags say, show the outcome and return the exit code.
 
     Args:
         flags: the flags of the command.
-        connection: the connection flags; the login in them is that of the user to make.
 
     Raises:
         PlantopsError: it was refused; the files are as they were.
     """
-    conflict = find_conflict(flags, connection)
-    if conflict is not None:
-        raise conflict
     settings = resolve(
-        connection,
+        flags.connection,
         mqtt_password_file=flags.file,
         mqtt_broker_config=flags.config,
         mqtt_reload=flags.reload,
@@ -78,10 +44,10 @@ def run(flags: ProvisioningFlags, connection: ConnectionFlags) -> Exit:
         path = find_broker("none", settings.mqtt_broker_config).choose_password_file(settings.mqtt_password_file)
         report.users(path, users(path, lock_timeout_seconds=flags.lock_timeout))
         return Exit.OK
-    request = _request(flags, connection, settings)
+    request = _request(flags, settings)
     if request.address is not None and not flags.dry_run:
         name_address(request.address, settings)
-    outcome = _carry_out(request, NewSecret.of(flags, connection, request.password))
+    outcome = _carry_out(request, NewSecret.of(flags, request.password))
     is_real = not flags.dry_run and outcome.login.action is not Action.UNCHANGED
     secret = request.password if flags.show and is_real else None
     report.outcome(outcome, secret=secret, notices=_notices(request))
@@ -119,10 +85,10 @@ class NewSecret:
         self._password = password
 
     @classmethod
-    def of(cls, flags: ProvisioningFlags, connection: ConnectionFlags, password: bytes | None) -> Self:
+    def of(cls, flags: ProvisioningFlags, password: bytes | None) -> Self:
         """Make one for a password that is generated, if it is to go to a file."""
-        is_wanted = flags.generate and connection.secret_file is not None
-        return cls(Path(connection.secret_file) if is_wanted and connection.secret_file else None, password)
+        path = flags.connection.secret_file if flags.generate else None
+        return cls(Path(path) if path else None, password)
 
     def keep(self) -> None:
         """Write the file, which must not exist.
@@ -141,56 +107,7 @@ class NewSecret:
             self.is_kept = False
 
 
-def find_conflict(flags: ProvisioningFlags, connection: ConnectionFlags) -> ConfigError | None:
-    """Find flags that contradict each other, or that make no sense alone."""
-    if flags.surplus:
-        return ConfigError(
-            "more than a user name is given, and a password is never taken from the command line",
-            hint="set MQTT_BACKEND_PASSWORD, give --secret-file FILE (or - for standard input), or use -P",
-        )
-    modes = {"--if-missing": flags.if_missing, "--remove": flags.remove, "--list": flags.list_users}
-    chosen = [name for name, is_given in modes.items() if is_given]
-    of_a_file = {
-        "--file": flags.file,
-        "--acl-file": flags.acl_file,
-        "--owner": flags.owner,
-        "--iterations": flags.iterations,
-        "--canary": flags.canary or None,
-        "--reload": flags.reload,
-    }
-    stray = [name for name, value in of_a_file.items() if value is not None]
-    rules = (
-        (
-            flags.backend is BackendChoice.DYNSEC and bool(stray),
-            f"{' and '.join(stray)}: not for --backend dynsec, where no file is written",
-            "leave it out, or --backend",
-        ),
-        (len(chosen) > 1, f"{' and '.join(chosen)} contradict each other", "choose one of them"),
-        (flags.fail_on_drift and not flags.if_missing, "--fail-on-drift is for --if-missing", "give both"),
-        (flags.show and not flags.generate, "--show is for --generate", "give both"),
-        (flags.generate and (flags.remove or flags.list_users), f"--generate and {chosen} contradict", None),
-        (flags.canary and (flags.remove or flags.list_users), f"--canary and {chosen} contradict", None),
-        (flags.generate and connection.ask_password, "--generate and --ask-password contradict each other", None),
-        (
-            flags.generate and connection.secret_file == _STDIN,
-            "--generate cannot write to standard input",
-            "name a file, or use --show",
-        ),
-        (
-            flags.generate and not connection.secret_file and not flags.show,
-            "--generate has nowhere to put the password",
-            "give --secret-file FILE, or --show",
-        ),
-        (
-            math.isnan(flags.lock_timeout) or flags.lock_timeout < 0,
-            f"--lock-timeout {flags.lock_timeout:g}: must be 0 seconds or more",
-            None,
-        ),
-    )
-    return next((ConfigError(text, hint=hint) for is_so, text, hint in rules if is_so), None)
-
-
-def find_password(flags: ProvisioningFlags, connection: ConnectionFlags, settings: Settings) -> bytes | None:
+def find_password(flags: ProvisioningFlags, settings: Settings) -> bytes | None:
     """Return the password that the user is to have; to remove one, it may be None.
 
     Raises:
@@ -198,6 +115,7 @@ def find_password(flags: ProvisioningFlags, connection: ConnectionFlags, setting
     """
     if flags.generate:
         return hashing.generate_password()
+    connection = flags.connection
     found = settings.find_password(secret_file=connection.secret_file, ask=connection.ask_password, confirm=True)
     if found is None and not flags.remove:
         found = prompt_password(confirm=True)
@@ -206,21 +124,7 @@ def find_password(flags: ProvisioningFlags, connection: ConnectionFlags, setting
     return found
 
 
-def parse_owner(text: str) -> tuple[int, int]:
-    """Look up the uid and gid of ``USER[:GROUP]``; the group is the user's own when none is named.
-
-    Raises:
-        ConfigError: there is no such user or group on this machine.
-    """
-    user, _, group = text.partition(":")
-    try:
-        known = pwd.getpwnam(user)
-        return known.pw_uid, grp.getgrnam(group).gr_gid if group else known.pw_gid
-    except (KeyError, ValueError) as exc:
-        raise ConfigError(f"--owner {text!a}: no such user or group", hint="USER or USER:GROUP") from exc
-
-
-def _request(flags: ProvisioningFlags, connection: ConnectionFlags, settings: Settings) -> Request:
+def _request(flags: ProvisioningFlags, settings: Settings) -> Request:
     name = settings.mqtt_backend_username if flags.username is None else flags.username
     iterations = hashing.DEFAULT_ITERATIONS if flags.iterations is None else flags.iterations
     hashing.check_iterations(iterations)
@@ -230,36 +134,35 @@ def _request(flags: ProvisioningFlags, connection: ConnectionFlags, settings: Se
         logins.check_username(name)  # before anybody is asked for a password
     return Request(
         username=name,
-        password=find_password(flags, connection, settings),
+        password=find_password(flags, settings),
         password_file=settings.mqtt_password_file,
         acl_file=flags.acl_file,
         mode=Mode.REMOVE if flags.remove else Mode.IF_MISSING if flags.if_missing else Mode.ENSURE,
         iterations=iterations,
         allow_control=flags.allow_control,
         lock_timeout_seconds=flags.lock_timeout,
-        new_file_owner=_new_file_owner(flags.owner),
+        new_file_owner=_broker_user() if flags.owner is None else flags.owner,
         is_trial_wanted=flags.canary,
         config=settings.mqtt_broker_config,
         reload=settings.mqtt_reload,
         is_proof_wanted=flags.verify is not False,
-        address=_address(flags, connection, settings),
+        address=_address(flags, settings),
         is_dry_run=flags.dry_run,
     )
 
 
-def _address(flags: ProvisioningFlags, connection: ConnectionFlags, settings: Settings) -> ConnectOptions | None:
+def _address(flags: ProvisioningFlags, settings: Settings) -> ConnectOptions | None:
     is_wanted = settings.is_address_given if flags.verify is None else flags.verify
-    return address(connection, settings) if is_wanted else None
+    return address(flags.connection, settings) if is_wanted else None
 
 
-def _new_file_owner(owner: str | None) -> tuple[int, int] | None:
-    if owner is not None:
-        return parse_owner(owner)
+def _broker_user() -> tuple[int, int] | None:
+    """Who is to own a file that root makes, if there is such a user."""
     if os.geteuid() != 0:
         return None
     try:
         # the broker gives up root's rights before it reads its files
-        return parse_owner(_BROKER_USER)
+        return find_owner(_BROKER_USER)
     except ConfigError:
         return None
 

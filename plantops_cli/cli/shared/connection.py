@@ -1,44 +1,16 @@
 """From connection flags and settings to a subscriber."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 
+from plantops_cli.cli.shared.flags.connect import ConnectionFlags
+from plantops_cli.cli.shared.flags.subscribe import SessionFlags
 from plantops_cli.cli.shared.stderr import say
 from plantops_cli.config import Settings, load_settings, parse_url
 from plantops_cli.errors import ConfigError
-from plantops_cli.stream.options import MAX_PACKET_BYTES, ConnectOptions
+from plantops_cli.stream.options import ConnectOptions
 from plantops_cli.stream.status import Connecting, Status, describe
 from plantops_cli.stream.subscriber import MQTTSubscriber
 from plantops_cli.stream.tls import TLSOptions
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConnectionFlags:
-    """The connection flags as they were given; None and False mean: not given."""
-
-    url: str | None = None
-    host: str | None = None
-    port: int | None = None
-    username: str | None = None
-    secret_file: str | None = None
-    ask_password: bool = False
-    anonymous: bool = False
-    client_id: str | None = None
-    keepalive: int = 15
-    mqtt_version: str = "auto"
-    tls: bool | None = None
-    cafile: Path | None = None
-    cert: Path | None = None
-    key: Path | None = None
-    insecure: bool = False
-    websockets: str | None = None
-    unix: str | None = None
-    env_file: Path | None = None
-    durable: str | None = None
-    session_expiry: int | None = None
-    group: str | None = None
-    max_packet_size: int = MAX_PACKET_BYTES
 
 
 def options(flags: ConnectionFlags, settings: Settings) -> ConnectOptions:
@@ -51,26 +23,23 @@ def options(flags: ConnectionFlags, settings: Settings) -> ConnectOptions:
     Raises:
         ConfigError: flags or settings contradict each other, or leave the password out.
     """
-    made = MQTTSubscriber.from_settings(
-        settings,
-        login=_login(flags, settings),
-        insecure=flags.insecure,
-        keepalive_seconds=flags.keepalive,
-        mqtt_version=flags.mqtt_version,
-        max_packet_bytes=flags.max_packet_size,
-        websocket_path=flags.websockets,
-        unix_socket=flags.unix,
-    )
+    made = MQTTSubscriber.from_settings(settings, login=_login(flags, settings), **flags.keywords)
     return made.options
 
 
 def subscriber(
-    flags: ConnectionFlags, *, qos: int, on_status: Callable[[Status], None], is_login_ensured: bool = False
+    flags: ConnectionFlags,
+    session: SessionFlags = SessionFlags(),
+    *,
+    qos: int,
+    on_status: Callable[[Status], None],
+    is_login_ensured: bool = False,
 ) -> MQTTSubscriber:
     """Build the subscriber that flags and settings describe.
 
     Args:
         flags: the connection flags.
+        session: what the broker is asked to keep.
         qos: the QoS to subscribe with.
         on_status: told about each step.
         is_login_ensured: whether to add the login to Mosquitto's password file first if it is not there.
@@ -79,26 +48,12 @@ def subscriber(
         ConfigError: flags or settings are malformed, contradict each other, or leave the password out.
         BrokerFileError, ReloadError: the login could not be added.
     """
-    if flags.durable is not None and qos == 0:
-        raise ConfigError("--durable and --qos 0: a broker keeps nothing of QoS 0", hint="leave --qos out")
     settings = resolve(flags)
     login = _login(flags, settings)
     if is_login_ensured:
         _ensure(settings, login)
     return MQTTSubscriber.from_settings(
-        settings,
-        login=login,
-        insecure=flags.insecure,
-        keepalive_seconds=flags.keepalive,
-        mqtt_version=flags.mqtt_version,
-        qos=qos,
-        durable=flags.durable,
-        session_expiry_seconds=flags.session_expiry,
-        group=flags.group,
-        max_packet_bytes=flags.max_packet_size,
-        websocket_path=flags.websockets,
-        unix_socket=flags.unix,
-        on_status=on_status,
+        settings, login=login, qos=qos, on_status=on_status, **flags.keywords, **session.keywords
     )
 
 
@@ -126,16 +81,7 @@ def given_by(flags: ConnectionFlags) -> dict[str, object]:
     Raises:
         ConfigError: they say the same thing twice, or the URL is malformed.
     """
-    given: dict[str, object] = {
-        "mqtt_host": flags.host,
-        "mqtt_port": flags.port,
-        "mqtt_backend_username": flags.username,
-        "mqtt_tls": flags.tls,
-        "mqtt_cafile": flags.cafile,
-        "mqtt_certfile": flags.cert,
-        "mqtt_keyfile": flags.key,
-        "mqtt_client_id": flags.client_id,
-    }
+    given = flags.settings
     if flags.url is not None:
         located = {name: value for name, value in parse_url(flags.url).items() if value is not None}
         if any(given[name] is not None for name in located):

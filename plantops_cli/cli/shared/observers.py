@@ -5,11 +5,10 @@ Each is a status listener of the subscriber of its own, or looks at it when it i
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
 
+from plantops_cli.cli.shared.flags.display import MetricsFlags
 from plantops_cli.cli.shared.stderr import say
 from plantops_cli.cli.shared.systemd import Notifier
-from plantops_cli.errors import ConfigError
 from plantops_cli.fleet.device import DeviceState
 from plantops_cli.fleet.monitor import FleetMonitor
 from plantops_cli.stream.status import SessionLost, Status, StatusListener, describe, log_status
@@ -17,23 +16,6 @@ from plantops_cli.stream.subscriber import MQTTSubscriber
 
 Observer = AbstractAsyncContextManager[None]
 """Is there as long as a run lasts."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MetricsFlags:
-    """Where metrics are served, and how many.
-
-    Args:
-        port: the value of ``--metrics-port``; None: nowhere.
-        is_per_device: the value of ``--metrics-per-device``.
-    """
-
-    port: str | None = None
-    is_per_device: bool = False
-
-    def __post_init__(self) -> None:
-        if self.is_per_device and self.port is None:
-            raise ConfigError("--metrics-per-device is for --metrics-port", hint="give --metrics-port PORT")
 
 
 def announce(*, is_quiet: bool) -> StatusListener:
@@ -64,9 +46,11 @@ def observers_of(
     """
     notifier = Notifier(lambda: _how_it_fares(subscriber, monitor))
     subscriber.add_status_listener(notifier.tell)
-    if metrics.port is None:
+    if metrics.metrics_port is None:
         return (notifier.attending(),)
-    return notifier.attending(), _serving(metrics.port, subscriber, monitor, is_per_device=metrics.is_per_device)
+    return notifier.attending(), _serving(
+        metrics.metrics_port, subscriber, monitor, is_per_device=metrics.is_per_device
+    )
 
 
 @asynccontextmanager

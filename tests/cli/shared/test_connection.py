@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from plantops_cli.cli.shared.connection import ConnectionFlags, subscriber
+from plantops_cli.cli.shared.connection import subscriber
+from plantops_cli.cli.shared.flags.connect import ConnectionFlags, MQTTVersionChoice
 from plantops_cli.errors import ConfigError
 from plantops_cli.stream.options import ConnectOptions
 from plantops_cli.stream.tls import TLSOptions
@@ -37,7 +38,12 @@ def test_without_flags_the_settings_decide(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_every_flag_reaches_the_connection() -> None:
     flags = ConnectionFlags(
-        host="::1", port=1884, username="alice", client_id="watch", keepalive=7, mqtt_version="3.1.1"
+        host="::1",
+        port=1884,
+        username="alice",
+        client_id="watch",
+        keepalive=7,
+        mqtt_version=MQTTVersionChoice.V311,
     )
     options = options_for(flags)
     assert (options.endpoint, options.username, options.client_id) == ("[::1]:1884", "alice", "watch")

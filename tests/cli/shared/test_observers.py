@@ -9,7 +9,8 @@ from urllib.request import urlopen
 
 import pytest
 
-from plantops_cli.cli.shared.observers import MetricsFlags, announce, observers_of
+from plantops_cli.cli.shared.flags.display import MetricsFlags
+from plantops_cli.cli.shared.observers import announce, observers_of
 from plantops_cli.errors import ConfigError
 from plantops_cli.fleet.monitor import FleetMonitor
 from plantops_cli.stream.status import Connecting, SessionLost
@@ -84,7 +85,9 @@ async def test_metrics_are_served_as_long_as_it_is_there() -> None:
     pytest.importorskip("prometheus_client")
     port = free_port()
     mqtt = subscriber_of(free_port())
-    observers = observers_of(mqtt, FleetMonitor.follow(mqtt, has_handlers=False), MetricsFlags(port=str(port)))
+    observers = observers_of(
+        mqtt, FleetMonitor.follow(mqtt, has_handlers=False), MetricsFlags(metrics_port=str(port))
+    )
     async with AsyncExitStack() as beside:
         for observer in observers:
             await beside.enter_async_context(observer)

@@ -1,12 +1,9 @@
 """The flags: one meaning each, and no password among their values."""
 
 import pytest
-import typer
-from typer.core import TyperGroup, TyperOption
+from typer.core import TyperOption
 
-from plantops_cli.cli.app import app
-from plantops_cli.cli.shared.options import MQTTVersionChoice
-from plantops_cli.stream.options import MQTTVersion
+from tests.support.command_line import BY_COMMAND
 
 # Those of mosquitto_sub; -P asks here, because everybody can read a password on a command line
 LETTERS_OF_LISTEN = {
@@ -27,16 +24,6 @@ LETTERS_OF_LISTEN = {
 }
 
 
-def options_by_command() -> dict[str, list[TyperOption]]:
-    group = typer.main.get_command(app)
-    assert isinstance(group, TyperGroup)
-    return {
-        name: [option for option in command.params if isinstance(option, TyperOption)]
-        for name, command in group.commands.items()
-    }
-
-
-BY_COMMAND = options_by_command()
 ALL = [
     pytest.param(option, id=f"{command} {option.opts[-1]}")
     for command, options in BY_COMMAND.items()
@@ -66,7 +53,3 @@ def test_every_flag_has_a_help_text(option: TyperOption) -> None:
 def test_no_flag_takes_a_password_as_its_value(option: TyperOption) -> None:
     is_about_passwords = "password" in str(option.name) or "secret" in str(option.name)
     assert option.is_flag or not is_about_passwords or option.opts == ["--secret-file"]
-
-
-def test_the_versions_on_the_command_line_are_those_of_the_library() -> None:
-    assert [str(choice) for choice in MQTTVersionChoice] == [str(version) for version in MQTTVersion]

@@ -1,0 +1,34 @@
+"""What can be asked of ``plantops check``."""
+
+from dataclasses import dataclass
+
+from plantops_cli.cli.shared.flags import display, fleet, subscribe, thresholds
+from plantops_cli.cli.shared.flags.connect import WatchfulConnectionFlags
+from plantops_cli.cli.shared.flags.display import CheckChoice
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckFlags:
+    """The flags of ``check``, in the order of its help; None and nothing mean: not given."""
+
+    connection: WatchfulConnectionFlags = WatchfulConnectionFlags()
+    within_seconds: thresholds.Within = 60.0
+    warn_late: thresholds.WarnLate = 1
+    crit_offline: thresholds.CritOffline = 1
+    min_rate: thresholds.MinRate = None
+    max_invalid: thresholds.MaxInvalid = None
+    contract: thresholds.Contract = None
+    expect: fleet.Expect = ()
+    expect_ids: fleet.ExpectIds = ()
+    offline_after_seconds: fleet.OfflineAfter = None
+    qos: subscribe.Qos = 1
+    devices: subscribe.Device = ()
+    output: display.CheckOutput = CheckChoice.NAGIOS
+
+    def __post_init__(self) -> None:
+        fleet.check_roster(self.expect, self.expect_ids)
+
+    @property
+    def roster(self) -> tuple[str, ...]:
+        """The ids of the devices that should be there; none: nobody said."""
+        return self.expect or self.expect_ids

@@ -1,0 +1,1 @@
+"""Doctor: what can be asked of it, and its run."""

@@ -1,0 +1,18 @@
+"""Where a broker keeps its users, and how it is told of new ones."""
+
+import pytest
+
+from plantops_cli.cli.provision_user.provisioning_flags import ProvisioningFlags
+from plantops_cli.cli.shared.flags.users import BackendChoice
+from tests.support.command_line import read
+
+
+def test_a_proof_is_wanted_refused_or_left_to_what_is_known() -> None:
+    assert read(ProvisioningFlags).verify is None
+    assert read(ProvisioningFlags, "--verify").verify is True
+    assert read(ProvisioningFlags, "--no-verify").verify is False
+
+
+@pytest.mark.parametrize("choice", BackendChoice)
+def test_a_backend_is_chosen_by_its_name(choice: BackendChoice) -> None:
+    assert read(ProvisioningFlags, "--backend", choice.value).backend is choice
