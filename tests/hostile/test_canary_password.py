@@ -168,7 +168,7 @@ def test_no_run_of_provision_user_shows_the_password(broker: Mosquitto, tmp_path
         Errand((*provision, "none", "--dry-run", "-o", "json"), '"dry_run": true'),
         Errand((*provision, "broken"), "error"),
         Errand((*provision, "none", "--secret-file", "control"), "control"),
-        Errand((*provision, "tried", "--canary", "--no-verify"), "created"),
+        Errand((*provision, "tried", "--trial-broker", "--no-verify"), "created"),
         Errand(("provision-user", "--debug", "--backend", "dynsec", *address), "refused", admin),
     ]
     if is_thorough:

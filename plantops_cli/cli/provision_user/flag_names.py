@@ -19,7 +19,7 @@ FLAGS_FOR = {
     "name its mosquitto.conf": "give its mosquitto.conf by --config",
     "name the broker's user as its owner": "name the broker's user as its owner: --owner",
     "wait longer for the lock": "wait longer with --lock-timeout",
-    "do without the trial": "leave --canary away",
+    "do without the trial": "leave --trial-broker away",
     "give the address of a listener to prove it on": "-h, -p and --cafile name a listener to prove it on",
     "use TLS, or run it on the broker's machine": "use TLS (--tls), or run it on the broker's machine",
 }

@@ -70,7 +70,7 @@ class ProvisioningFlags:
     config: users.BrokerConfig = None
     reload: users.Reload = None
     verify: users.Verify = None
-    canary: users.Canary = False
+    trial_broker: users.TrialBroker = False
     output: display.Document = DocumentChoice.TEXT
 
     def __post_init__(self) -> None:
@@ -101,8 +101,8 @@ class ProvisioningFlags:
             (self.show and not self.generate, "--show is for --generate", "give both"),
             (self.generate and not is_made, f"--generate and {' and '.join(chosen)} contradict each other", None),
             (
-                self.canary and not is_made,
-                f"--canary and {' and '.join(chosen)} contradict each other",
+                self.trial_broker and not is_made,
+                f"--trial-broker and {' and '.join(chosen)} contradict each other",
                 None,
             ),
         )
@@ -135,7 +135,7 @@ class ProvisioningFlags:
             "--acl-file": self.acl_file,
             "--owner": self.owner,
             "--iterations": self.iterations,
-            "--canary": self.canary or None,
+            "--trial-broker": self.trial_broker or None,
             "--reload": self.reload,
         }
         return [name for name, value in of_a_file.items() if value is not None]

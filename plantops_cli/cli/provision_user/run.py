@@ -142,7 +142,7 @@ def _request(flags: ProvisioningFlags, settings: Settings) -> Request:
         allow_control=flags.allow_control,
         lock_timeout_seconds=flags.lock_timeout,
         new_file_owner=_broker_user() if flags.owner is None else flags.owner,
-        is_trial_wanted=flags.canary,
+        is_trial_wanted=flags.trial_broker,
         config=settings.mqtt_broker_config,
         reload=settings.mqtt_reload,
         is_proof_wanted=flags.verify is not False,

@@ -190,7 +190,7 @@ def test_a_password_after_the_user_name_is_refused_without_being_shown(path: Pat
         ["--generate", "--secret-file", "-"],
         ["--generate", "--show", "-P"],
         ["--generate", "--show", "--remove"],
-        ["--canary", "--list"],
+        ["--trial-broker", "--list"],
         ["--lock-timeout", "-1"],
         ["--lock-timeout", "nan"],
         ["--iterations", "0"],
@@ -328,7 +328,7 @@ def test_a_broker_that_does_not_run_is_told_after_the_file_is_written(path: Path
 
 
 def test_the_canary_is_flown(path: Path, secret_file: Path) -> None:
-    assert plantops("--file", path, "--secret-file", secret_file, "--canary").returncode == DONE
+    assert plantops("--file", path, "--secret-file", secret_file, "--trial-broker").returncode == DONE
     assert logs_in(path, "plantops_backend", PASSWORD)
 
 
@@ -378,7 +378,7 @@ def test_a_signal_leaves_no_canary_behind(
     silent.chmod(0o755)
     (tmp_path / "tmp").mkdir()
     env = environment(TMPDIR=tmp_path / "tmp") | {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
-    command = [sys.executable, "-m", "plantops_cli", "provision-user", "--canary", "--file", str(path)]
+    command = [sys.executable, "-m", "plantops_cli", "provision-user", "--trial-broker", "--file", str(path)]
     with subprocess.Popen(
         [*command, "--secret-file", str(secret_file)], env=env, stderr=subprocess.PIPE
     ) as process:

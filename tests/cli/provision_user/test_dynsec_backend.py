@@ -156,7 +156,7 @@ async def test_a_password_that_the_broker_may_have_taken_is_kept(tmp_path: Path)
         (["--file", "passwd"], "--file"),
         (["--acl-file", "acl"], "--acl-file"),
         (["--iterations", "20000"], "--iterations"),
-        (["--canary"], "--canary"),
+        (["--trial-broker"], "--trial-broker"),
         (["--reload", "none"], "--reload"),
         (["--owner", "root"], "--owner"),
     ],

@@ -21,10 +21,10 @@ SECRET = "hunter2hunter2"
         (("--generate", "--secret-file", "-"), "cannot write to standard input"),
         (("--generate", "--show", "-P"), "--generate and --ask-password contradict each other"),
         (("--generate", "--show", "--remove"), "--generate and --remove contradict each other"),
-        (("--canary", "--list"), "--canary and --list contradict each other"),
+        (("--trial-broker", "--list"), "--trial-broker and --list contradict each other"),
         (("--lock-timeout", "nan"), "--lock-timeout nan: must be 0 seconds or more"),
         (("--backend", "dynsec", "--file", "x", "--reload", "none"), "--file and --reload: not for"),
-        (("--backend", "dynsec", "--canary"), "--canary: not for --backend dynsec"),
+        (("--backend", "dynsec", "--trial-broker"), "--trial-broker: not for --backend dynsec"),
     ],
 )
 def test_what_contradicts_itself_is_refused(arguments: Sequence[str], said: str) -> None:

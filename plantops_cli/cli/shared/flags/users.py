@@ -50,7 +50,7 @@ Verify = Annotated[
         show_default=False,
     ),
 ]
-Canary = Annotated[
+TrialBroker = Annotated[
     bool,
-    _option("--canary", help="Try the new files on a private broker of this machine's mosquitto first."),
+    _option("--trial-broker", help="Try the new files on a private broker of this machine's mosquitto first."),
 ]

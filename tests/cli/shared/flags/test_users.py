@@ -4,7 +4,7 @@ import pytest
 
 from plantops_cli.cli.provision_user.provisioning_flags import ProvisioningFlags
 from plantops_cli.cli.shared.flags.users import BackendChoice
-from tests.support.command_line import read
+from tests.support.command_line import BY_COMMAND, read
 
 
 def test_a_proof_is_wanted_refused_or_left_to_what_is_known() -> None:
@@ -16,3 +16,9 @@ def test_a_proof_is_wanted_refused_or_left_to_what_is_known() -> None:
 @pytest.mark.parametrize("choice", BackendChoice)
 def test_a_backend_is_chosen_by_its_name(choice: BackendChoice) -> None:
     assert read(ProvisioningFlags, "--backend", choice.value).backend is choice
+
+
+def test_canary_means_a_message_and_nothing_else() -> None:
+    assert [name for name, options in BY_COMMAND.items() if any("--canary" in one.opts for one in options)] == [
+        "doctor"
+    ]
