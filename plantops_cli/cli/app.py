@@ -3,10 +3,10 @@
 import os
 import sys
 from collections.abc import Callable, Sequence
-from itertools import pairwise
 from typing import Annotated
 
 import typer
+from typer.core import TyperGroup, TyperOption
 
 from plantops_cli.cli.check.command import check
 from plantops_cli.cli.demo.command import demo
@@ -17,7 +17,7 @@ from plantops_cli.cli.parse_topic import parse_topic
 from plantops_cli.cli.provision_user.command import provision_user
 from plantops_cli.cli.shared.exits import DEBUG_FLAG, Exit, guard
 from plantops_cli.cli.shared.stderr import show_log
-from plantops_cli.errors import ConfigError
+from plantops_cli.cli.shared.typed_secrets import check_ask_password
 
 app = typer.Typer(
     name="plantops",
@@ -62,9 +62,10 @@ def run(arguments: Sequence[str]) -> int:
 def _run(arguments: Sequence[str], *, is_debug: bool) -> int:
     show_log(is_debug=is_debug)
     command = typer.main.get_command(app)
+    assert isinstance(command, TyperGroup)
     if "_PLANTOPS_COMPLETE" in os.environ:
         command.main(list(arguments), prog_name="plantops")
-    _check_ask_password(arguments)
+    check_ask_password(list(arguments), _flags(command))
     try:
         # not .main(): it would answer a closed pipe with exit code 1
         with command.make_context("plantops", list(arguments)) as context:
@@ -75,21 +76,10 @@ def _run(arguments: Sequence[str], *, is_debug: bool) -> int:
     return Exit.OK
 
 
-def _check_ask_password(arguments: Sequence[str]) -> None:
-    """Refuse what follows ``-P`` like a value: to mosquitto_sub it is the password, here it would be a filter.
-
-    Args:
-        arguments: a command line.
-
-    Raises:
-        ConfigError: a word follows, which is not repeated.
-    """
-    arguments = arguments[: arguments.index("--")] if "--" in arguments else arguments
-    is_joined = any(one.startswith("-P") and one != "-P" for one in arguments)
-    is_followed = any(one == "-P" and not after.startswith("-") for one, after in pairwise(arguments))
-    if is_joined or is_followed:
-        raise ConfigError(
-            "-P takes no value: it asks for the password",
-            hint="others would see a password on the command line; filters and user names go before -P, or behind "
-            "--ask-password",
-        )
+def _flags(group: TyperGroup) -> dict[str, bool]:
+    """The names of all flags of all commands, and whether each takes a value."""
+    options = [
+        one for command in group.commands.values() for one in command.params if isinstance(one, TyperOption)
+    ]
+    named = {name: not one.is_flag for one in options for name in (*one.opts, *one.secondary_opts)}
+    return {"--help": False, **named}
