@@ -1,0 +1,48 @@
+"""What doctor says of flags and settings alone, without a broker."""
+
+import json
+
+import pytest
+
+from plantops_cli.cli.doctor.run import examine
+from plantops_cli.cli.shared.exits import Exit
+from plantops_cli.cli.shared.flags.connect import ConnectionFlags
+
+SECRET = "not to be seen"
+
+
+async def examined(flags: ConnectionFlags, *filters: str, qos: int = 1, is_json: bool = True) -> Exit:
+    return await examine(flags, filters, qos=qos, wait_seconds=0.1, is_canary=False, is_json=is_json)
+
+
+@pytest.mark.parametrize(
+    ("flags", "filters", "qos", "said"),
+    [
+        (ConnectionFlags(anonymous=True, username="alice"), (), 1, "--anonymous"),
+        (ConnectionFlags(url="mqtt://a", host="b"), (), 1, "--url and --host"),
+        (ConnectionFlags(anonymous=True), ("a/#/b",), 1, "a/#/b"),
+        (ConnectionFlags(anonymous=True), (), 3, "QoS 3"),
+    ],
+    ids=["anonymous", "url", "filter", "qos"],
+)
+async def test_flags_that_make_no_sense_are_a_step_that_failed(
+    capsys: pytest.CaptureFixture[str], flags: ConnectionFlags, filters: tuple[str, ...], qos: int, said: str
+) -> None:
+    assert await examined(flags, *filters, qos=qos) is Exit.USAGE
+    document = json.loads(capsys.readouterr().out)
+    [step] = document["steps"]
+    assert (document["ok"], step["name"], step["status"]) == (False, "settings", "failed")
+    assert said in step["details"][0]
+
+
+async def test_a_broker_that_is_not_there_is_named_and_of_the_password_only_that_there_is_one(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MQTT_BACKEND_PASSWORD", SECRET)
+    flags = ConnectionFlags(url="mqtt://alice@127.0.0.1:1")
+    assert await examined(flags, is_json=False) is Exit.UNREACHABLE
+    said = capsys.readouterr().out
+    assert "MQTT_HOST=127.0.0.1 (--url)" in said
+    assert "MQTT_BACKEND_USERNAME=alice (--url)" in said
+    assert "password: given (MQTT_BACKEND_PASSWORD, environment)" in said
+    assert SECRET not in said
