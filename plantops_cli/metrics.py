@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from plantops_cli.errors import ConfigError
 from plantops_cli.fleet.device import DeviceReport
 from plantops_cli.fleet.monitor import FleetMonitor, clock_offset_seconds
+from plantops_cli.quantities import parse_address
 from plantops_cli.stream.status import State
 from plantops_cli.stream.subscriber import MQTTSubscriber
 
@@ -20,7 +21,6 @@ try:
 except ImportError as exc:
     raise ConfigError(f"metrics cannot be served: {exc}", hint="pip install 'plantops-cli[metrics]'") from exc
 
-DEFAULT_ADDRESS = "127.0.0.1"
 _SCRAPE_SECONDS = 5.0
 
 
@@ -106,24 +106,25 @@ class Metrics(Collector):
 
 
 @asynccontextmanager
-async def serving_metrics(address: str, metrics: Metrics) -> AsyncIterator[None]:
+async def serving_metrics(address: str | tuple[str, int], metrics: Metrics) -> AsyncIterator[None]:
     """Serve metrics over HTTP while the context lasts.
 
     Args:
-        address: a port, on 127.0.0.1, or ``ADDRESS:PORT``.
+        address: a port, on 127.0.0.1, or ``ADDRESS:PORT``; or both, taken apart.
         metrics: what to serve.
 
     Raises:
         ConfigError: the address is none, or cannot be listened on.
     """
-    host, port = parse_address(address)
+    host, port = parse_address(address) if isinstance(address, str) else address
     registry = CollectorRegistry()
     registry.register(metrics)
     try:
         server, thread = start_http_server(port, addr=host, registry=registry)
     except OSError as exc:
         raise ConfigError(
-            f"--metrics-port {address}: {exc.strerror or exc}", hint="choose a free port of this machine"
+            f"no metrics can be served on {host}:{port}: {exc.strerror or exc}",
+            hint="choose a free port of this machine",
         ) from exc
     try:
         yield
@@ -132,20 +133,6 @@ async def serving_metrics(address: str, metrics: Metrics) -> AsyncIterator[None]
         await asyncio.to_thread(server.shutdown)
         server.server_close()
         await asyncio.to_thread(thread.join)
-
-
-def parse_address(text: str) -> tuple[str, int]:
-    """Take ``PORT``, ``ADDRESS:PORT`` or ``[IPV6]:PORT`` apart.
-
-    Raises:
-        ConfigError: it is none of them.
-    """
-    host, _, port = text.rpartition(":")
-    if not port.isdecimal() or not 0 < int(port) < 65_536:
-        raise ConfigError(
-            f"--metrics-port {text!r}: no port", hint="for example 9464, or 0.0.0.0:9464 for all to see"
-        )
-    return host.strip("[]") or DEFAULT_ADDRESS, int(port)
 
 
 def _gauge(name: str, what: str, value: float) -> Metric:

@@ -1,4 +1,4 @@
-"""Times and sizes as people write them: ``90s``, ``1.5h``, ``100M``. Pure: text in, seconds or bytes out."""
+"""Times, sizes and ports as people write them: ``90s``, ``100M``, ``[::1]:9464``. Pure: text in, numbers out."""
 
 import re
 
@@ -10,7 +10,10 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|)")
 _PERIOD = re.compile(r"([0-9]{1,9})([smhd])")
 # no more digits than a disk has bytes, for int() takes longer with each
 _SIZE = re.compile(r"([0-9]{1,15})([KMG]?)(?:iB|B)?")
+_PORT = re.compile(r"[0-9]{1,5}")
 _LONGEST_SECONDS = 1e9
+_LAST_PORT = 65_535
+_HERE = "127.0.0.1"
 
 
 def parse_duration(text: str) -> float:
@@ -56,6 +59,20 @@ def parse_size(text: str, *, least_bytes: int = 1) -> int:
     if size < least_bytes:
         raise ConfigError(f"{text!r}: no size of {least_bytes} bytes or more", hint="for example 100M or 1G")
     return size
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """Take ``PORT``, ``ADDRESS:PORT`` or ``[IPV6]:PORT`` apart, where something is to be served.
+
+    Without an address it is that of this machine alone: whoever wants to be heard by others has to say so.
+
+    Raises:
+        ConfigError: it is none of them.
+    """
+    host, _, port = text.rpartition(":")
+    if not _PORT.fullmatch(port) or not 0 < int(port) <= _LAST_PORT:
+        raise ConfigError(f"{text!r}: no port", hint="for example 9464, or 0.0.0.0:9464 for all to see")
+    return host.strip("[]") or _HERE, int(port)
 
 
 def format_duration(seconds: float) -> str:

@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from plantops_cli import FleetMonitor, MQTTSubscriber
 from plantops_cli.errors import ConfigError
-from plantops_cli.metrics import Metrics, parse_address, serving_metrics
+from plantops_cli.metrics import Metrics, serving_metrics
 from tests.support.brokers import PASSWORD, USERNAME, Mosquitto, free_port
 from tests.support.plantops import run, start
 from tests.support.publishing import publish
@@ -115,23 +115,9 @@ async def test_without_a_presence_there_is_health_alone(mosquitto: Mosquitto) ->
 
 async def test_a_port_that_is_taken_is_named(mosquitto: Mosquitto) -> None:
     metrics = Metrics(MQTTSubscriber("127.0.0.1"))
-    with pytest.raises(ConfigError, match=f"--metrics-port {mosquitto.port}: "):
+    with pytest.raises(ConfigError, match=f"no metrics can be served on 127.0.0.1:{mosquitto.port}: "):
         async with serving_metrics(str(mosquitto.port), metrics):
             pass
-
-
-@pytest.mark.parametrize(
-    ("text", "address"),
-    [("9464", ("127.0.0.1", 9464)), ("0.0.0.0:9464", ("0.0.0.0", 9464)), ("[::1]:9464", ("::1", 9464))],
-)
-def test_an_address_is_a_port_or_more(text: str, address: tuple[str, int]) -> None:
-    assert parse_address(text) == address
-
-
-@pytest.mark.parametrize("text", ["", "x", "0", "65536", "127.0.0.1", "host:", "-1"])
-def test_what_is_no_port_is_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match="no port"):
-        parse_address(text)
 
 
 @pytest.mark.parametrize(

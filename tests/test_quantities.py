@@ -1,11 +1,11 @@
-"""Times and sizes: what people write, and nothing else."""
+"""Times, sizes and ports: what people write, and nothing else."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from plantops_cli.errors import ConfigError
-from plantops_cli.quantities import format_duration, parse_duration, parse_period, parse_size
+from plantops_cli.quantities import format_duration, parse_address, parse_duration, parse_period, parse_size
 
 
 @pytest.mark.parametrize(
@@ -55,3 +55,19 @@ def test_sizes_are_read(text: str, size: int) -> None:
 def test_what_is_no_size_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match=f"^{text!r}: no size of 4096 bytes or more$"):
         parse_size(text, least_bytes=4096)
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [("9464", ("127.0.0.1", 9464)), ("0.0.0.0:9464", ("0.0.0.0", 9464)), ("[::1]:9464", ("::1", 9464))],
+)
+def test_an_address_is_a_port_or_more(text: str, address: tuple[str, int]) -> None:
+    assert parse_address(text) == address
+
+
+@pytest.mark.parametrize(
+    "text", ["", "x", "0", "65536", "127.0.0.1", "host:", "-1", pytest.param("9" * 5000, id="endless")]
+)
+def test_what_is_no_port_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="no port"):
+        parse_address(text)

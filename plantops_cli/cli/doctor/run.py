@@ -3,7 +3,7 @@
 import sys
 import textwrap
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 
 import orjson
 from rich.console import Console
@@ -81,7 +81,8 @@ async def _findings(
 ) -> AsyncIterator[Finding]:
     began = time.monotonic()
     try:
-        settings = resolve(flags)
+        given = given_by(flags)
+        settings = resolve(flags, given)
         made = options(flags, settings)
         wanted = Selection(filters=filters).topic_filters
         if qos not in (0, 1, 2):
@@ -89,16 +90,17 @@ async def _findings(
     except (ConfigError, TopicError) as exc:
         yield Finding("settings", Status.FAILED, time.monotonic() - began, (str(exc),), exc.hint, exc)
         return
-    said = tuple(_settings(flags, settings, made))
+    said = tuple(_settings(flags, given, settings, made))
     yield Finding("settings", Status.OK, time.monotonic() - began, said)
     diagnosis = Diagnosis(made, wanted, qos=qos, wait_seconds=wait_seconds, is_canary=is_canary)
     async for finding in diagnosis.findings():
         yield finding
 
 
-def _settings(flags: ConnectionFlags, settings: Settings, made: ConnectOptions) -> list[str]:
+def _settings(
+    flags: ConnectionFlags, given: Mapping[str, object], settings: Settings, made: ConnectOptions
+) -> list[str]:
     """What was decided, and who decided it; of a password only that there is one."""
-    given = given_by(flags)
     sources = origins(settings, **given)
     if flags.url is not None:
         sources |= {name: "--url" for name in given if given[name] is not None and sources[name].startswith("--")}

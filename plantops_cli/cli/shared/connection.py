@@ -1,6 +1,6 @@
 """From connection flags and settings to a subscriber."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from plantops_cli.cli.shared.flags.connect import ConnectionFlags
 from plantops_cli.cli.shared.flags.subscribe import SessionFlags
@@ -57,17 +57,18 @@ def subscriber(
     )
 
 
-def resolve(flags: ConnectionFlags, **others: object) -> Settings:
+def resolve(flags: ConnectionFlags, given: Mapping[str, object] | None = None, **others: object) -> Settings:
     """Resolve the settings under the connection flags.
 
     Args:
         flags: the connection flags.
+        given: what ``given_by`` made of them, by who needs it too.
         others: values of other flags, by field; None means that the flag was not given.
 
     Raises:
         ConfigError: flags or settings are malformed or contradict each other.
     """
-    settings = load_settings(env_file=flags.env_file, **others, **given_by(flags))
+    settings = load_settings(env_file=flags.env_file, **others, **(given_by(flags) if given is None else given))
     _check_tls(flags, settings)
     return settings
 

@@ -55,12 +55,12 @@ def observers_of(
 
 @asynccontextmanager
 async def _serving(
-    port: str, subscriber: MQTTSubscriber, monitor: FleetMonitor | None, *, is_per_device: bool
+    address: tuple[str, int], subscriber: MQTTSubscriber, monitor: FleetMonitor | None, *, is_per_device: bool
 ) -> AsyncIterator[None]:
     # only who asks for metrics needs their library
     from plantops_cli.metrics import Metrics, serving_metrics
 
-    async with serving_metrics(port, Metrics(subscriber, monitor, is_per_device=is_per_device)):
+    async with serving_metrics(address, Metrics(subscriber, monitor, is_per_device=is_per_device)):
         yield
 
 

@@ -86,7 +86,7 @@ async def test_metrics_are_served_as_long_as_it_is_there() -> None:
     port = free_port()
     mqtt = subscriber_of(free_port())
     observers = observers_of(
-        mqtt, FleetMonitor.follow(mqtt, has_handlers=False), MetricsFlags(metrics_port=str(port))
+        mqtt, FleetMonitor.follow(mqtt, has_handlers=False), MetricsFlags(metrics_port=("127.0.0.1", port))
     )
     async with AsyncExitStack() as beside:
         for observer in observers:

@@ -12,7 +12,7 @@ from plantops_cli.cli.shared.exits import DEBUG_FLAG
 from plantops_cli.cli.shared.flags.parsed import Parsed, naming
 from plantops_cli.errors import ConfigError
 from plantops_cli.formats.registry import Format
-from plantops_cli.quantities import parse_period, parse_size
+from plantops_cli.quantities import parse_address, parse_period, parse_size
 
 _option = partial(typer.Option, rich_help_panel="Output")
 
@@ -88,7 +88,8 @@ Fleet = Annotated[
 ]
 CheckOutput = Annotated[CheckChoice, _option("-o", "--output", help="How to show the result.")]
 MetricsPort = Annotated[
-    str | None,
+    tuple[str, int] | None,
+    Parsed(naming(parse_address)),
     _option(
         "--metrics-port", metavar="[ADDRESS:]PORT", help="Serve metrics for Prometheus there. (address 127.0.0.1)"
     ),
@@ -113,7 +114,7 @@ class FileFlags:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MetricsFlags:
-    """Whether to serve metrics, where, and how many."""
+    """Whether to serve metrics, where (address and port), and how many."""
 
     metrics_port: MetricsPort = None
     is_per_device: MetricsPerDevice = False

@@ -36,3 +36,10 @@ def test_series_for_each_device_need_somewhere_to_be_served() -> None:
     assert read(MetricsFlags, "--metrics-port", "9464", "--metrics-per-device").is_per_device
     with pytest.raises(ConfigError, match="--metrics-per-device is for --metrics-port"):
         read(MetricsFlags, "--metrics-per-device")
+
+
+@pytest.mark.parametrize(("text", "address"), [("9464", ("127.0.0.1", 9464)), ("0.0.0.0:9464", ("0.0.0.0", 9464))])
+def test_a_port_for_metrics_is_taken_apart_at_once(text: str, address: tuple[str, int]) -> None:
+    assert read(MetricsFlags, "--metrics-port", text).metrics_port == address
+    with pytest.raises(ConfigError, match=r"^--metrics-port 'x': no port$"):
+        read(MetricsFlags, "--metrics-port", "x")
