@@ -8,16 +8,14 @@ import ssl
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from enum import StrEnum
 from typing import Any
 
 from plantops_cli.credentials import shown_username
+from plantops_cli.doctor import certificate
+from plantops_cli.doctor.step import BrokenError, Outcome, Step, StepResult, take
 from plantops_cli.errors import (
     BrokerError,
     CredentialsRefusedError,
-    PlantopsError,
     ProtocolRefusedError,
     SubscriptionRefusedError,
 )
@@ -29,11 +27,6 @@ from plantops_cli.stream.waiting import in_daemon_thread
 from plantops_cli.topics import matches
 
 STEP_SECONDS = 5.0
-_EXPIRES_SOON_DAYS = 14
-_DAY_SECONDS = 86_400
-# X509_V_FLAG_NO_CHECK_TIME of OpenSSL, which Python does not name
-_ANY_TIME = 0x20_0000
-_EXPIRED, _NOT_YET, _OTHER_HOST, _OTHER_ADDRESS = 10, 9, 62, 64
 _NO_MATCHING_SUBSCRIBERS = 0x10
 # what stands in no CONNACK is allowed without a limit (MQTT 5, 3.2.2.3)
 _GRANTS = (
@@ -57,48 +50,7 @@ _SILENT_ACL = (
 )
 
 
-class Status(StrEnum):
-    """How a step went."""
-
-    OK = "ok"
-    WARNING = "warning"
-    FAILED = "failed"
-    SKIPPED = "skipped"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What a step found.
-
-    Attributes:
-        name: the step.
-        status: how it went.
-        seconds: how long it took.
-        details: what was found, a line each.
-        cure: how to mend it, or None when there is nothing to mend.
-        error: what is broken, or None.
-    """
-
-    name: str
-    status: Status
-    seconds: float
-    details: tuple[str, ...]
-    cure: str | None = None
-    error: PlantopsError | None = None
-
-
-class _BrokenError(Exception):
-    """A step failed; the ones behind it make no sense."""
-
-    def __init__(self, error: BrokerError, *details: str, cure: str | None = None) -> None:
-        super().__init__(str(error))
-        self.error = error
-        self.details = details or (str(error),)
-        self.cure = cure or error.hint
-
-
 _Address = tuple[socket.AddressFamily, Any]
-_Outcome = tuple[Status, Sequence[str], str | None]
 
 
 class Diagnosis:
@@ -135,9 +87,9 @@ class Diagnosis:
         self._is_canary_back = False
         self._news = asyncio.Event()
 
-    async def findings(self) -> AsyncGenerator[Finding, None]:
+    async def steps(self) -> AsyncGenerator[Step, None]:
         """Examine, and yield what each step found as soon as it is known."""
-        steps: list[tuple[str, Callable[[], Awaitable[_Outcome]]]] = [
+        trials: list[tuple[str, Callable[[], Awaitable[Outcome]]]] = [
             ("name", self._resolve),
             ("TCP", self._reach),
             ("TLS", self._handshake),
@@ -147,18 +99,18 @@ class Diagnosis:
             ("canary" if self._is_canary else "message", self._canary if self._is_canary else self._first_message),
         ]
         if self._options.unix_socket is not None:
-            steps[:3] = [("socket", self._reach_unix)]
+            trials[:3] = [("socket", self._reach_unix)]
         elif self._options.tls is None:
-            del steps[2]
+            del trials[2]
         is_broken = False
         try:
-            for name, step in steps:
+            for name, trial in trials:
                 if is_broken:
-                    yield Finding(name, Status.SKIPPED, 0.0, ())
+                    yield Step(name, StepResult.SKIPPED, 0.0, ())
                     continue
-                finding = await _examine(name, step)
-                is_broken = finding.status is Status.FAILED
-                yield finding
+                step = await take(name, trial)
+                is_broken = step.result is StepResult.FAILED
+                yield step
         finally:
             if self._reading:
                 self._reading.cancel()
@@ -166,7 +118,7 @@ class Diagnosis:
             if self._session:
                 await self._session.close()
 
-    async def _resolve(self) -> _Outcome:
+    async def _resolve(self) -> Outcome:
         options = self._options
 
         def look_up() -> list[_Address]:
@@ -179,11 +131,11 @@ class Diagnosis:
         except (OSError, UnicodeError) as exc:
             if isinstance(exc, TimeoutError):
                 exc = socket.gaierror("no answer from the name server")
-            raise _BrokenError(failures.connect_failed(exc, endpoint=options.endpoint, is_tls=False)) from exc
+            raise BrokenError(failures.connect_failed(exc, endpoint=options.endpoint, is_tls=False)) from exc
         names = ", ".join(str(address[0]) for _, address in self._addresses)
-        return Status.OK, [f"{options.host} is {names}"], None
+        return Outcome([f"{options.host} is {names}"])
 
-    async def _reach(self) -> _Outcome:
+    async def _reach(self) -> Outcome:
         refused, failure = list[str](), None
         for family, address in self._addresses:
             try:
@@ -196,20 +148,20 @@ class Diagnosis:
                 said = [f"{address[0]} port {address[1]} answers", *refused]
                 # the first one is tried first by everybody, and each has to wait for it
                 cure = f"{self._options.host} has addresses that do not answer" if refused else None
-                return Status.WARNING if refused else Status.OK, said, cure
+                return Outcome(said, cure)
         assert failure is not None
         error = failures.connect_failed(failure, endpoint=self._options.endpoint, is_tls=False)
-        raise _BrokenError(error, *refused)
+        raise BrokenError(error, *refused)
 
-    async def _reach_unix(self) -> _Outcome:
+    async def _reach_unix(self) -> Outcome:
         path = self._options.unix_socket
         assert path is not None
         try:
             await self._open(socket.AF_UNIX, path)
         except OSError as exc:
             error = failures.connect_failed(exc, endpoint=self._options.endpoint, is_tls=False)
-            raise _BrokenError(error, cure="is the broker running, and has it a listener 0 at this path?") from exc
-        return Status.OK, [f"{path} answers"], None
+            raise BrokenError(error, cure="is the broker running, and has it a listener 0 at this path?") from exc
+        return Outcome([f"{path} answers"])
 
     async def _open(self, family: socket.AddressFamily, address: Any) -> None:
         with socket.socket(family, socket.SOCK_STREAM) as probe:
@@ -217,24 +169,21 @@ class Diagnosis:
             async with asyncio.timeout(STEP_SECONDS):
                 await asyncio.get_running_loop().sock_connect(probe, address)
 
-    async def _handshake(self) -> _Outcome:
+    async def _handshake(self) -> Outcome:
         tls = self._options.tls
         assert tls is not None
         context = tls.context()
         try:
-            version, cipher, certificate = await in_daemon_thread(lambda: self._shake_hands(context))
+            version, cipher, shown = await in_daemon_thread(lambda: self._shake_hands(context))
         except ssl.SSLCertVerificationError as exc:
             raise await self._explain_certificate(exc) from exc
         except (OSError, ValueError) as exc:
             error = failures.connect_failed(exc, endpoint=self._options.endpoint, is_tls=True)
-            raise _BrokenError(error) from exc
-        said = [f"{version}, {cipher}", *_describe(certificate)]
+            raise BrokenError(error) from exc
+        said = [f"{version}, {cipher}", *certificate.describe(shown, now=time.time())]
         if tls.insecure:
-            return Status.WARNING, said, "the certificate is not checked: leave --insecure away"
-        days = _days_left(certificate)
-        if days is not None and days < _EXPIRES_SOON_DAYS:
-            return Status.WARNING, said, f"renew the broker's certificate: it ends in {days:.0f} days"
-        return Status.OK, said, None
+            return Outcome(said, "the certificate is not checked: leave --insecure away")
+        return Outcome(said, certificate.renewal(shown, now=time.time()))
 
     def _shake_hands(self, context: ssl.SSLContext) -> tuple[str, str, dict[str, object]]:
         assert self._reachable is not None
@@ -244,41 +193,33 @@ class Diagnosis:
             plain.connect(address)
             with context.wrap_socket(plain, server_hostname=self._options.host) as wrapped:
                 cipher = wrapped.cipher()
-                certificate: dict[str, object] = dict(wrapped.getpeercert() or {})
-                return wrapped.version() or "TLS", cipher[0] if cipher else "", certificate
+                shown: dict[str, object] = dict(wrapped.getpeercert() or {})
+                return wrapped.version() or "TLS", cipher[0] if cipher else "", shown
 
-    async def _explain_certificate(self, exc: ssl.SSLCertVerificationError) -> _BrokenError:
+    async def _explain_certificate(self, exc: ssl.SSLCertVerificationError) -> BrokenError:
         """Look at a certificate that was refused, as far as it can be trusted otherwise."""
         assert self._options.tls is not None
         context = self._options.tls.context()
-        context.check_hostname = False
-        context.verify_flags |= _ANY_TIME
+        certificate.accept_any_name_and_time(context)
         try:
-            _, _, certificate = await in_daemon_thread(lambda: self._shake_hands(context))
+            _, _, shown = await in_daemon_thread(lambda: self._shake_hands(context))
         except (OSError, ValueError):
-            certificate = {}
-        host, said = self._options.host, _describe(certificate)
-        cures = {
-            _EXPIRED: "renew the broker's certificate, and let the broker read it again",
-            _NOT_YET: "set the clock of this machine, or wait",
-            _OTHER_HOST: f"connect to a name that stands in it, or issue one for {host}",
-            _OTHER_ADDRESS: f"connect to a name that stands in it, or issue one for {host}",
-        }
-        cure = cures.get(exc.verify_code, "name the authority that signed it: --cafile FILE, or MQTT_CAFILE")
+            shown = {}
         error = ProtocolRefusedError(
             f"{self._options.endpoint}: the broker's certificate was not accepted: {exc.verify_message}",
             endpoint=self._options.endpoint,
-            hint=cure,
+            hint=certificate.cure_of(exc.verify_code, host=self._options.host),
         )
-        return _BrokenError(error, f"certificate not accepted: {exc.verify_message}", *said)
+        said = certificate.describe(shown, now=time.time())
+        return BrokenError(error, f"certificate not accepted: {exc.verify_message}", *said)
 
-    async def _connect(self) -> _Outcome:
+    async def _connect(self) -> Outcome:
         try:
             self._session = await open_session(self._options, lambda _: None)
         except CredentialsRefusedError as exc:
-            raise _BrokenError(exc, str(exc), _REFUSALS) from exc
+            raise BrokenError(exc, str(exc), _REFUSALS) from exc
         except BrokerError as exc:
-            raise _BrokenError(exc) from exc
+            raise BrokenError(exc) from exc
         self._reading = asyncio.create_task(self._read(self._session), name="plantops-diagnosis")
         username = self._options.username
         who = f"as {shown_username(username)!r}" if username is not None else "anonymously"
@@ -295,12 +236,12 @@ class Diagnosis:
         if dangers := self._options.dangers:
             said += dangers
             cures.append("use TLS: --tls")
-        return Status.WARNING if cures else Status.OK, said, "; ".join(cures) or None
+        return Outcome(said, "; ".join(cures) or None)
 
-    async def _look_at_grants(self) -> _Outcome:
+    async def _look_at_grants(self) -> Outcome:
         session = self._live
         if session.options.mqtt_version is not MQTTVersion.V5:
-            return Status.OK, ["MQTT 3.1.1 has no words for it"], None
+            return Outcome(["MQTT 3.1.1 has no words for it"])
         lacking, said = list[str](), list[str]()
         for name, words, default in _GRANTS:
             value = session.granted.get(name, default)
@@ -314,54 +255,45 @@ class Diagnosis:
             lacking.append(f"QoS {self._qos}")
         cure = f"this broker has no {', no '.join(lacking)}" if lacking else None
         half = len(said) // 2
-        return Status.WARNING if lacking else Status.OK, [", ".join(said[:half]), ", ".join(said[half:])], cure
+        return Outcome([", ".join(said[:half]), ", ".join(said[half:])], cure)
 
-    def _subscription_of(self, name: str) -> Callable[[], Awaitable[_Outcome]]:
-        async def subscribe() -> _Outcome:
+    def _subscription_of(self, name: str) -> Callable[[], Awaitable[Outcome]]:
+        async def subscribe() -> Outcome:
             try:
                 granted = (await self._live.subscribe({name: self._qos}))[name]
             except SubscriptionRefusedError as exc:
                 code = exc.filters[name]
-                raise _BrokenError(exc, f"{name}: refused, SUBACK 0x{code:02x}") from exc
+                raise BrokenError(exc, f"{name}: refused, SUBACK 0x{code:02x}") from exc
             except BrokerError as exc:
-                raise _BrokenError(exc) from exc
+                raise BrokenError(exc) from exc
             if granted < self._qos:
-                return (
-                    Status.WARNING,
-                    [f"{name}: granted at QoS {granted}, not {self._qos}"],
-                    "messages may be lost",
-                )
-            return Status.OK, [f"{name}: granted at QoS {granted}"], None
+                return Outcome([f"{name}: granted at QoS {granted}, not {self._qos}"], "messages may be lost")
+            return Outcome([f"{name}: granted at QoS {granted}"])
 
         return subscribe
 
-    async def _first_message(self) -> _Outcome:
+    async def _first_message(self) -> Outcome:
         await self._wait_until(lambda: self._first is not None)
         message = self._first
         if message is None:
-            said = f"none in {self._wait_seconds:g} s"
-            return Status.WARNING, [said], _SILENT_ACL
+            return Outcome([f"none in {self._wait_seconds:g} s"], _SILENT_ACL)
         kind = "retained, from before" if message.retain else "live"
-        return Status.OK, [f"{message.topic} ({kind}, {len(message.payload)} bytes)"], None
+        return Outcome([f"{message.topic} ({kind}, {len(message.payload)} bytes)"])
 
-    async def _canary(self) -> _Outcome:
+    async def _canary(self) -> Outcome:
         topic = self._canary_topic
         if not any(matches(name, topic) for name in self._filters):
-            return Status.WARNING, [f"no filter matches {topic}"], "leave the filters out"
+            return Outcome([f"no filter matches {topic}"], "leave the filters out")
         try:
             code = await self._live.publish(topic, b'{"canary":true}', qos=1, retain=False)
         except BrokerError as exc:
-            raise _BrokenError(exc) from exc
+            raise BrokenError(exc) from exc
         if code >= 0x80:
             said = f"this user may not publish {topic} (PUBACK 0x{code:02x}), as it should be for a backend"
-            return (
-                Status.WARNING,
-                [said],
-                "to prove the right to read, run it as a user who may publish as a device",
-            )
+            return Outcome([said], "to prove the right to read, run it as a user who may publish as a device")
         await self._wait_until(lambda: self._is_canary_back)
         if self._is_canary_back:
-            return Status.OK, [f"{topic} came back: this user may read what it is subscribed to"], None
+            return Outcome([f"{topic} came back: this user may read what it is subscribed to"])
         said = f"{topic} was published and did not come back in {self._wait_seconds:g} s"
         if code == _NO_MATCHING_SUBSCRIBERS:
             said += " (PUBACK 0x10: nobody may read it)"
@@ -374,8 +306,8 @@ class Diagnosis:
         )
         if self._live.options.mqtt_version is not MQTTVersion.V5:
             # MQTT 3.1.1 acknowledges what it then throws away
-            return Status.WARNING, [said], "this user may not publish, or not read; MQTT 3.1.1 does not tell"
-        raise _BrokenError(error, said)
+            return Outcome([said], "this user may not publish, or not read; MQTT 3.1.1 does not tell")
+        raise BrokenError(error, said)
 
     async def _read(self, session: Session) -> None:
         """Take what comes: an answer of the broker may have to wait behind any number of messages."""
@@ -403,7 +335,7 @@ class Diagnosis:
             try:
                 self._reading.result()
             except BrokerError as exc:
-                raise _BrokenError(exc) from exc
+                raise BrokenError(exc) from exc
 
     @property
     def _live(self) -> Session:
@@ -411,46 +343,7 @@ class Diagnosis:
         return self._session
 
 
-async def _examine(name: str, step: Callable[[], Awaitable[_Outcome]]) -> Finding:
-    began = time.monotonic()
-    try:
-        status, details, cure = await step()
-    except _BrokenError as exc:
-        return Finding(name, Status.FAILED, time.monotonic() - began, exc.details, exc.cure, exc.error)
-    return Finding(name, status, time.monotonic() - began, tuple(details), cure)
-
-
 def _reason(exc: OSError) -> str:
     if isinstance(exc, TimeoutError):
         return f"no answer within {STEP_SECONDS:g} s"
     return os.strerror(exc.errno).lower() if exc.errno else str(exc)
-
-
-def _describe(certificate: dict[str, object]) -> list[str]:
-    """What stands in a certificate, as ``SSLSocket.getpeercert`` returns it."""
-    if not certificate:
-        return []
-    names = [str(value) for _, value in _pairs(certificate.get("subjectAltName"))]
-    issuer = {str(key): str(value) for rdn in _pairs(certificate.get("issuer")) for key, value in _pairs(rdn)}
-    ends_at = _ends_at(certificate)
-    said = [f"for {', '.join(names) or 'no name at all'}"]
-    if issuer:
-        said.append(f"signed by {issuer.get('commonName') or issuer.get('organizationName') or 'nobody named'}")
-    if ends_at:
-        days = (ends_at.timestamp() - time.time()) / _DAY_SECONDS
-        said.append(f"valid until {ends_at:%Y-%m-%d %H:%M} UTC" + (f", {days:.0f} days" if days > 0 else ""))
-    return said
-
-
-def _pairs(value: object) -> Sequence[tuple[object, object]]:
-    return value if isinstance(value, tuple) else ()
-
-
-def _ends_at(certificate: dict[str, object]) -> datetime | None:
-    text = certificate.get("notAfter")
-    return datetime.fromtimestamp(ssl.cert_time_to_seconds(text), UTC) if isinstance(text, str) else None
-
-
-def _days_left(certificate: dict[str, object]) -> float | None:
-    ends_at = _ends_at(certificate)
-    return (ends_at.timestamp() - time.time()) / _DAY_SECONDS if ends_at else None

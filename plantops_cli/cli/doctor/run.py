@@ -1,4 +1,4 @@
-"""The run of ``doctor``: settings first, then one finding after the other."""
+"""The run of ``doctor``: settings first, then one step after the other."""
 
 import sys
 import textwrap
@@ -17,16 +17,17 @@ from plantops_cli.cli.shared.selection import Selection
 from plantops_cli.cli.shared.stopping import unwinding
 from plantops_cli.config import Settings, origins
 from plantops_cli.credentials import shown_username
-from plantops_cli.doctor.diagnosis import Diagnosis, Finding, Status
+from plantops_cli.doctor.diagnosis import Diagnosis
+from plantops_cli.doctor.step import Step, StepResult
 from plantops_cli.errors import ConfigError, TopicError
 from plantops_cli.formats.terminal import encodable, escape, json_escape
 from plantops_cli.stream.options import ConnectOptions
 
 _MARKS = {
-    Status.OK: ("✓", "ok", Style(color="color(28)", bold=True)),
-    Status.WARNING: ("!", "warn", Style(color="color(136)", bold=True)),
-    Status.FAILED: ("✗", "FAIL", Style(color="color(160)", bold=True)),
-    Status.SKIPPED: ("-", "skip", Style(dim=True)),
+    StepResult.OK: ("✓", "ok", Style(color="color(28)", bold=True)),
+    StepResult.WARNING: ("!", "warn", Style(color="color(136)", bold=True)),
+    StepResult.FAILED: ("✗", "FAIL", Style(color="color(160)", bold=True)),
+    StepResult.SKIPPED: ("-", "skip", Style(dim=True)),
 }
 _NAME_CELLS = 9
 _LEAST_CELLS = 20
@@ -61,24 +62,24 @@ async def examine(
         is_canary: whether to publish one.
         is_json: one JSON document instead of lines.
     """
-    found = list[Finding]()
+    found = list[Step]()
     with unwinding():
-        async for finding in _findings(flags, filters, qos=qos, wait_seconds=wait_seconds, is_canary=is_canary):
-            found.append(finding)
+        async for step in _steps(flags, filters, qos=qos, wait_seconds=wait_seconds, is_canary=is_canary):
+            found.append(step)
             if not is_json:
-                sys.stdout.write(_lines(finding))
+                sys.stdout.write(_lines(step))
                 sys.stdout.flush()
     code = _code(found)
     if is_json:
-        document = {"ok": code is Exit.OK, "exit_code": int(code), "steps": [_row(finding) for finding in found]}
+        document = {"ok": code is Exit.OK, "exit_code": int(code), "steps": [_row(step) for step in found]}
         text = orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
         sys.stdout.write((json_escape(text) if sys.stdout.isatty() else text).decode())
     return code
 
 
-async def _findings(
+async def _steps(
     flags: ConnectionFlags, filters: tuple[str, ...], *, qos: int, wait_seconds: float, is_canary: bool
-) -> AsyncIterator[Finding]:
+) -> AsyncIterator[Step]:
     began = time.monotonic()
     try:
         given = given_by(flags)
@@ -88,13 +89,13 @@ async def _findings(
         if qos not in (0, 1, 2):
             raise ConfigError(f"QoS {qos} does not exist", hint="0, 1 or 2")
     except (ConfigError, TopicError) as exc:
-        yield Finding("settings", Status.FAILED, time.monotonic() - began, (str(exc),), exc.hint, exc)
+        yield Step("settings", StepResult.FAILED, time.monotonic() - began, (str(exc),), exc.hint, exc)
         return
     said = tuple(_settings(flags, given, settings, made))
-    yield Finding("settings", Status.OK, time.monotonic() - began, said)
+    yield Step("settings", StepResult.OK, time.monotonic() - began, said)
     diagnosis = Diagnosis(made, wanted, qos=qos, wait_seconds=wait_seconds, is_canary=is_canary)
-    async for finding in diagnosis.findings():
-        yield finding
+    async for step in diagnosis.steps():
+        yield step
 
 
 def _settings(
@@ -122,35 +123,35 @@ def _settings(
     return said
 
 
-def _code(found: list[Finding]) -> Exit:
+def _code(found: list[Step]) -> Exit:
     """The exit code of the first thing that is broken; 27 when all is well but for the silence."""
-    for finding in found:
-        if finding.error is not None:
-            return exit_code(finding.error)
+    for step in found:
+        if step.error is not None:
+            return exit_code(step.error)
     last = found[-1]
-    return Exit.TIMEOUT if last.name == "message" and last.status is Status.WARNING else Exit.OK
+    return Exit.TIMEOUT if last.name == "message" and last.result is StepResult.WARNING else Exit.OK
 
 
-def _lines(finding: Finding) -> str:
+def _lines(step: Step) -> str:
     console = Console(soft_wrap=True)
     is_drawn = _can_say("✓✗", console.encoding)
-    mark, word, style = _MARKS[finding.status]
+    mark, word, style = _MARKS[step.result]
     head = Text.assemble(
         (mark if is_drawn else word.ljust(4), style),
         " ",
-        (escape(finding.name).ljust(_NAME_CELLS), "bold"),
+        (escape(step.name).ljust(_NAME_CELLS), "bold"),
         "  ",
-        (f"{finding.seconds * 1000:7.1f} ms" if finding.status is not Status.SKIPPED else "   skipped", "dim"),
+        (f"{step.seconds * 1000:7.1f} ms" if step.result is not StepResult.SKIPPED else "   skipped", "dim"),
         "  ",
     )
     margin = " " * head.cell_len
     room = max(_LEAST_CELLS, console.width - len(margin)) if console.is_terminal else None
-    said = [line for detail in finding.details for line in _wrapped(escape(detail), room)] or [""]
+    said = [line for detail in step.details for line in _wrapped(escape(detail), room)] or [""]
     text = head.append(f"\n{margin}".join(said))
-    if finding.cure:
+    if step.cure:
         arrow = "→ " if is_drawn else "-> "
         indent = f"\n{margin}{' ' * len(arrow)}"
-        cure = _wrapped(escape(finding.cure), room and room - len(arrow))
+        cure = _wrapped(escape(step.cure), room and room - len(arrow))
         text.append(f"\n{margin}").append(arrow + indent.join(cure), style)
     with console.capture() as capture:
         console.print(text)
@@ -172,12 +173,12 @@ def _can_say(text: str, encoding: str) -> bool:
     return True
 
 
-def _row(finding: Finding) -> dict[str, object]:
+def _row(step: Step) -> dict[str, object]:
     return {
-        "name": finding.name,
-        "status": finding.status.value,
-        "milliseconds": round(finding.seconds * 1000, 1),
-        "details": list(map(encodable, finding.details)),
-        "cure": finding.cure and encodable(finding.cure),
-        "error": type(finding.error).__name__ if finding.error else None,
+        "name": step.name,
+        "status": step.result.value,
+        "milliseconds": round(step.seconds * 1000, 1),
+        "details": list(map(encodable, step.details)),
+        "cure": step.cure and encodable(step.cure),
+        "error": type(step.error).__name__ if step.error else None,
     }
