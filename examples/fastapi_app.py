@@ -7,9 +7,7 @@ from dataclasses import asdict
 
 from fastapi import FastAPI
 
-from plantops_cli import FleetMonitor, Message, MQTTSubscriber
-from plantops_cli.config import load_settings
-from plantops_cli.fastapi import mqtt_lifespan
+from plantops_cli import FleetMonitor, Message, MQTTSubscriber, load_settings, mqtt_lifespan
 
 settings = load_settings()
 subscriber = MQTTSubscriber.from_settings(settings)
