@@ -11,6 +11,9 @@ from plantops_cli.errors import TopicError
 Kind = Literal["telemetry", "heartbeat"]
 KINDS: tuple[Kind, ...] = ("telemetry", "heartbeat")
 
+DEVICE_FILTERS = tuple(f"devices/+/{kind}" for kind in KINDS)
+"""The topic filters that match what every device sends."""
+
 MAX_TOPIC_BYTES = 65_535
 """Longest UTF-8 string that MQTT can carry (MQTT 5, 1.5.4)."""
 

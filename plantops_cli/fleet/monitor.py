@@ -6,11 +6,13 @@ from typing import Self
 from plantops_cli.fleet.presence import Presence
 from plantops_cli.messages import Message
 from plantops_cli.stream.batch import Batch
+from plantops_cli.stream.packets import DUP, RETAIN
 from plantops_cli.stream.status import Connected, Lost, Status
 from plantops_cli.stream.subscriber import MQTTSubscriber
+from plantops_cli.topics import DEVICE_FILTERS
 
-_RETAINED_OR_DUP = 0x09
-_DEVICE_FILTERS = ("devices/+/telemetry", "devices/+/heartbeat")
+# neither proves that a device is alive now
+_RETAINED_OR_DUP = RETAIN | DUP
 
 
 class FleetMonitor:
@@ -50,7 +52,7 @@ class FleetMonitor:
         monitor = cls(subscriber, Presence() if presence is None else presence)
         subscriber.add_status_listener(monitor.on_status)
         if has_handlers:
-            for topic_filter in _DEVICE_FILTERS:
+            for topic_filter in DEVICE_FILTERS:
                 subscriber.register_handler(topic_filter, monitor.handle)
         return monitor
 
