@@ -1,13 +1,16 @@
-"""Write the generated parts of README.md: help texts, exit codes, settings. Run it with: python -m docs.generate
+"""Write what is generated of README.md and architecture.md. Run it with: python -m docs.generate
 
-A part stands between ``<!-- generated: NAME -->`` and ``<!-- end -->``; a test holds README.md to it.
+In README.md help texts, exit codes and settings, in architecture.md the tree. A part stands between
+``<!-- generated: NAME -->`` and ``<!-- end -->``; tests hold the files to it.
 """
 
+import ast
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+import textwrap
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from pydantic import SecretStr
@@ -15,21 +18,29 @@ from pydantic import SecretStr
 from plantops_cli.cli.shared.exits import MEANINGS
 from plantops_cli.config import Settings
 
-README = Path(__file__).parent.parent / "README.md"
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+ARCHITECTURE = ROOT / "docs" / "architecture.md"
+PACKAGE = ROOT / "plantops_cli"
 COMMANDS = ("listen", "fleet", "check", "doctor", "provision-user", "parse-topic", "demo")
 
+_WIDTH = 118
 _PART = re.compile(r"(<!-- generated: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
-def generate(readme: str) -> str:
-    """Return the text of README.md with every generated part made anew."""
+def generate(text: str) -> str:
+    """Return the text of a page with every generated part made anew.
+
+    Args:
+        text: the page as it is.
+    """
     parts = _parts()
-    return _PART.sub(lambda found: f"{found[1]}{parts[found[2]]()}\n{found[3]}", readme)
+    return _PART.sub(lambda found: f"{found[1]}{parts[found[2]]()}\n{found[3]}", text)
 
 
 def _parts() -> dict[str, Callable[[], str]]:
     helps = {f"help-{name}": lambda name=name: _help(name) for name in COMMANDS}
-    return {"exit-codes": _exit_codes, "settings": _settings, **helps}
+    return {"exit-codes": _exit_codes, "settings": _settings, "tree": _tree, **helps}
 
 
 def _help(command: str) -> str:
@@ -58,5 +69,22 @@ def _settings() -> str:
     return "\n".join(["| variable | what it is | default |", "|---|---|---|", *rows])
 
 
+def _tree() -> str:
+    return "```text\n" + "\n".join(_rooms(PACKAGE, depth=0)) + "\n```"
+
+
+def _rooms(folder: Path, *, depth: int) -> Iterator[str]:
+    """The lines of a package: what it is, its modules, then the packages in it."""
+    margin = "  " * depth
+    said = (ast.get_docstring(ast.parse((folder / "__init__.py").read_text())) or "").partition("\n")[0]
+    yield f"{margin}{folder.name}/".ljust(22) + f" {said.replace('``', '')}"
+    modules = sorted(path.stem for path in folder.glob("*.py") if path.stem != "__init__")
+    inner = f"{margin}    "
+    yield from textwrap.wrap(" ".join(modules), _WIDTH, initial_indent=inner, subsequent_indent=inner)
+    for room in sorted(path for path in folder.iterdir() if (path / "__init__.py").exists()):
+        yield from _rooms(room, depth=depth + 1)
+
+
 if __name__ == "__main__":
-    README.write_text(generate(README.read_text()))
+    for page in (README, ARCHITECTURE):
+        page.write_text(generate(page.read_text()))

@@ -1,0 +1,73 @@
+"""docs/architecture.md and CONTRIBUTING.md name what there is."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from docs.generate import ARCHITECTURE, PACKAGE, ROOT, generate
+from tests.test_architecture import FLOORS, ONLY_IMPORTER
+
+PAGES = {page.name: page.read_text() for page in (ARCHITECTURE, ROOT / "CONTRIBUTING.md")}
+# the package and its tests mirror each other, for which a path may stand as an example
+_EXAMPLES = {"plantops_cli/a/b/c.py", "tests/a/b/test_c.py"}
+PATH = re.compile(r"`([\w./-]+(?:\.py|\.md|/))`")
+
+
+def paths_in(text: str) -> list[str]:
+    """What stands between backticks and looks like a file or a folder."""
+    return [path for path in PATH.findall(text) if path not in _EXAMPLES]
+
+
+def exists(path: str) -> bool:
+    """Whether there is such a path, in the package or beside it; a bare file name may stand in any folder."""
+    if "/" not in path:
+        return any(any(room.rglob(path)) for room in (PACKAGE, ROOT / "tests")) or (ROOT / path).exists()
+    return (PACKAGE / path).exists() or (ROOT / path).exists()
+
+
+def rooms_and_modules() -> list[str]:
+    return sorted({path.parent.name if path.stem == "__init__" else path.stem for path in PACKAGE.rglob("*.py")})
+
+
+def home_of(module: str) -> str:
+    """The path of a module or a package, as the page writes it."""
+    path = Path(*module.split("."))
+    return f"{path}/" if (PACKAGE / path).is_dir() else f"{path}.py"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_path_that_is_named_exists(page: str) -> None:
+    named = paths_in(PAGES[page])
+    assert named
+    assert [path for path in named if not exists(path)] == []
+
+
+def test_the_tree_is_up_to_date() -> None:
+    text = PAGES["architecture.md"]
+    assert text == generate(text), "python -m docs.generate writes it anew"
+
+
+def test_the_tree_names_every_room_and_every_module() -> None:
+    _, _, tree = PAGES["architecture.md"].partition("```text")
+    words = set(re.findall(r"\w+", tree.partition("```")[0]))
+    assert [name for name in rooms_and_modules() if name not in words] == []
+
+
+def test_the_table_names_the_one_importer_of_each_library() -> None:
+    rows = re.findall(r"^\| ([\w, ]+) \| `([\w./]+)` \|$", PAGES["architecture.md"], re.MULTILINE)
+    named = {library: home for libraries, home in rows for library in libraries.split(", ")}
+    assert named == {library: home_of(module) for library, module in ONLY_IMPORTER.items()}
+
+
+def test_the_floors_are_told_for_every_wing() -> None:
+    _, _, told = PAGES["architecture.md"].partition("## Who may import whom")
+    wings = [room for room in FLOORS if (PACKAGE / room).is_dir()]
+    assert [wing for wing in wings if f"`{wing}/`" not in told] == []
+
+
+def test_contributing_points_to_the_map_and_says_how_to_add() -> None:
+    text = PAGES["CONTRIBUTING.md"]
+    assert "docs/architecture.md" in text
+    for what in ("a command", "a flag", "an output format"):
+        assert f"**To add {what}:**" in text
