@@ -1,4 +1,4 @@
-"""Settings: the one place where flags, environment and ``.env`` meet, in this order of precedence.
+"""Settings: the one place where arguments, environment and ``.env`` meet, in this order of precedence.
 
 The only importer of pydantic_settings.
 """
@@ -24,19 +24,6 @@ PLAIN_PORT = 1883
 TLS_PORT = 8883
 
 _SCHEMES = {"mqtt": False, "mqtts": True}
-_FLAGS = {
-    "mqtt_host": "--host",
-    "mqtt_port": "--port",
-    "mqtt_backend_username": "--username",
-    "mqtt_tls": "--tls",
-    "mqtt_cafile": "--cafile",
-    "mqtt_certfile": "--cert",
-    "mqtt_keyfile": "--key",
-    "mqtt_client_id": "--client-id",
-    "mqtt_password_file": "--file",
-    "mqtt_broker_config": "--config",
-    "mqtt_reload": "--reload",
-}
 # what names a secret file may be the secret itself by mistake
 _SECRET = {f"mqtt_{who}_password{kind}" for who in ("backend", "admin") for kind in ("", "_file")}
 _URL_FORM = "mqtt://HOST:PORT, or mqtts://HOST:PORT"
@@ -58,10 +45,13 @@ class Settings(BaseSettings):
         None, description="Mosquitto's password file, for `provision-user` and the start of a backend"
     )
     mqtt_broker_config: Path | None = Field(
-        None, description="the broker's `mosquitto.conf`, as `provision-user --config`"
+        None, description="the broker's `mosquitto.conf`, for `provision-user` and the start of a backend"
     )
-    mqtt_reload: str | None = Field(None, description="the broker to tell, as `provision-user --reload`")
-    mqtt_admin_username: str = Field("admin", description="administrator for `provision-user --backend dynsec`")
+    mqtt_reload: str | None = Field(
+        None,
+        description="how to tell the broker: `pid:FILE`, `systemd:UNIT`, `docker:NAME`, `command:CMD` or `none`",
+    )
+    mqtt_admin_username: str = Field("admin", description="administrator of the dynamic security plugin")
     mqtt_admin_password: SecretStr | None = Field(None, description="password of the administrator")
     mqtt_admin_password_file: Path | None = Field(None, description="file that holds that password instead")
     mqtt_tls: bool | None = Field(None, description="speak TLS; implied by port 8883 and by the files below")
@@ -91,8 +81,8 @@ class Settings(BaseSettings):
         """Return the password of the login from where it is kept, or None when no source is given.
 
         Args:
-            secret_file: the value of ``--secret-file``.
-            ask: whether ``--ask-password`` was given.
+            secret_file: a file that holds it, or ``-`` for standard input.
+            ask: whether to ask on the terminal.
             confirm: whether a prompt asks twice.
 
         Raises:
@@ -149,20 +139,20 @@ class Settings(BaseSettings):
         if password is None:
             raise ConfigError(
                 f"no password for {shown_username(self.mqtt_backend_username)!r}",
-                hint="set MQTT_BACKEND_PASSWORD, or give --secret-file FILE, -P or --anonymous",
+                hint="set MQTT_BACKEND_PASSWORD, or give secret_file=FILE or ask=True",
             )
         return password
 
 
 def load_settings(*, env_file: str | os.PathLike[str] | None = None, **flags: object) -> Settings:
-    """Resolve the settings: flag, then environment, then ``.env``, then default.
+    """Resolve the settings: argument, then environment, then ``.env``, then default.
 
     A ``.env`` that others could have had a hand in is ignored, and from none everything is taken (see
     ``plantops_cli.envfile``); the log is warned of what was left out.
 
     Args:
         env_file: a file to read instead of ``.env``, whoever owns it.
-        flags: values given on the command line, by field; None means that the flag was not given.
+        flags: values that outrank all others, by field; None means that there is none.
 
     Raises:
         ConfigError: a value is not what its setting takes, or ``env_file`` cannot be read; no secret is repeated.
@@ -185,7 +175,9 @@ def load_settings(*, env_file: str | os.PathLike[str] | None = None, **flags: ob
 
 
 def origins(settings: Settings, **flags: object) -> dict[str, str]:
-    """Tell where each setting came from: a flag, ``environment``, the name of a file (``.env``) or ``default``.
+    """Tell where each setting came from.
+
+    That is its own name, for an argument, or ``environment``, the name of a file (``.env``), or ``default``.
 
     Args:
         settings: resolved settings.
@@ -194,7 +186,7 @@ def origins(settings: Settings, **flags: object) -> dict[str, str]:
     found = {}
     for name in Settings.model_fields:
         if flags.get(name) is not None:
-            found[name] = _FLAGS.get(name, "a flag")
+            found[name] = name
         elif name not in settings.model_fields_set:
             found[name] = "default"
         else:
@@ -218,16 +210,16 @@ def parse_url(url: str) -> dict[str, object]:
     """
     parts, port = _split_url(url)
     if parts.scheme not in _SCHEMES:
-        raise ConfigError("--url: the scheme is neither mqtt nor mqtts", hint=_URL_FORM)
+        raise ConfigError("broker URL: the scheme is neither mqtt nor mqtts", hint=_URL_FORM)
     if parts.password is not None:
         raise ConfigError(
-            "--url holds a password, which every user of this machine could read",
-            hint="take it out; set MQTT_BACKEND_PASSWORD, or use --secret-file or -P",
+            "broker URL holds a password, which every user of this machine could read",
+            hint="take it out; set MQTT_BACKEND_PASSWORD",
         )
     if not parts.hostname:
-        raise ConfigError("--url: no host", hint=_URL_FORM)
+        raise ConfigError("broker URL: no host", hint=_URL_FORM)
     if parts.path.strip("/") or parts.query or parts.fragment:
-        raise ConfigError("--url: nothing may follow the port", hint="give topic filters as arguments")
+        raise ConfigError("broker URL: nothing may follow the port", hint="give topic filters as arguments")
     is_tls = _SCHEMES[parts.scheme]
     usual_port = TLS_PORT if is_tls else PLAIN_PORT
     return {
@@ -244,12 +236,14 @@ def _split_url(url: str) -> tuple[SplitResult, int | None]:
         return parts, parts.port
     except ValueError:
         # from None: the foreign error repeats what may be a piece of a password
-        raise ConfigError("--url: the host is malformed, or the port is not a number", hint=_URL_FORM) from None
+        raise ConfigError(
+            "broker URL: the host is malformed, or the port is not a number", hint=_URL_FORM
+        ) from None
 
 
 def _explain(error: ErrorDetails, flags: dict[str, Any]) -> ConfigError:
     name = str(error["loc"][0])
-    source = _FLAGS.get(name, name) if name in flags else name.upper()
+    source = name if name in flags else name.upper()
     value = "" if name in _SECRET else f" {error['input']}" if name in flags else f"={error['input']}"
     return ConfigError(
         f"{source}{value}: {error['msg'][:1].lower()}{error['msg'][1:]}",

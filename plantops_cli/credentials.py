@@ -20,7 +20,7 @@ _logger = logging.getLogger("plantops.credentials")
 _MAX_BYTES = 65_535  # longest password that MQTT can carry (MQTT 5, 1.5.6)
 _STDIN: Final = "-"
 _SOURCES = (
-    "set MQTT_BACKEND_PASSWORD or MQTT_BACKEND_PASSWORD_FILE, give --secret-file FILE (or - for standard "
+    "set MQTT_BACKEND_PASSWORD or MQTT_BACKEND_PASSWORD_FILE, give secret_file=FILE (or - for standard "
     "input), or answer the prompt on a terminal"
 )
 
@@ -37,18 +37,18 @@ def choose_password(
     """Return the password from the one source that was chosen, or None when none was.
 
     Args:
-        secret_file: the value of ``--secret-file``: a path, or ``-`` for standard input.
-        ask: whether ``--ask-password`` was given.
-        environment: the value of the environment variable; a flag outranks it.
-        environment_file: the value of the one whose name ends in ``_FILE``; a flag outranks it.
+        secret_file: a path, or ``-`` for standard input.
+        ask: whether to ask on the terminal.
+        environment: the value of the environment variable; both outrank it.
+        environment_file: the value of the one whose name ends in ``_FILE``; both outrank it.
         variable: the name of the first.
         confirm: whether a prompt asks twice.
 
     Raises:
-        ConfigError: two flags or two environment variables compete, or the source holds no password.
+        ConfigError: both, or two environment variables compete, or the source holds no password.
     """
     if secret_file is not None and ask:
-        raise ConfigError("--secret-file and --ask-password are both given", hint="choose one of them")
+        raise ConfigError("secret_file and ask are both given", hint="choose one of them")
     if secret_file is not None:
         return read_secret_file(_STDIN if secret_file == _STDIN else Path(secret_file))
     if ask:
@@ -61,7 +61,7 @@ def choose_password(
     return None if environment is None else environment.encode(errors="surrogateescape")
 
 
-def read_secret_file(source: Path | Literal["-"], *, name: str = "--secret-file") -> bytes:
+def read_secret_file(source: Path | Literal["-"], *, name: str = "secret_file") -> bytes:
     r"""Read a password from a file, without the line break at its end.
 
     Exactly one ``\n`` or ``\r\n`` is dropped, for editors and ``echo`` add one. A file that everybody may
@@ -112,7 +112,7 @@ def write_secret_file(path: Path, password: bytes) -> None:
     except FileExistsError as exc:
         raise ConfigError(
             f"{str(path)!r} exists already, and a password in it would be lost",
-            hint="name another file, or use the password in it: leave --generate out",
+            hint="name another file, or use the password in it",
         ) from exc
     except OSError as exc:
         raise _unwritable(exc) from None  # it repeats the path
@@ -154,12 +154,12 @@ def _ask(prompt: str) -> bytes:
     except UnicodeError:
         # from None: the foreign error carries what was typed
         raise ConfigError(
-            "the terminal sent a password that is not text", hint="give it by --secret-file"
+            "the terminal sent a password that is not text", hint="give it by secret_file="
         ) from None
 
 
 def _unwritable(exc: OSError) -> ConfigError:
-    return ConfigError(f"cannot write the password to --secret-file: {exc.strerror}", hint="check its path")
+    return ConfigError(f"cannot write the password to secret_file: {exc.strerror}", hint="check its path")
 
 
 def _read_stdin() -> bytes:
@@ -173,7 +173,7 @@ def _read_regular_file(path: Path) -> bytes:
         mode = os.fstat(file.fileno()).st_mode
         if not stat.S_ISREG(mode):
             raise ConfigError(
-                f"{str(path)!r} is not a regular file", hint="use --secret-file - to read from a pipe"
+                f"{str(path)!r} is not a regular file", hint="use secret_file='-' to read from a pipe"
             )
         if mode & stat.S_IROTH:
             _logger.warning("%r is readable by every user of this machine (chmod 600 would end that)", str(path))

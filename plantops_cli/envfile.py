@@ -49,7 +49,7 @@ _SENT = ("mqtt_host", "mqtt_client_id", "mqtt_backend_username", "mqtt_admin_use
 _REFERENCE = re.compile(r"\$\{([^}:]*)")  # ${NAME} and ${NAME:-default}, which python-dotenv fills in
 _UID = re.compile(r"[0-9]{1,10}")
 _NOT_REGULAR = "it is not a regular file"
-_CURE = "if you trust it, name it: --env-file, or load_settings(env_file=...)"
+_CURE = "if you trust it, name it: load_settings(env_file=...)"
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,9 +89,9 @@ def test_a_bad_variable_is_named_with_its_value(monkeypatch: pytest.MonkeyPatch,
     assert refusal().startswith(f"MQTT_PORT={value}: input should be ")
 
 
-def test_a_bad_flag_is_named_as_a_flag(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bad_argument_is_named_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MQTT_PORT", "1883")
-    assert refusal(mqtt_port=70_000).startswith("--port 70000: input should be ")
+    assert refusal(mqtt_port=70_000).startswith("mqtt_port 70000: input should be ")
 
 
 def test_a_bad_value_comes_with_what_the_setting_is(dotenv: Path) -> None:
@@ -201,7 +201,7 @@ def test_every_setting_knows_where_it_came_from(dotenv: Path, monkeypatch: pytes
     monkeypatch.setenv("MQTT_CAFILE", "")
     flags = {"mqtt_port": 1884, "mqtt_tls": None}
     found = origins(load_settings(env_file=None, **flags), **flags)
-    assert found["mqtt_port"] == "--port"
+    assert found["mqtt_port"] == "mqtt_port"
     assert found["mqtt_host"] == "environment"
     assert found["mqtt_client_id"] == ".env"
     assert {found["mqtt_tls"], found["mqtt_cafile"], found["mqtt_backend_username"]} == {"default"}

@@ -112,7 +112,7 @@ def test_a_secret_file_with_more_than_a_password_is_refused(secret_file: Path, c
 def test_a_secret_file_that_is_not_there_is_refused_without_its_name_which_may_be_a_password(
     tmp_path: Path, path: str
 ) -> None:
-    with pytest.raises(ConfigError, match=r"^--secret-file: ") as refused:
+    with pytest.raises(ConfigError, match=r"^secret_file: ") as refused:
         read_secret_file(tmp_path / path)
     assert refused.value.hint
     assert refused.value.__suppress_context__
@@ -185,7 +185,7 @@ def test_without_a_source_there_is_no_password() -> None:
 
 
 def test_two_flags_are_refused(secret_file: Path) -> None:
-    with pytest.raises(ConfigError, match=r"--secret-file and --ask-password"):
+    with pytest.raises(ConfigError, match=r"secret_file and ask"):
         choose(secret_file=str(secret_file), ask=True)
 
 
@@ -199,7 +199,7 @@ def test_a_prompt_without_a_terminal_lists_the_sources(monkeypatch: pytest.Monke
         monkeypatch.setattr(sys, "stdin", nothing)
         with pytest.raises(ConfigError, match="terminal") as refused:
             prompt_password(confirm=False)
-    for source in ("MQTT_BACKEND_PASSWORD", "MQTT_BACKEND_PASSWORD_FILE", "--secret-file", "prompt"):
+    for source in ("MQTT_BACKEND_PASSWORD", "MQTT_BACKEND_PASSWORD_FILE", "secret_file=FILE", "prompt"):
         assert source in (refused.value.hint or "")
 
 

@@ -151,7 +151,7 @@ def test_one_that_does_not_count_is_said_in_one_line_with_the_cure(
     assert load_settings().mqtt_host == "localhost"
     assert [(record.levelno, record.name) for record in caplog.records] == [(logging.WARNING, "plantops.envfile")]
     assert caplog.messages[0].startswith(".env is ignored: others may write it, which chmod go-w would end (")
-    assert "--env-file" in caplog.messages[0]
+    assert "load_settings(env_file=...)" in caplog.messages[0]
     assert "env_file=" in caplog.messages[0]
 
 

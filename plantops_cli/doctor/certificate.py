@@ -65,7 +65,7 @@ def cure_of(verify_code: int, *, host: str) -> str:
         return "set the clock of this machine, or wait"
     if verify_code in (_OTHER_HOST, _OTHER_ADDRESS):
         return f"connect to a name that stands in it, or issue one for {host}"
-    return "name the authority that signed it: --cafile FILE, or MQTT_CAFILE"
+    return "name the authority that signed it: TLSOptions(cafile=FILE), or MQTT_CAFILE"
 
 
 def accept_any_name_and_time(context: ssl.SSLContext) -> None:

@@ -46,7 +46,7 @@ _REFUSALS = (
 )
 _SILENT_ACL = (
     "nobody may have published; or the broker's acl_file withholds it: Mosquitto grants every SUBSCRIBE under an "
-    "acl_file, so that a granted SUBACK proves nothing. --canary tells them apart if this user may publish"
+    "acl_file, so that a granted SUBACK proves nothing. is_canary=True tells them apart if this user may publish"
 )
 
 
@@ -182,7 +182,7 @@ class Diagnosis:
             raise BrokenError(error) from exc
         said = [f"{version}, {cipher}", *certificate.describe(shown, now=time.time())]
         if tls.insecure:
-            return Outcome(said, "the certificate is not checked: leave --insecure away")
+            return Outcome(said, "the certificate is not checked: leave TLSOptions(insecure=True) away")
         return Outcome(said, certificate.renewal(shown, now=time.time()))
 
     def _shake_hands(self, context: ssl.SSLContext) -> tuple[str, str, dict[str, object]]:
@@ -230,12 +230,12 @@ class Diagnosis:
             said.append(
                 f"no answer to MQTT 5 within {SILENT_SECONDS:g} s: the broker does not know it, or is slow"
             )
-            cures.append("look at the broker's load, or save each connection that wait: -V 3.1.1")
+            cures.append("look at the broker's load, or save each connection that wait: mqtt_version='3.1.1'")
         elif version is MQTTVersion.V311 and self._options.mqtt_version is MQTTVersion.AUTO:
             said.append("the broker does not take MQTT 5")
         if dangers := self._options.dangers:
             said += dangers
-            cures.append("use TLS: --tls")
+            cures.append("use TLS: tls=TLSOptions()")
         return Outcome(said, "; ".join(cures) or None)
 
     async def _look_at_grants(self) -> Outcome:
@@ -302,7 +302,7 @@ class Diagnosis:
             endpoint=self._options.endpoint,
             filters=dict.fromkeys(self._filters, code),
             hint="the broker's ACL grants the subscription and withholds the messages: give the user the right to "
-            "read, for example with plantops provision-user --acl-file",
+            "read, for example with plantops provision-user",
         )
         if self._live.options.mqtt_version is not MQTTVersion.V5:
             # MQTT 3.1.1 acknowledges what it then throws away

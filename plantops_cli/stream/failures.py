@@ -49,7 +49,7 @@ def connect_failed(exc: Exception, *, endpoint: str, is_tls: bool) -> BrokerErro
         return ProtocolRefusedError(
             f"{endpoint}: the broker's certificate was not accepted: {exc.verify_message}",
             endpoint=endpoint,
-            hint="name the right host, or the right --cafile",
+            hint="name the right host, or the right TLSOptions(cafile=...)",
         )
     if isinstance(exc, ssl.SSLError) or (is_tls and isinstance(exc, ConnectionResetError)):
         # cut off, it may have been a restart of the broker or of a proxy; what they disagree on does not heal
@@ -57,7 +57,7 @@ def connect_failed(exc: Exception, *, endpoint: str, is_tls: bool) -> BrokerErro
         return error(
             f"{endpoint}: the TLS handshake failed: {_tls_reason(exc)}",
             endpoint=endpoint,
-            hint="is this a TLS port? 8883 usually is, 1883 is not; without TLS leave --tls and mqtts:// away",
+            hint="is this a TLS port? 8883 usually is, 1883 is not; without TLS leave tls= away",
         )
     message, hint = _why_unreachable(exc, endpoint)
     return BrokerUnreachableError(message, endpoint=endpoint, hint=hint)
@@ -68,13 +68,18 @@ def no_answer(endpoint: str, *, seconds: float, is_tls: bool) -> BrokerError:
     return BrokerUnreachableError(
         f"{endpoint}: no MQTT answer within {seconds:g} s",
         endpoint=endpoint,
-        hint="is it an MQTT broker, and not behind a firewall?" + ("" if is_tls else " a TLS port needs --tls"),
+        hint="is it an MQTT broker, and not behind a firewall?"
+        + ("" if is_tls else " a TLS port needs tls=TLSOptions()"),
     )
 
 
 def closed_before_connack(endpoint: str, *, is_tls: bool) -> BrokerError:
     """Explain a broker that closed the connection instead of answering CONNECT."""
-    cure = "it may want a client certificate: --cert and --key" if is_tls else "a TLS port needs --tls"
+    cure = (
+        "it may want a client certificate: TLSOptions(certfile=..., keyfile=...)"
+        if is_tls
+        else "a TLS port needs tls=TLSOptions()"
+    )
     return BrokerUnreachableError(
         f"{endpoint}: the connection was closed before any MQTT answer",
         endpoint=endpoint,
@@ -172,7 +177,7 @@ def taken_over(endpoint: str, *, is_durable: bool) -> BrokerError:
         endpoint: the broker as ``host:port``.
         is_durable: True when the client id was made of the name of a durable session.
     """
-    cure = "another --durable NAME" if is_durable else "-i/--client-id, or none for a random one"
+    cure = "another durable=NAME" if is_durable else "client_id=ID, or none for a random one"
     return SessionTakenOverError(
         f"{endpoint}: another client connected with the same client id",
         endpoint=endpoint,
@@ -182,7 +187,7 @@ def taken_over(endpoint: str, *, is_durable: bool) -> BrokerError:
 
 def _why_unreachable(exc: Exception, endpoint: str) -> tuple[str, str]:
     if isinstance(exc, (socket.gaierror, UnicodeError)):
-        return f"{endpoint}: unknown host name", "check -h/--host or MQTT_HOST"
+        return f"{endpoint}: unknown host name", "check the host or MQTT_HOST"
     if isinstance(exc, ConnectionRefusedError):
         return f"{endpoint}: nothing listens there", "is the broker running, and is this its port?"
     if isinstance(exc, TimeoutError):

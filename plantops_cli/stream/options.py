@@ -213,7 +213,9 @@ class ConnectOptions:
             return []
         found = []
         if self.password is not None and self.tls is None and not _is_loopback(self.host):
-            found.append(f"the password crosses the network to {self.endpoint} unencrypted; use TLS (--tls)")
+            found.append(
+                f"the password crosses the network to {self.endpoint} unencrypted; use TLS (tls=TLSOptions())"
+            )
         if self.tls and self.tls.insecure:
             found.append(f"the certificate of {self.endpoint} is not checked: anybody in between can read all")
         return found
@@ -226,7 +228,7 @@ def _check_host(host: str) -> None:
         # not repeated: a URL often holds a password
         raise ConfigError(
             "the host is not a name or an address, but looks like a URL",
-            hint="give the name or the address alone, or the whole as -L/--url mqtt://HOST:PORT",
+            hint="give the name or the address alone",
         )
 
 

@@ -56,7 +56,8 @@ class TLSOptions:
         context.sslsocket_class = _TidySocket
         if self.keyfile and not self.certfile:
             raise ConfigError(
-                "a client key was given without its certificate", hint="give --cert / MQTT_CERTFILE too"
+                "a client key was given without its certificate",
+                hint="give TLSOptions(certfile=...) / MQTT_CERTFILE too",
             )
         if self.certfile:
             _load_client_certificate(context, self.certfile, self.keyfile)
@@ -87,7 +88,9 @@ def _trusting(cafile: Path | None) -> ssl.SSLContext:
         ) from exc
     except OSError as exc:
         _pass_on_if_out_of_room(exc)
-        raise ConfigError(f"CA file {cafile}: {exc.strerror}", hint="check --cafile / MQTT_CAFILE") from exc
+        raise ConfigError(
+            f"CA file {cafile}: {exc.strerror}", hint="check TLSOptions(cafile=...) / MQTT_CAFILE"
+        ) from exc
 
 
 def _load_client_certificate(context: ssl.SSLContext, certfile: Path, keyfile: Path | None) -> None:
@@ -104,7 +107,8 @@ def _load_client_certificate(context: ssl.SSLContext, certfile: Path, keyfile: P
         # load_cert_chain does not say which of the two it could not read
         missing = certfile if keyfile is None or not certfile.exists() else keyfile
         raise ConfigError(
-            f"client certificate file {missing}: {exc.strerror}", hint="check --cert and --key"
+            f"client certificate file {missing}: {exc.strerror}",
+            hint="check TLSOptions(certfile=..., keyfile=...)",
         ) from exc
 
 

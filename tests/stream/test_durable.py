@@ -335,8 +335,8 @@ async def check_cure_of_takeover(subscriber: MQTTSubscriber) -> None:
     await subscriber.start()
     with pytest.raises(SessionTakenOverError) as caught:
         await subscriber.wait()
-    assert "--durable NAME" in str(caught.value.hint)
-    assert "--client-id" not in str(caught.value.hint)
+    assert "durable=NAME" in str(caught.value.hint)
+    assert "client_id=" not in str(caught.value.hint)
 
 
 # Handlers that fail

@@ -88,14 +88,14 @@ def test_a_port_that_answers_no_tls_is_final() -> None:
     assert "1883" in str(error.hint)
 
 
-@pytest.mark.parametrize(("is_tls", "expected"), [(True, "--cert"), (False, "--tls")])
+@pytest.mark.parametrize(("is_tls", "expected"), [(True, "TLSOptions(certfile=..."), (False, "tls=TLSOptions()")])
 def test_a_silent_end_before_connack_hints_at_tls(is_tls: bool, expected: str) -> None:
     assert expected in str(failures.closed_before_connack("h:1883", is_tls=is_tls).hint)
 
 
 def test_silence_on_a_plain_port_hints_at_tls() -> None:
-    assert "--tls" in str(failures.no_answer("h:8883", seconds=8, is_tls=False).hint)
-    assert "--tls" not in str(failures.no_answer("h:8883", seconds=8, is_tls=True).hint)
+    assert "tls=TLSOptions()" in str(failures.no_answer("h:8883", seconds=8, is_tls=False).hint)
+    assert "tls=TLSOptions()" not in str(failures.no_answer("h:8883", seconds=8, is_tls=True).hint)
 
 
 @pytest.mark.parametrize("code", [0x00, 0x8B, 0x8D, 0x89, 0x97, 0x9D])
@@ -108,7 +108,7 @@ def test_the_reason_of_a_disconnect_is_named_and_the_connection_made_again(code:
 def test_a_session_taken_over_is_final() -> None:
     error = failures.disconnected(0x8E, "Session taken over", endpoint="h:1883", by_broker=True)
     assert isinstance(error, SessionTakenOverError)
-    assert "--client-id" in str(error.hint)
+    assert "client_id=ID" in str(error.hint)
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ async def test_a_session_taken_over_ends_it_with_the_cure() -> None:
         await broker.send(TAKEN_OVER)
         with pytest.raises(SessionTakenOverError) as caught:
             await subscriber.wait()
-    assert "--client-id" in str(caught.value.hint)
+    assert "client_id=ID" in str(caught.value.hint)
     assert broker.connection_count == 1
 
 

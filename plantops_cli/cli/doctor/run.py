@@ -13,6 +13,7 @@ from rich.text import Text
 from plantops_cli.cli.shared.connection import given_by, options, resolve
 from plantops_cli.cli.shared.exits import Exit, exit_code
 from plantops_cli.cli.shared.flags.connect import ConnectionFlags
+from plantops_cli.cli.shared.hints import in_flags
 from plantops_cli.cli.shared.selection import Selection
 from plantops_cli.cli.shared.stopping import unwinding
 from plantops_cli.config import Settings, origins
@@ -104,14 +105,14 @@ def _settings(
     """What was decided, and who decided it; of a password only that there is one."""
     sources = origins(settings, **given)
     if flags.url is not None:
-        sources |= {name: "--url" for name in given if given[name] is not None and sources[name].startswith("--")}
+        sources |= {name: "--url" for name in given if given[name] is not None and sources[name] == name}
     said = [f"{made.endpoint}{' with TLS' if made.tls else ''}"]
     for name in _SHOWN:
         value = settings.port if name == "mqtt_port" else getattr(settings, name)
         if name == "mqtt_backend_username":
             value = shown_username(str(value))
         if value is not None:
-            said.append(f"{name.upper()}={value} ({sources[name]})")
+            said.append(f"{name.upper()}={value} ({in_flags(sources[name])})")
     if made.password is not None:
         kept = [
             name for name in ("mqtt_backend_password", "mqtt_backend_password_file") if sources[name] != "default"
@@ -146,12 +147,12 @@ def _lines(step: Step) -> str:
     )
     margin = " " * head.cell_len
     room = max(_LEAST_CELLS, console.width - len(margin)) if console.is_terminal else None
-    said = [line for detail in step.details for line in _wrapped(escape(detail), room)] or [""]
+    said = [line for detail in step.details for line in _wrapped(escape(in_flags(detail)), room)] or [""]
     text = head.append(f"\n{margin}".join(said))
     if step.cure:
         arrow = "→ " if is_drawn else "-> "
         indent = f"\n{margin}{' ' * len(arrow)}"
-        cure = _wrapped(escape(step.cure), room and room - len(arrow))
+        cure = _wrapped(escape(in_flags(step.cure)), room and room - len(arrow))
         text.append(f"\n{margin}").append(arrow + indent.join(cure), style)
     with console.capture() as capture:
         console.print(text)
@@ -178,7 +179,7 @@ def _row(step: Step) -> dict[str, object]:
         "name": step.name,
         "status": step.result.value,
         "milliseconds": round(step.seconds * 1000, 1),
-        "details": list(map(encodable, step.details)),
-        "cure": step.cure and encodable(step.cure),
+        "details": [encodable(in_flags(detail)) for detail in step.details],
+        "cure": step.cure and encodable(in_flags(step.cure)),
         "error": type(step.error).__name__ if step.error else None,
     }

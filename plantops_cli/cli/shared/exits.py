@@ -129,8 +129,10 @@ def exit_code(error: PlantopsError) -> Exit:
 
 
 def explain(error: PlantopsError) -> str:
-    """Say an error and its cure in one line."""
-    return f"{error} ({error.hint})" if error.hint else str(error)
+    """Say an error and its cure in one line, in the words of the command line."""
+    from plantops_cli.cli.shared.hints import in_flags
+
+    return in_flags(f"{error} ({error.hint})" if error.hint else str(error))
 
 
 def complain(message: str) -> None:

@@ -10,6 +10,7 @@ from contextlib import closing, suppress
 from io import UnsupportedOperation
 from typing import TextIO
 
+from plantops_cli.cli.shared.hints import in_flags
 from plantops_cli.formats.terminal import escape, escape_lines
 from plantops_cli.outputs.descriptor import Outlet
 
@@ -113,6 +114,6 @@ class _Formatter(logging.Formatter):
     """``plantops: warning: ...``, with the network's bytes escaped."""
 
     def format(self, record: logging.LogRecord) -> str:
-        line = f"plantops: {record.levelname.lower()}: {escape(record.getMessage())}"
+        line = f"plantops: {record.levelname.lower()}: {escape(in_flags(record.getMessage()))}"
         # the message of an exception may repeat a stranger's words, and a traceback repeats the message
         return f"{line}\n{escape_lines(self.formatException(record.exc_info))}" if record.exc_info else line

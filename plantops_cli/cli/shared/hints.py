@@ -1,0 +1,72 @@
+"""What the library says of an argument, said of the flag that sets it.
+
+The library knows no command line: its hints speak of ``TLSOptions(cafile=...)``. Whoever typed a command is told
+of ``--cafile``. What is said there has to be found here; a test holds the two together.
+"""
+
+import re
+from functools import cache
+
+SETTINGS = {
+    "mqtt_host": "--host",
+    "mqtt_port": "--port",
+    "mqtt_backend_username": "--username",
+    "mqtt_tls": "--tls",
+    "mqtt_cafile": "--cafile",
+    "mqtt_certfile": "--cert",
+    "mqtt_keyfile": "--key",
+    "mqtt_client_id": "--client-id",
+    "mqtt_password_file": "--file",
+    "mqtt_broker_config": "--config",
+    "mqtt_reload": "--reload",
+}
+"""The flag of each setting that has one."""
+
+PHRASES = {
+    "TLSOptions(cafile=...)": "--cafile",
+    "TLSOptions(cafile=FILE)": "--cafile FILE",
+    "TLSOptions(certfile=...)": "--cert",
+    "TLSOptions(certfile=..., keyfile=...)": "--cert and --key",
+    "TLSOptions(insecure=True)": "--insecure",
+    "tls=TLSOptions()": "--tls",
+    "leave tls= away": "leave --tls and mqtts:// away",
+    "check the host or MQTT_HOST": "check -h/--host or MQTT_HOST",
+    "client_id=ID": "-i/--client-id",
+    "durable=NAME": "--durable NAME",
+    "mqtt_version='3.1.1'": "-V 3.1.1",
+    "is_canary=True": "--canary",
+    "the name or the address alone": "the name or the address alone, or the whole as -L/--url mqtt://HOST:PORT",
+    "broker URL": "--url",
+    "take it out; set MQTT_BACKEND_PASSWORD": "take it out; set MQTT_BACKEND_PASSWORD, or use --secret-file or -P",
+    "secret_file and ask": "--secret-file and --ask-password",
+    "secret_file=FILE": "--secret-file FILE",
+    "secret_file=FILE or ask=True": "--secret-file FILE, -P or --anonymous",
+    "secret_file='-'": "--secret-file -",
+    "secret_file=": "--secret-file",
+    "secret_file:": "--secret-file:",
+    "use the password in it": "use the password in it: leave --generate out",
+    "load_settings(env_file=...)": "--env-file, or load_settings(env_file=...)",
+    "with plantops provision-user": "with plantops provision-user --acl-file",
+}
+"""What is said instead of the words of the library."""
+
+
+def in_flags(text: str) -> str:
+    """Say a message or a hint of the library in the words of the command line.
+
+    Args:
+        text: what the library says, with whatever it quotes.
+    """
+    return _known().sub(lambda found: _words()[found[0]], text)
+
+
+@cache
+def _words() -> dict[str, str]:
+    return PHRASES | SETTINGS
+
+
+@cache
+def _known() -> re.Pattern[str]:
+    longest_first = sorted(_words(), key=len, reverse=True)
+    # not within a path or a longer word, which is somebody else's
+    return re.compile(rf"(?<![\w./-])(?:{'|'.join(map(re.escape, longest_first))})")
