@@ -1,5 +1,6 @@
 """The lifespan helper, in process and under a real uvicorn, on a real broker."""
 
+import asyncio
 import json
 import os
 import signal
@@ -184,4 +185,16 @@ async def test_the_application_reaches_the_subscriber_through_its_state(mosquitt
     async with mqtt_lifespan(subscriber)(app):
         assert app.state.mqtt is subscriber
         assert subscriber.client is not None
+    assert subscriber.client is None
+
+
+def test_one_subscriber_serves_an_application_that_is_started_twice_as_tests_do(mosquitto: Mosquitto) -> None:
+    subscriber = subscriber_of(mosquitto)
+    lifespan = mqtt_lifespan(subscriber, settings=load_settings(mqtt_backend_password=PASSWORD))
+
+    async def live() -> str:
+        async with lifespan(FastAPI()):
+            return subscriber.health.state
+
+    assert [asyncio.run(live()) for _ in range(2)] == ["connected", "connected"]
     assert subscriber.client is None

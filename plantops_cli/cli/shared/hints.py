@@ -46,6 +46,7 @@ PHRASES = {
     "secret_file:": "--secret-file:",
     "use the password in it": "use the password in it: leave --generate out",
     "load_settings(env_file=...)": "--env-file, or load_settings(env_file=...)",
+    "metrics address": "--metrics-port",
     "with plantops provision-user": "with plantops provision-user --acl-file",
 }
 """What is said instead of the words of the library."""
