@@ -18,8 +18,8 @@ from tests.support.processes import Process
 from tests.support.recording import Recording, until
 from tests.support.reliable_publisher import Account, ReliablePublisher
 
-MANY = 20_000
-KILLS = 10
+MANY = 2_000  # messages between two kills
+KILLS = [3, pytest.param(10, marks=pytest.mark.long)]
 RATE = 1_500  # messages/s while a listener is killed again and again: enough to queue while it starts
 CATCH_UP_SECONDS = 150.0  # the longest delays between attempts to connect, and a backlog saved anew at each step
 NAME = "shed"
@@ -45,29 +45,31 @@ def devices(
 
 
 @pytest.mark.timeout(300)
-def test_only_what_the_broker_lost_is_missing_after_ten_crashes_of_the_broker(
-    farm: FarmMosquitto, tmp_path: Path
+@pytest.mark.parametrize("kills", KILLS)
+def test_only_what_the_broker_lost_is_missing_after_crashes_of_the_broker(
+    farm: FarmMosquitto, tmp_path: Path, kills: int
 ) -> None:
     recording = Recording(tmp_path / "lines")
     with start(*DURABLE, env=farm.environment, redirect=">lines") as listening:
         listening.stderr.wait_for(CONNECTED)
-        account = publish_over_crashes(farm)
+        account = publish_over_crashes(farm, kills)
         until(lambda: not lost(recording, account), seconds=CATCH_UP_SECONDS, poll_seconds=0.5)
         done = listening.finish(signal.SIGTERM)
     assert (done.code, lost(recording, account)) == (0, set()), done.stderr[-2_000:]
     assert not account.unheard, "the broker had forgotten the session"
 
 
-def publish_over_crashes(broker: FarmMosquitto) -> Account:
-    """Publish ``MANY`` messages until each is acknowledged, and kill the broker ``KILLS`` times meanwhile."""
-    with devices(broker, MANY).running() as publisher:
-        for kill in range(1, KILLS + 1):
-            publisher.wait_for(kill * MANY // (KILLS + 1))
+def publish_over_crashes(broker: FarmMosquitto, kills: int) -> Account:
+    """Publish until each message is acknowledged, and kill the broker so many times meanwhile."""
+    count = MANY * kills
+    with devices(broker, count).running() as publisher:
+        for kill in range(1, kills + 1):
+            publisher.wait_for(kill * count // (kills + 1))
             broker.kill()
             broker.start()
-        publisher.wait_for(MANY)
+        publisher.wait_for(count)
         account = publisher.finish()
-    assert len(account.last_of_connection) <= KILLS, "a connection ended without a kill"
+    assert len(account.last_of_connection) <= kills, "a connection ended without a kill"
     return account
 
 
@@ -90,11 +92,12 @@ def plantops_to_file(broker: FarmMosquitto, path: Path) -> Iterator[Process]:
 
 
 @pytest.mark.timeout(300)
-def test_nothing_is_missing_in_the_file_after_ten_crashes_of_the_listener(
-    farm: FarmMosquitto, tmp_path: Path
+@pytest.mark.parametrize("kills", KILLS)
+def test_nothing_is_missing_in_the_file_after_crashes_of_the_listener(
+    farm: FarmMosquitto, tmp_path: Path, kills: int
 ) -> None:
     recording = Recording(tmp_path / "lines.jsonl")
-    account = publish_to_a_crashing_listener(farm, recording)
+    account = publish_to_a_crashing_listener(farm, recording, kills)
     assert recording.missing(kept_by(account)) == set()
     assert recording.unmarked_repetitions == []
 
@@ -106,20 +109,20 @@ def kept_by(account: Account) -> set[int]:
     return kept
 
 
-def publish_to_a_crashing_listener(broker: FarmMosquitto, recording: Recording) -> Account:
-    """Publish ``MANY`` or more while a listener is killed ``KILLS`` times, and let the last one catch up."""
+def publish_to_a_crashing_listener(broker: FarmMosquitto, recording: Recording, kills: int) -> Account:
+    """Publish while a listener is killed so many times, and let the last one catch up."""
     moments = random.Random(7)
     with devices(broker, rate=RATE).running() as publisher, ExitStack() as last_one:
-        for kill in range(KILLS):
+        for kill in range(kills):
             with plantops_to_file(broker, recording.path) as process:
                 size = recording.size
                 assert until(lambda size=size: recording.size > size, seconds=30)  # type: ignore[misc]  # bound early
-                publisher.wait_for(kill * MANY // KILLS)
+                publisher.wait_for(kill * MANY)
                 until(lambda: False, seconds=moments.uniform(0, 0.3))
                 process.kill()
                 process.wait()
         last_one.enter_context(plantops_to_file(broker, recording.path))
-        publisher.wait_for(MANY + len(publisher.account.unheard))
+        publisher.wait_for(kills * MANY + len(publisher.account.unheard))
         account = publisher.finish()
         assert not account.last_of_connection
         until(lambda: not recording.missing(kept_by(account)), seconds=CATCH_UP_SECONDS, poll_seconds=0.3)

@@ -14,6 +14,7 @@ import pytest
 from tests.integration.test_listen import numbered, publish_in_flight
 from tests.support.brokers import Mosquitto
 from tests.support.plantops import run, start
+from tests.support.recording import POLL_SECONDS
 from tests.support.samples import lines
 
 TOPIC = "devices/basil/telemetry"
@@ -141,6 +142,7 @@ def test_on_a_full_disk_it_waits_for_room_and_loses_nothing(patient: Mosquitto, 
         publish_in_flight(patient, TOPIC, numbered(2_001)[2_000:])
         while numbers(path)[-1:] != [2_000]:
             assert listening.process.poll() is None
+            time.sleep(POLL_SECONDS)
         done = listening.finish(signal.SIGTERM)
     assert done.code == 0
     assert numbers(path) == list(range(2_001))
@@ -155,6 +157,7 @@ def test_on_a_full_disk_a_signal_ends_it_and_only_what_is_on_the_disk_is_acknowl
         publish_in_flight(patient, TOPIC, numbered(1))
         while not path.stat().st_size:
             assert listening.process.poll() is None
+            time.sleep(POLL_SECONDS)
         resource.prlimit(listening.process.pid, resource.RLIMIT_FSIZE, (2_000, resource.RLIM_INFINITY))
         publish_in_flight(patient, TOPIC, numbered(2_000)[1:])
         listening.stderr.wait_for("File too large: waiting for room")
@@ -215,6 +218,7 @@ def test_a_new_period_begins_a_new_file(patient: Mosquitto, tmp_path: Path) -> N
         publish_in_flight(patient, TOPIC, numbered(1))
         while not (first := path.read_bytes()).endswith(b"\n"):
             assert listening.process.poll() is None
+            time.sleep(POLL_SECONDS)
         time.sleep(1)
         publish_in_flight(patient, TOPIC, numbered(2)[1:])
         assert listening.finish().code == 0
@@ -283,6 +287,7 @@ def test_what_is_not_ours_in_the_place_of_a_moved_file_ends_the_run_and_costs_no
         publish_in_flight(patient, TOPIC, numbered(1))
         while not path.read_bytes():
             assert listening.process.poll() is None
+            time.sleep(POLL_SECONDS)
         path.rename(moved)
         path.write_bytes(b"milk")
         publish_in_flight(patient, TOPIC, numbered(500)[1:])

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from tests.integration.test_listen import numbered, publish_in_flight
-from tests.support.brokers import Mosquitto, free_port
+from tests.stream.test_bulk import is_listened_on
+from tests.support.brokers import START_SECONDS, Mosquitto, free_port
 from tests.support.plantops import Running, run, start
+from tests.support.recording import until
 
 TOPIC = "devices/basil/telemetry"
 CONNECTED = "connected to"
@@ -23,6 +25,7 @@ def broker(tmp_path: Path) -> Iterator[Mosquitto]:
     extra = f"listener {web} 127.0.0.1\nprotocol websockets\nlistener 0 {tmp_path / 's'}\nmax_queued_messages 0"
     broker = Mosquitto(tmp_path, extra=extra)
     broker.start()
+    assert until(lambda: is_listened_on(web) and (tmp_path / "s").exists(), seconds=START_SECONDS)
     yield broker
     broker.stop()
 

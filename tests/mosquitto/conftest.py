@@ -17,7 +17,7 @@ import pytest
 
 from tests.support.unprivileged_broker import launch
 
-START_SECONDS = 10.0
+START_SECONDS = 30.0
 PORT_ATTEMPTS = 5
 
 

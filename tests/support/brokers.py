@@ -1,16 +1,18 @@
 """Real Mosquitto brokers for the tests: each on a free loopback port, stopped by its own process handle."""
 
 import os
+import random
 import shutil
 import socket
 import subprocess
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from plantops_cli.mosquitto.files.password_file import provision_user
 
-START_SECONDS = 10.0
+START_SECONDS = 30.0
 USERNAME = "plantops_backend"
 PASSWORD = "correct horse battery staple"  # a login of this machine's loopback, for the length of one test
 
@@ -72,11 +74,17 @@ class Mosquitto:
 
 
 def free_port() -> int:
-    """Find a loopback port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
+    """Find a loopback port that nobody listens on now.
+
+    It is none of those that the system gives to whoever connects: one of them could be taken before it is used,
+    or while a broker that is to come back is away.
+    """
+    draw = random.SystemRandom()  # the tests side by side are not to draw alike
+    while True:
+        port = draw.randrange(10_000, 32_768)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def executable() -> str:

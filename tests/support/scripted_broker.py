@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeVar
 
 CONNECT, PUBACK, PUBREC, PUBCOMP, SUBSCRIBE, PINGREQ, DISCONNECT = 0x10, 0x40, 0x50, 0x70, 0x80, 0xC0, 0xE0
 CLOSE = b""
-WAIT_SECONDS = 10.0
+WAIT_SECONDS = 30.0
 _T = TypeVar("_T")
 
 

@@ -22,7 +22,7 @@ from tests.support.brokers import PASSWORD, USERNAME, Mosquitto
 from tests.support.scripted_broker import ScriptedBroker, publish
 
 SECRET = "hunter2-is-not-to-be-seen"
-WAIT_SECONDS = 15.0
+WAIT_SECONDS = 30.0
 
 
 @asynccontextmanager

@@ -143,11 +143,11 @@ def test_up_to_100_000_iterations_there_is_no_warning() -> None:
 
 
 def test_the_time_of_a_login_is_measured() -> None:
-    begin = time.perf_counter()
+    begin = time.process_time()
     hash_password(b"x", iterations=100_000)
-    actual = time.perf_counter() - begin
-    # a wide band, because other programs run on this machine too
-    assert actual / 10 < measure_login_seconds(100_000) < actual * 10
+    actual = time.process_time() - begin
+    # a wide band and the best of five, because other programs run on this machine too
+    assert actual / 10 < min(measure_login_seconds(100_000) for _ in range(5)) < actual * 10
 
 
 @pytest.mark.parametrize(
