@@ -17,6 +17,7 @@ import re
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -233,22 +234,31 @@ def _config(*, owner: pwd.struct_passwd | None, has_acl: bool) -> str:
 @contextmanager
 def _running(executable: str, folder: Path) -> Iterator[_TrialBroker]:
     """Start the broker, and end it without asking, for it has nothing to save."""
+    started: list[subprocess.Popen[bytes]] = []
     with tempfile.TemporaryFile(dir=folder) as log:
+        # in a thread, where no signal interrupts it: a broker that runs, but is not returned yet, would stay
+        pool = ThreadPoolExecutor(1)
         try:
-            process = subprocess.Popen(  # noqa: S603  # no shell, and nothing of the files in the arguments
-                [executable, "-c", _CONFIG],
-                cwd=folder,
-                env=harmless_environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
-        except OSError as exc:
-            raise ConfigError(
-                f"{executable!r} cannot be run: {exc.strerror}", hint="do without the trial"
-            ) from exc
-        try:
-            yield _TrialBroker(process, log, folder / _SOCKET)
+            # a start of the thread that is interrupted leaves a thread that nobody joins
+            pool.submit(int).result()
+            pool.submit(lambda: started.append(_start(executable, folder, log))).result()
+            yield _TrialBroker(started[0], log, folder / _SOCKET)
         finally:
-            process.kill()
-            process.wait()
+            pool.shutdown()
+            for process in started:
+                process.kill()
+                process.wait()
+
+
+def _start(executable: str, folder: Path, log: IO[bytes]) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(  # noqa: S603  # no shell, and nothing of the files in the arguments
+            [executable, "-c", _CONFIG],
+            cwd=folder,
+            env=harmless_environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+        )
+    except OSError as exc:
+        raise ConfigError(f"{executable!r} cannot be run: {exc.strerror}", hint="do without the trial") from exc
