@@ -17,7 +17,6 @@ def provision_user(flags: ProvisioningFlags) -> None:
     Everything else in the files stays as it is, nothing is written when the
     user has the password already, and a file is replaced whole or not at all.
     """
-    from plantops_cli.cli.provision_user.flag_names import naming_flags
     from plantops_cli.cli.shared.stopping import unwinding
 
     check_room()
@@ -25,6 +24,6 @@ def provision_user(flags: ProvisioningFlags) -> None:
         from plantops_cli.cli.provision_user.dynsec_backend import run
     else:
         from plantops_cli.cli.provision_user.run import run
-    with unwinding(), naming_flags():
+    with unwinding():
         code = run(flags)
     raise typer.Exit(code)

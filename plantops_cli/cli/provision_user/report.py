@@ -7,6 +7,7 @@ from pathlib import Path
 import typer
 
 from plantops_cli.cli.shared.flags.display import DocumentChoice
+from plantops_cli.cli.shared.hints import in_flags
 from plantops_cli.cli.shared.stderr import say
 from plantops_cli.errors import PlantopsError
 from plantops_cli.formats.terminal import escape
@@ -86,7 +87,7 @@ class Report:
             "endpoint": endpoint,
             "password_matches": outcome.password_matches,
             "proof": _proof(proof),
-            "error": str(failure) if failure else None,
+            "error": in_flags(str(failure)) if failure else None,
             "dry_run": self._is_dry_run,
         }
         lines = [f"{outcome.username}: {self._would}{outcome.action} on {endpoint}", *_proof_lines(proof)]
@@ -133,7 +134,7 @@ class Report:
             "acl": {"action": str(grant.action), "file": str(grant.path)} if grant else None,
             "reloaded": outcome.is_reloaded,
             "proof": _proof(outcome.proof),
-            "error": str(outcome.failure) if outcome.failure else None,
+            "error": in_flags(str(outcome.failure)) if outcome.failure else None,
             "dry_run": self._is_dry_run,
         }
 

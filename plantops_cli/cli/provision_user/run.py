@@ -5,12 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
-from plantops_cli.cli.provision_user.flag_names import in_flags, name_flags
 from plantops_cli.cli.provision_user.provisioning_flags import ProvisioningFlags
 from plantops_cli.cli.provision_user.report import Report
 from plantops_cli.cli.shared.connection import address, name_address, resolve
 from plantops_cli.cli.shared.exits import Exit, complain, exit_code, explain
 from plantops_cli.cli.shared.flags.files import find_owner
+from plantops_cli.cli.shared.hints import in_flags
 from plantops_cli.config import Settings
 from plantops_cli.credentials import prompt_password, write_secret_file
 from plantops_cli.errors import ConfigError, PlantopsError
@@ -174,8 +174,6 @@ def _carry_out(request: Request, secret: NewSecret) -> Outcome:
     except PlantopsError:
         secret.discard()
         raise
-    if outcome.failure is not None:
-        name_flags(outcome.failure)
     return replace(outcome, remarks=tuple(in_flags(remark) for remark in outcome.remarks))
 
 

@@ -46,8 +46,22 @@ PHRASES = {
     "secret_file:": "--secret-file:",
     "use the password in it": "use the password in it: leave --generate out",
     "load_settings(env_file=...)": "--env-file, or load_settings(env_file=...)",
-    "metrics address": "--metrics-port",
     "with plantops provision-user": "with plantops provision-user --acl-file",
+    # of provisioning
+    "reload by ": "--reload ",
+    "a command does not say which": "--reload command:... does not say which",
+    "ways to tell it: ": "--reload ",
+    "let a command do it: command:CMD": "let a command do it: --reload 'command:...'",
+    "make the user through the plugin": "--backend dynsec",
+    "name the password file": "give --file FILE or set MQTT_PASSWORD_FILE",
+    "name one of them": "choose by --file",
+    "name no other file": "leave --file out",
+    "name its mosquitto.conf": "give its mosquitto.conf by --config",
+    "name the broker's user as its owner": "name the broker's user as its owner: --owner",
+    "wait longer for the lock": "wait longer with --lock-timeout",
+    "do without the trial": "leave --trial-broker away",
+    "give the address of a listener to prove it on": "-h, -p and --cafile name a listener to prove it on",
+    "use TLS, or run it on the broker's machine": "use TLS (--tls), or run it on the broker's machine",
 }
 """What is said instead of the words of the library."""
 

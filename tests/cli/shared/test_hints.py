@@ -60,6 +60,10 @@ def test_each_flag_that_is_named_is_one(words: str) -> None:
         ("secret_file: No such file", "--secret-file: No such file"),
         ("give secret_file=FILE or ask=True", "give --secret-file FILE, -P or --anonymous"),
         ("broker URL: no host", "--url: no host"),
+        ("try again later, or wait longer for the lock", "try again later, or wait longer with --lock-timeout"),
+        ("reload by 'x': no such way", "--reload 'x': no such way"),
+        ("let a command do it: command:CMD", "let a command do it: --reload 'command:...'"),
+        ("the disk is full", "the disk is full"),
         ("without TLS leave tls= away", "without TLS leave --tls and mqtts:// away"),
     ],
 )
