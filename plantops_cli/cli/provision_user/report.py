@@ -14,10 +14,10 @@ from plantops_cli.formats.terminal import escape
 from plantops_cli.mosquitto.broker.dynsec_client import DynsecOutcome
 from plantops_cli.mosquitto.broker.proof import Proof, RemovalProof
 from plantops_cli.mosquitto.provisioning import Outcome
-from plantops_cli.mosquitto.text.acl import DEVICE_FILTERS
 from plantops_cli.mosquitto.text.actions import Action
 from plantops_cli.mosquitto.text.dynsec import PluginUser
 from plantops_cli.mosquitto.text.passwords import FileUser
+from plantops_cli.topics import DEVICE_FILTERS
 
 _RELOAD = "reload the broker for it to take effect, for example: systemctl reload mosquitto"
 _KICK = "clients connected with the old password are disconnected at the reload"

@@ -19,10 +19,7 @@ from plantops_cli.errors import BrokerFileError, ConfigError, TopicError
 from plantops_cli.mosquitto.text.lines import newline_of, split_lines
 from plantops_cli.mosquitto.text.lint import FileFault, Weight
 from plantops_cli.mosquitto.text.logins import check_username
-from plantops_cli.topics import KINDS, check_filter
-
-DEVICE_FILTERS = tuple(f"devices/+/{kind}" for kind in KINDS)
-"""What a backend reads: the telemetry and the heartbeat of every device."""
+from plantops_cli.topics import DEVICE_FILTERS, check_filter
 
 MAX_LEVEL_SEPARATORS = 200
 """Most ``/`` that Mosquitto allows in a topic (TOPIC_HIERARCHY_LIMIT in its ``mosquitto_broker.h``)."""

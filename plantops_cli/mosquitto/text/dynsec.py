@@ -12,8 +12,8 @@ from enum import Enum
 from typing import Any, NamedTuple, TypeVar
 
 from plantops_cli.errors import BrokerFileError
-from plantops_cli.mosquitto.text.acl import DEVICE_FILTERS
 from plantops_cli.mosquitto.text.actions import Action
+from plantops_cli.topics import DEVICE_FILTERS
 
 CONTROL_TOPIC = "$CONTROL/dynamic-security/v1"
 RESPONSE_TOPIC = f"{CONTROL_TOPIC}/response"

@@ -19,7 +19,6 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from plantops_cli.errors import BrokerFileError, ConfigError, PlantopsError, TopicError
 from plantops_cli.mosquitto.text.acl import (
-    DEVICE_FILTERS,
     acl_notices,
     check_acl,
     covers,
@@ -29,7 +28,7 @@ from plantops_cli.mosquitto.text.acl import (
     upsert_block,
 )
 from plantops_cli.mosquitto.text.lint import Weight
-from plantops_cli.topics import matches
+from plantops_cli.topics import DEVICE_FILTERS, matches
 from tests.support.brokers import free_port
 
 USER = "plantops_backend"
