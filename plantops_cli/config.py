@@ -13,9 +13,9 @@ from pydantic import Field, PrivateAttr, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from plantops_cli.credentials import choose_password, shown_username
+from plantops_cli.credentials import choose_password
 from plantops_cli.envfile import ADDRESS, find_env_file, read_env_file, take
-from plantops_cli.errors import ConfigError
+from plantops_cli.errors import ConfigError, shown_username
 
 _logger = logging.getLogger("plantops.config")
 

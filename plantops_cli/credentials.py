@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import BinaryIO, Final, Literal
 
 from plantops_cli.errors import ConfigError
-from plantops_cli.errors import shown_username as shown_username  # until all import it from there
 
 _logger = logging.getLogger("plantops.credentials")
 

@@ -12,7 +12,6 @@ from plantops_cli.credentials import (
     choose_password,
     prompt_password,
     read_secret_file,
-    shown_username,
     write_secret_file,
 )
 from plantops_cli.errors import ConfigError
@@ -128,14 +127,6 @@ def test_a_dangling_link_is_there_and_named(tmp_path: Path) -> None:
 def test_of_a_variable_the_name_is_said_and_not_the_value() -> None:
     with pytest.raises(ConfigError, match=r"^MQTT_BACKEND_PASSWORD_FILE: No such file or directory$"):
         choose(environment_file=Path("tulip"))
-
-
-@pytest.mark.parametrize(
-    ("username", "shown"),
-    [("alice", "alice"), ("alice:tulip", "alice:..."), ("alice:", "alice:"), (":tulip:x", ":..."), ("", "")],
-)
-def test_what_follows_the_colon_of_a_user_name_is_not_shown(username: str, shown: str) -> None:
-    assert shown_username(username) == shown
 
 
 def test_a_folder_is_no_secret_file(tmp_path: Path) -> None:

@@ -53,3 +53,11 @@ def test_a_refused_subscription_keeps_its_own_copy_of_the_codes() -> None:
     error = SubscriptionRefusedError("refused", endpoint="localhost:1883", filters=codes)
     codes.clear()
     assert (error.endpoint, error.filters) == ("localhost:1883", {"a/#": 0x80})
+
+
+@pytest.mark.parametrize(
+    ("username", "shown"),
+    [("alice", "alice"), ("alice:tulip", "alice:..."), ("alice:", "alice:"), (":tulip:x", ":..."), ("", "")],
+)
+def test_what_follows_the_colon_of_a_user_name_is_not_shown(username: str, shown: str) -> None:
+    assert errors.shown_username(username) == shown

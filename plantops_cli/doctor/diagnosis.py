@@ -10,7 +10,6 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import Any
 
-from plantops_cli.credentials import shown_username
 from plantops_cli.doctor import certificate
 from plantops_cli.doctor.step import BrokenError, Outcome, Step, StepResult, take
 from plantops_cli.errors import (
@@ -18,6 +17,7 @@ from plantops_cli.errors import (
     CredentialsRefusedError,
     ProtocolRefusedError,
     SubscriptionRefusedError,
+    shown_username,
 )
 from plantops_cli.messages import Message
 from plantops_cli.stream import failures

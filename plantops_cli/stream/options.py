@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal, TypedDict
 
-from plantops_cli.credentials import shown_username
-from plantops_cli.errors import ConfigError
+from plantops_cli.errors import ConfigError, shown_username
 from plantops_cli.stream.inbox import MAX_PENDING_BYTES
 from plantops_cli.stream.packets import LONGEST_PACKET_BYTES
 from plantops_cli.stream.status import StatusListener

@@ -6,8 +6,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Literal, Self, Unpack
 
-from plantops_cli.credentials import shown_username
-from plantops_cli.errors import PlantopsError, StateError, SubscriptionRefusedError
+from plantops_cli.errors import PlantopsError, StateError, SubscriptionRefusedError, shown_username
 from plantops_cli.messages import Message
 from plantops_cli.stream.account import Account
 from plantops_cli.stream.batch import Batch

@@ -17,10 +17,9 @@ from plantops_cli.cli.shared.hints import in_flags
 from plantops_cli.cli.shared.selection import Selection
 from plantops_cli.cli.shared.stopping import unwinding
 from plantops_cli.config import Settings, origins
-from plantops_cli.credentials import shown_username
 from plantops_cli.doctor.diagnosis import Diagnosis
 from plantops_cli.doctor.step import Step, StepResult
-from plantops_cli.errors import ConfigError, TopicError
+from plantops_cli.errors import ConfigError, TopicError, shown_username
 from plantops_cli.formats.terminal import encodable, escape, json_escape
 from plantops_cli.stream.options import ConnectOptions
 
