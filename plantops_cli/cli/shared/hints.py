@@ -54,7 +54,7 @@ PHRASES = {
     "let a command do it: command:CMD": "let a command do it: --reload 'command:...'",
     "make the user through the plugin": "--backend dynsec",
     "name the password file": "give --file FILE or set MQTT_PASSWORD_FILE",
-    "name one of them": "choose by --file",
+    "name the one that is meant": "choose by --file",
     "name no other file": "leave --file out",
     "name its mosquitto.conf": "give its mosquitto.conf by --config",
     "name the broker's user as its owner": "name the broker's user as its owner: --owner",

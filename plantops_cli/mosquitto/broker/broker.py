@@ -101,7 +101,7 @@ class Broker:
         names = ", ".join(repr(str(path)) for path in found)
         if given is None and len(found) > 1:
             raise ConfigError(
-                f"{self.config.file!r} names several password files: {names}", hint="name one of them"
+                f"{self.config.file!r} names several password files: {names}", hint="name the one that is meant"
             )
         if given is not None and not any(is_same_file(given, path) for path in found):
             raise ConfigError(
