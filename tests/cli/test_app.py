@@ -1,8 +1,14 @@
 """The flags: one meaning each, and no password among their values."""
 
+import ast
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 from typer.core import TyperOption
 
+import plantops_cli
 from tests.support.command_line import BY_COMMAND
 
 # Those of mosquitto_sub; -P asks here, because everybody can read a password on a command line
@@ -24,6 +30,9 @@ LETTERS_OF_LISTEN = {
 }
 
 
+# each command shows forms of its own, fleet's former --wait is hidden, and a topic has other fields than a payload
+MEANT_OTHERWISE_ELSEWHERE = {"--output", "--wait", "--field"}
+PACKAGE = Path(plantops_cli.__file__).parent
 ALL = [
     pytest.param(option, id=f"{command} {option.opts[-1]}")
     for command, options in BY_COMMAND.items()
@@ -53,3 +62,16 @@ def test_every_flag_has_a_help_text(option: TyperOption) -> None:
 def test_no_flag_takes_a_password_as_its_value(option: TyperOption) -> None:
     is_about_passwords = "password" in str(option.name) or "secret" in str(option.name)
     assert option.is_flag or not is_about_passwords or option.opts == ["--secret-file"]
+
+
+def test_a_flag_is_written_down_once() -> None:
+    declared = Counter(name for path in (PACKAGE / "cli").rglob("*.py") for name in declared_in(path.read_text()))
+    assert {name for name, count in declared.items() if count > 1} == MEANT_OTHERWISE_ELSEWHERE
+
+
+def declared_in(source: str) -> Iterator[str]:
+    """The long names that options are made with."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("typer.Option", "_option"):
+            names = [str(one.value) for one in node.args if isinstance(one, ast.Constant)]
+            yield from (name for name in names if name.startswith("--"))
