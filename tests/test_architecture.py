@@ -118,6 +118,8 @@ BEHIND_DOORS = {
     "mosquitto.files.traits",
     "mosquitto.text.lines",
 }
+# A command is at home in a folder of its own, and runs no other; demo is listen on a broker of its own
+RUNS_ANOTHER = {"cli.demo": "cli.listen"}
 MOST_LINES = 600
 # Each command has these, in a folder of its own; any other name says what is in the file
 NAMES_OF_COMMANDS = {"command.py", "run.py"}
@@ -217,9 +219,23 @@ def import_breach(module: str, name: str) -> str | None:
             return f"imports {name}, which stands behind the doors of {target}"
         if room == target and mosquitto_floor(module) < mosquitto_floor(rest):
             return f"imports {name}, which is not below it"
+        if room == target == "cli" and (command := command_of(rest)) and not knows_command(module, command):
+            return f"imports {name}, which belongs to another command"
     if not is_within(module, ONLY_IMPORTER.get(top, module)):
         return f"imports {top}, which only {ONLY_IMPORTER[top]} may"
     return None
+
+
+def command_of(module: str) -> str | None:
+    """The folder of the command that a module belongs to, or None."""
+    folder = ".".join(module.split(".")[:2])
+    is_command = folder != "cli.shared" and (PACKAGE.joinpath(*folder.split(".")) / "run.py").exists()
+    return folder if is_command else None
+
+
+def knows_command(module: str, command: str) -> bool:
+    own = command_of(module)
+    return module == "cli.app" or own == command or RUNS_ANOTHER.get(own or "") == command
 
 
 def mosquitto_floor(module: str) -> int:
@@ -347,6 +363,8 @@ def test_every_room_has_a_floor(module: str) -> None:
         ("stream.reading", "from paho.mqtt import client"),
         ("formats.jsonl", "from paho.mqtt import client"),
         ("cli.shared.command", "from pydantic_settings import BaseSettings"),
+        ("cli.shared.run", "from plantops_cli.cli.listen.summary import Summary"),
+        ("cli.fleet.run", "from plantops_cli.cli.listen.run import Listening"),
         ("stream.backoff", "import asyncio"),
         ("mosquitto.text.passwords", "from os import path"),
         ("mosquitto.text.of_tomorrow", "import subprocess"),
@@ -374,6 +392,9 @@ def test_the_checker_sees_a_breach(module: str, source: str) -> None:
         ("stream.subscriber", "from plantops_cli.stream.session import Session"),
         ("stream.client", "import aiomqtt, paho.mqtt.client"),
         ("cli.demo.command", "from plantops_cli.demo.brokers import embedded_broker"),
+        ("cli.demo.run", "from plantops_cli.cli.listen.run import Listening"),
+        ("cli.app", "from plantops_cli.cli.listen.command import listen"),
+        ("cli.fleet.run", "from plantops_cli.cli.shared.run import StreamRun"),
         ("mosquitto.files.rewrite", "os.replace(new, old)"),
         ("mosquitto.text.passwords", "line.replace('a', 'w')"),
         ("mosquitto.text.dynsec", "from plantops_cli.mosquitto.text.actions import Action"),
