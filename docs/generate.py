@@ -15,6 +15,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
+from plantops_cli.cli.app import COMMANDS
 from plantops_cli.cli.shared.exits import MEANINGS
 from plantops_cli.config import Settings
 
@@ -22,8 +23,6 @@ ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
 PACKAGE = ROOT / "plantops_cli"
-COMMANDS = ("listen", "fleet", "check", "doctor", "provision-user", "parse-topic", "demo")
-
 _WIDTH = 118
 _PART = re.compile(r"(<!-- generated: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from docs.generate import COMMANDS, README, generate
-from plantops_cli.cli.app import app
+from docs.generate import README, generate
+from plantops_cli.cli.app import COMMANDS, build_app
 from plantops_cli.cli.shared.exits import MEANINGS, Exit
 
 ROOT = Path(__file__).parent.parent
@@ -19,7 +19,7 @@ def test_the_generated_parts_are_up_to_date() -> None:
 def test_every_command_has_its_help_in_it() -> None:
     registered = {
         (command.name or command.callback.__name__).replace("_", "-")
-        for command in app.registered_commands
+        for command in build_app().registered_commands
         if command.callback
     }
     assert registered == set(COMMANDS)

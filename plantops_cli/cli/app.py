@@ -3,29 +3,53 @@
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Annotated
+from importlib import import_module
+from typing import Annotated, NamedTuple
 
 import typer
 from typer.core import TyperGroup, TyperOption
 
-from plantops_cli.cli.check.command import check
-from plantops_cli.cli.demo.command import demo
-from plantops_cli.cli.doctor.command import doctor
-from plantops_cli.cli.fleet.command import fleet
-from plantops_cli.cli.listen.command import listen
-from plantops_cli.cli.parse_topic import parse_topic
-from plantops_cli.cli.provision_user.command import provision_user
 from plantops_cli.cli.shared.exits import DEBUG_FLAG, Exit, guard
 from plantops_cli.cli.shared.stderr import show_log
 from plantops_cli.cli.shared.typed_secrets import check_ask_password
 
-app = typer.Typer(
-    name="plantops",
-    help="Hear every MQTT device, know who has gone quiet, and provision the Mosquitto login safely.",
-    rich_markup_mode="rich",
-)
-for command in (listen, fleet, check, doctor, provision_user, parse_topic, demo):
-    app.command()(command)
+
+class Entry(NamedTuple):
+    """A command as the overview knows it.
+
+    Attributes:
+        module: has the function of the command.
+        summary: the first sentence of its docstring, said here too so that the overview loads none of them.
+    """
+
+    module: str
+    summary: str
+
+
+COMMANDS = {
+    "listen": Entry("listen.command", "Subscribe and show each message as it comes, until stopped."),
+    "fleet": Entry("fleet.command", "Show which device is online, late, offline, mute or without heartbeat."),
+    "check": Entry(
+        "check.command",
+        "Look at the fleet for a while, and exit with 0 ok, 1 warning, 2 critical or 3 unknown.",
+    ),
+    "doctor": Entry(
+        "doctor.command", "Try each step to the broker by itself, and say what is broken and how to mend it."
+    ),
+    "provision-user": Entry(
+        "provision_user.command",
+        "Create or update a login in Mosquitto's password file, tell the broker, and prove it.",
+    ),
+    "parse-topic": Entry(
+        "parse_topic", "Print device id and kind of topics like devices/ID/telemetry and devices/ID/heartbeat."
+    ),
+    "demo": Entry(
+        "demo.command", "Show a dozen simulated plants, live, on a broker that lasts as long as the demo."
+    ),
+}
+"""Each command, in the order of the help."""
+
+_OVERVIEWS = ("--help", "--version")
 
 
 def _show_version(is_wanted: bool) -> None:
@@ -36,13 +60,29 @@ def _show_version(is_wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def plantops(
     show_version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
     """Hear every MQTT device, know who has gone quiet, and provision the Mosquitto login safely."""
+
+
+def build_app(first: str | None = None) -> typer.Typer:
+    """Put the commands together, or as much of them as a command line needs: half of a start is their flags.
+
+    Args:
+        first: the first word of the command line; None: whatever it may be.
+    """
+    app = typer.Typer(name="plantops", help=plantops.__doc__, rich_markup_mode="rich")
+    app.callback()(plantops)
+    for name in (first,) if first in COMMANDS else COMMANDS:
+        if first in _OVERVIEWS:
+            app.command(name, help=COMMANDS[name].summary)(lambda: None)
+        else:
+            module = import_module(f"plantops_cli.cli.{COMMANDS[name].module}")
+            app.command()(getattr(module, name.replace("-", "_")))
+    return app
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -61,9 +101,10 @@ def run(arguments: Sequence[str]) -> int:
 
 def _run(arguments: Sequence[str], *, is_debug: bool) -> int:
     show_log(is_debug=is_debug)
-    command = typer.main.get_command(app)
+    is_completion = "_PLANTOPS_COMPLETE" in os.environ
+    command = typer.main.get_command(build_app(None if is_completion else arguments[0]))
     assert isinstance(command, TyperGroup)
-    if "_PLANTOPS_COMPLETE" in os.environ:
+    if is_completion:
         command.main(list(arguments), prog_name="plantops")
     check_ask_password(list(arguments), _flags(command))
     try:

@@ -1,14 +1,18 @@
 """The flags: one meaning each, and no password among their values."""
 
 import ast
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import typer
 from typer.core import TyperOption
 
 import plantops_cli
+from plantops_cli.cli.app import COMMANDS, build_app, run
 from tests.support.command_line import BY_COMMAND
 
 # Those of mosquitto_sub; -P asks here, because everybody can read a password on a command line
@@ -75,3 +79,32 @@ def declared_in(source: str) -> Iterator[str]:
         if isinstance(node, ast.Call) and ast.unparse(node.func) in ("typer.Option", "_option"):
             names = [str(one.value) for one in node.args if isinstance(one, ast.Constant)]
             yield from (name for name in names if name.startswith("--"))
+
+
+@pytest.mark.parametrize(
+    ("first", "rooms"), [("listen", {"listen", "shared"}), ("--help", set()), ("--version", set())]
+)
+def test_only_the_command_that_is_typed_is_loaded(first: str, rooms: set[str]) -> None:
+    source = f"import sys; from plantops_cli.cli.app import build_app; build_app({first!r}); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True)
+    loaded = [name.split(".") for name in done.stdout.split() if name.endswith(".command")]
+    assert {room for package, _, room, _ in loaded if package == "plantops_cli"} == rooms
+
+
+def test_the_overview_is_that_of_the_commands_themselves(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--help"]) == 0
+    overview = capsys.readouterr().out
+    typer.main.get_command(build_app()).main(["--help"], prog_name="plantops", standalone_mode=False)
+    assert capsys.readouterr().out == overview
+    assert list(BY_COMMAND) == list(COMMANDS)
+
+
+def test_a_command_behind_the_end_of_flags_is_that_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--", "parse-topic", "devices/a/telemetry"]) == 0
+    assert '"device_id":"a"' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("typed", ["lisen", "--no-such-flag"])
+def test_what_is_no_command_is_said_to_be_none(typed: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([typed]) == 2
+    assert typed in capsys.readouterr().err

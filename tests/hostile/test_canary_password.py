@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import pytest
 
-from plantops_cli.cli.app import app
+from plantops_cli.cli.app import build_app
 from plantops_cli.mosquitto.files.password_file import provision_user
 from tests.support.background_broker import in_background
 from tests.support.brokers import Mosquitto
@@ -33,7 +33,7 @@ OTHERS = {"provision-user", *WITHOUT_CONNECTION}
 def test_every_command_is_walked() -> None:
     names = {
         (command.name or command.callback.__name__).replace("_", "-")
-        for command in app.registered_commands
+        for command in build_app().registered_commands
         if command.callback
     }
     assert names == {*BRIEFLY, *OTHERS}

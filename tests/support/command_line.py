@@ -5,7 +5,7 @@ from typing import TypeVar
 import typer
 from typer.core import TyperGroup, TyperOption
 
-from plantops_cli.cli.app import app
+from plantops_cli.cli.app import build_app
 from plantops_cli.cli.shared.command import command
 
 T = TypeVar("T")
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 def options_by_command() -> dict[str, list[TyperOption]]:
     """The options of each command of the program."""
-    group = typer.main.get_command(app)
+    group = typer.main.get_command(build_app())
     assert isinstance(group, TyperGroup)
     return {
         name: [option for option in one.params if isinstance(option, TyperOption)]

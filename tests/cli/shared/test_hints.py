@@ -8,7 +8,7 @@ import pytest
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from plantops_cli.cli.app import app
+from plantops_cli.cli.app import build_app
 from plantops_cli.cli.shared.exits import explain
 from plantops_cli.cli.shared.hints import PHRASES, SETTINGS, in_flags
 from plantops_cli.config import Settings
@@ -29,7 +29,7 @@ def said_by_the_library() -> str:
 
 @cache
 def flags() -> set[str]:
-    group = get_command(app)
+    group = get_command(build_app())
     assert isinstance(group, TyperGroup)
     return {name for command in group.commands.values() for option in command.params for name in option.opts}
 
