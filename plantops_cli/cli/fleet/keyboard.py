@@ -6,6 +6,7 @@ import sys
 import termios
 import tty
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 _SEQUENCES = {
@@ -29,7 +30,8 @@ class Keyboard:
     """Reads single keys while it is open; does nothing where standard input is no terminal.
 
     Args:
-        react: told each key: a character, or a name such as ``up``, ``page down``, ``enter`` or ``escape``.
+        react: told each key: a character, or a name such as ``up``, ``page down``, ``enter`` or ``escape``;
+            ``hangup`` when the terminal has gone.
     """
 
     def __init__(self, react: Callable[[str], None]) -> None:
@@ -50,15 +52,17 @@ class Keyboard:
             return
         before, self._before = self._before, None
         asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
-        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
+        with suppress(termios.error):  # one that has hung up takes nothing back
+            termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
 
     def _read(self) -> None:
         try:
             pressed = os.read(sys.stdin.fileno(), 1024).decode(errors="ignore")
         except OSError:
-            pressed = ""
+            pressed = ""  # as Linux says it; elsewhere it reads as the end of a file
         if not pressed:
-            self.close()  # the terminal is gone
+            self.close()
+            self._react("hangup")
         for key in split(pressed):
             self._react(key)
 

@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from rich.console import Console
 from rich.live import Live
@@ -94,7 +95,8 @@ class Screen:
         """Give the terminal back as it was; again, and nothing happens."""
         live, self._live = self._live, None
         if live:
-            live.stop()
+            with suppress(OSError):  # of a terminal that has hung up
+                live.stop()
         self._keyboard.close()
         self._log.give_back()
 
@@ -103,13 +105,20 @@ class Screen:
             self._draw()
 
     def _press(self, key: str) -> None:
+        if key == "hangup":
+            # SIGHUP says so too, but only to a process that this terminal controls
+            self._stop(Stop.TERMINATED)
+            return
         view = press(self._view, key, page=page_size(self._console.height))
         if view is None:
-            assert self._run is not None
-            self._run.stop(Stop.INTERRUPTED)
+            self._stop(Stop.INTERRUPTED)
             return
         self._view = view
         self._draw()
+
+    def _stop(self, reason: Stop) -> None:
+        assert self._run is not None
+        self._run.stop(reason)
 
     def _draw(self) -> None:
         # a terminal that was stopped with Ctrl-S must not stop the connection too

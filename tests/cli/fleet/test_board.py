@@ -6,7 +6,6 @@ from functools import reduce
 import pytest
 
 from plantops_cli.cli.fleet.board import View, draw, fit, page_size, press, spark
-from plantops_cli.cli.fleet.keyboard import split
 from plantops_cli.fleet.device import DeviceReport, DeviceState
 from plantops_cli.fleet.presence import Presence
 from plantops_cli.fleet.snapshot import Snapshot
@@ -166,24 +165,3 @@ def test_every_state_has_a_place_in_the_order() -> None:
     )
     lines = drawn(look=replace(LOOK, reports=reports))
     assert [line.split("  ")[0] for line in lines[4:10]] == [state.words for state in DeviceState]
-
-
-@pytest.mark.parametrize(
-    ("pressed", "keys"),
-    [
-        ("q", ["q"]),
-        ("ab", ["a", "b"]),
-        ("\x1b[A", ["up"]),
-        ("\x1b[5~\x1b[6~", ["page up", "page down"]),
-        ("\x1bOB", ["down"]),
-        ("\x1b", ["escape"]),
-        ("\x1bq", ["escape", "q"]),
-        ("\x1b[1;5Ax", ["x"]),
-        ("\x1b[", []),
-        ("\r\x7f", ["enter", "backspace"]),
-        ("ü", ["ü"]),
-        ("\x01\x00", []),
-    ],
-)
-def test_what_a_terminal_sends_becomes_keys(pressed: str, keys: list[str]) -> None:
-    assert split(pressed) == keys
