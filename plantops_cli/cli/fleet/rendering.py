@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from datetime import UTC, datetime
 
 import orjson
@@ -29,6 +30,7 @@ STYLES = {
 
 _MAX_ID_CELLS = 32
 _PLAIN_WIDTH = 160
+_BAR = re.compile(r"(\\*)\|")
 
 
 def render_look(look: Snapshot, choice: FleetChoice, *, is_terminal: bool) -> str:
@@ -209,5 +211,11 @@ def _markdown(look: Snapshot) -> str:
             f"{report.invalid:,}",
             ", ".join(remarks(report)),
         )
-        lines.append(f"| {' | '.join(escape(cell).replace('|', chr(92) + '|') for cell in cells)} |")
+        lines.append(f"| {' | '.join(map(_cell, cells))} |")
     return "\n".join([*lines, "", headline(look).plain, ""])
+
+
+def _cell(text: str) -> str:
+    """A stranger's text as a cell of Markdown, which a bar would end."""
+    # backslashes before a bar are doubled, or they would escape the one that escapes it
+    return _BAR.sub(r"\1\1\\|", escape(text))
