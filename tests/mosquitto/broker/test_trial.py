@@ -29,7 +29,7 @@ async def try_(
     passwords: bytes = PASSWORDS,
     acl: bytes | None = READ_ONLY,
     password: bytes = PASSWORD,
-    timeout_seconds: float = 10.0,
+    timeout_seconds: float = 60.0,
     program: str | None = None,
 ) -> None:
     await try_files(
@@ -85,9 +85,12 @@ async def test_entries_of_any_cost_pass(iterations: int) -> None:
 
 
 async def test_it_takes_a_moment_only() -> None:
-    start_seconds = time.monotonic()
-    await try_()
-    assert time.monotonic() - start_seconds < 2  # 0.03 s on an idle machine
+    took_seconds = []
+    for _ in range(3):
+        began = time.monotonic()
+        await try_()
+        took_seconds.append(time.monotonic() - began)
+    assert min(took_seconds) < 2  # 0.03 s on an idle machine
 
 
 @pytest.mark.parametrize(
