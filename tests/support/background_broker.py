@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tests.support.scripted_broker import ScriptedBroker
+from tests.support.scripted_broker import ScriptedBroker, serving
 
 
 @contextmanager
@@ -22,15 +22,9 @@ def in_background(broker: ScriptedBroker, tls: ssl.SSLContext | None = None) -> 
     ready, stopped = threading.Event(), asyncio.Event()
 
     async def serve() -> None:
-        server = await asyncio.start_server(broker.serve, "127.0.0.1", 0, ssl=tls)
-        broker.port = server.sockets[0].getsockname()[1]
-        ready.set()
-        await stopped.wait()
-        server.close()
-        serving = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in serving:
-            task.cancel()
-        await asyncio.gather(*serving, return_exceptions=True)
+        async with serving(broker, tls):
+            ready.set()
+            await stopped.wait()
 
     thread = threading.Thread(target=lambda: loop.run_until_complete(serve()), name="hostile-broker")
     thread.start()

@@ -1,6 +1,7 @@
 """A broker of raw bytes that does what a script says, right or wrong."""
 
 import asyncio
+import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
@@ -107,14 +108,21 @@ class ScriptedBroker:
 
 
 @asynccontextmanager
-async def serving(broker: ScriptedBroker) -> AsyncIterator[ScriptedBroker]:
-    """Run a scripted broker on a free loopback port; nothing of it is left afterwards."""
+async def serving(broker: ScriptedBroker, tls: ssl.SSLContext | None = None) -> AsyncIterator[ScriptedBroker]:
+    """Run a scripted broker on a free loopback port; nothing of it is left afterwards.
+
+    Args:
+        broker: gets the port.
+        tls: certificate and key, for TLS.
+    """
     tasks: set[asyncio.Task[None]] = set()
+    writers: list[asyncio.StreamWriter] = []
 
     def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
         tasks.add(asyncio.create_task(broker.serve(reader, writer), name="scripted-broker"))
 
-    server = await asyncio.start_server(accept, "127.0.0.1", broker.port)
+    server = await asyncio.start_server(accept, "127.0.0.1", broker.port, ssl=tls)
     broker.port = server.sockets[0].getsockname()[1]
     try:
         yield broker
@@ -123,6 +131,8 @@ async def serving(broker: ScriptedBroker) -> AsyncIterator[ScriptedBroker]:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for writer in writers:
+            writer.close()  # of a task, too, that was cancelled before it began
         await server.wait_closed()
 
 
