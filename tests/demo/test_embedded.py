@@ -10,6 +10,7 @@ import pytest
 
 from plantops_cli.demo.brokers import embedded_broker
 from tests.support import wire
+from tests.support.scripted_broker import read_packet
 
 ROOT = Path(__file__).parent.parent.parent
 V5_PROPERTIES = b"\x05\x11\x00\x00\x00\x3c"  # session expiry, 60 s
@@ -45,7 +46,7 @@ async def test_a_connect_in_pieces_is_understood(password_file: Path) -> None:
         for byte in wire.connect_packet(b"plantops_backend", b"right"):
             writer.write(bytes([byte]))
             await asyncio.sleep(0)
-        assert await wire.read_packet(reader) == (0x20, b"\x00\x00")
+        assert await read_packet(reader) == (0x20, b"\x00\x00")
 
 
 @pytest.mark.usefixtures("no_complaints")

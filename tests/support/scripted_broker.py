@@ -79,7 +79,8 @@ class ScriptedBroker:
         version = 5
         try:
             while not writer.is_closing():
-                packet = await _read_packet(reader)
+                first_byte, body = await read_packet(reader)
+                packet = Packet(first_byte & 0xF0, body)
                 if packet.kind == CONNECT:
                     version = packet.body[6]
                 self._answer(packet, writer, version=version)
@@ -173,7 +174,8 @@ def _next(items: deque[_T]) -> _T:
     return items.popleft() if len(items) > 1 else items[0]
 
 
-async def _read_packet(reader: asyncio.StreamReader) -> Packet:
+async def read_packet(reader: asyncio.StreamReader) -> tuple[int, bytes]:
+    """Read a packet: its first byte, and all after the length (MQTT 5, 1.5.5)."""
     first_byte = (await reader.readexactly(1))[0]
     size, shift = 0, 0
     while True:
@@ -181,4 +183,4 @@ async def _read_packet(reader: asyncio.StreamReader) -> Packet:
         size |= (digit & 0x7F) << shift
         shift += 7
         if digit < 0x80:
-            return Packet(first_byte & 0xF0, await reader.readexactly(size))
+            return first_byte, await reader.readexactly(size)

@@ -5,17 +5,11 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
+from tests.support.scripted_broker import packet_of, read_packet
+
 LEVEL_3_1_1 = b"\x00\x04MQTT\x04"
 LEVEL_5 = b"\x00\x04MQTT\x05"
 LEVEL_3_1 = b"\x00\x06MQIsdp\x03"
-
-
-def packet(first_byte: int, body: bytes) -> bytes:
-    size, length = len(body), b""
-    while size >= 128:
-        length += bytes([size % 128 | 0x80])
-        size //= 128
-    return bytes([first_byte]) + length + bytes([size]) + body
 
 
 def string(data: bytes) -> bytes:
@@ -32,18 +26,7 @@ def connect_packet(
 ) -> bytes:
     flags = 0x02 | (0x80 if username is not None else 0) | (0x40 if password is not None else 0)
     login = b"".join(string(part) for part in (username, password) if part is not None)
-    return packet(0x10, level + bytes([flags, 0, 60]) + properties + string(client_id) + login)
-
-
-async def read_packet(reader: asyncio.StreamReader) -> tuple[int, bytes]:
-    first = (await reader.readexactly(1))[0]
-    size, shift = 0, 0
-    while True:
-        byte = (await reader.readexactly(1))[0]
-        size |= (byte & 0x7F) << shift
-        shift += 7
-        if not byte & 0x80:
-            return first, await reader.readexactly(size)
+    return packet_of(0x10, level + bytes([flags, 0, 60]) + properties + string(client_id) + login)
 
 
 @contextlib.asynccontextmanager
@@ -64,7 +47,7 @@ async def answer(port: int, request: bytes) -> bytes:
         writer.write(request)
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionResetError):
             first, body = await read_packet(reader)
-            return packet(first, body)
+            return packet_of(first, body)
     return b""
 
 
@@ -80,11 +63,11 @@ class Client:
     writer: asyncio.StreamWriter
 
     async def publish(self, topic: str, payload: bytes, *, qos: int, retain: bool) -> None:
-        self.writer.write(packet(0x31 if retain else 0x30, string(topic.encode()) + payload))
+        self.writer.write(packet_of(0x31 if retain else 0x30, string(topic.encode()) + payload))
         await self.writer.drain()
 
     async def subscribe(self, topic_filter: str, *, qos: int = 0) -> None:
-        self.writer.write(packet(0x82, b"\x00\x01" + string(topic_filter.encode()) + bytes([qos])))
+        self.writer.write(packet_of(0x82, b"\x00\x01" + string(topic_filter.encode()) + bytes([qos])))
         first, body = await read_packet(self.reader)
         assert (first, body[2:]) == (0x90, bytes([qos]))
 

@@ -16,6 +16,7 @@ from plantops_cli.stream.status import Lost, Status
 from plantops_cli.stream.subscriber import MQTTSubscriber
 from tests.support.hostile.frames import FramedWriter, accept, unframe
 from tests.support.hostile.streams import Stream
+from tests.support.scripted_broker import read_packet
 
 # the 2.5 s for which a subscriber waits for a SUBACK included
 BOUND_SECONDS = 4.0
@@ -250,7 +251,8 @@ class _Broker:
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter | FramedWriter) -> None:
         stream = self._stream
         while True:
-            kind, body = await _read_packet(reader)
+            first_byte, body = await read_packet(reader)
+            kind = first_byte & 0xF0
             if kind == _CONNECT:
                 await self._send(writer, stream.connack)
             elif kind == _PINGREQ:
@@ -272,14 +274,3 @@ class _Broker:
             position, step = position + size, step + 1
             await writer.drain()
             await asyncio.sleep(0)
-
-
-async def _read_packet(reader: asyncio.StreamReader) -> tuple[int, bytes]:
-    first_byte = (await reader.readexactly(1))[0]
-    size, shift = 0, 0
-    while True:
-        digit = (await reader.readexactly(1))[0]
-        size |= (digit & 0x7F) << shift
-        shift += 7
-        if digit < 0x80:
-            return first_byte & 0xF0, await reader.readexactly(size)
