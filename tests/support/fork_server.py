@@ -4,7 +4,7 @@ Half of the time of the tests went into loading the same modules eight hundred t
 interpreter would begin to run the command line: it has the caller's descriptors 0 to 2, environment, folder and
 umask, a session of its own, and nothing else that is open.
 
-Run by ``tests.support.processes`` with the descriptor of a listening socket; it ends when its standard input does.
+Run by ``tests.support.processes`` with the descriptor of a socket; it ends when whoever has the other end does.
 """
 
 import gc
@@ -13,7 +13,6 @@ import io
 import json
 import os
 import pkgutil
-import select
 import socket
 import sys
 import time
@@ -36,12 +35,6 @@ def load() -> None:
     gc.freeze()
 
 
-def accept(listener: socket.socket) -> socket.socket | None:
-    """Wait for a caller; None when there will be no more."""
-    ready, _, _ = select.select([listener.fileno(), 0], [], [])
-    return None if 0 in ready else listener.accept()[0]
-
-
 def bury() -> None:
     """Wait for whoever has ended."""
     try:
@@ -51,11 +44,11 @@ def bury() -> None:
         pass
 
 
-def read_request(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
-    """Read what is to be run, and its three descriptors."""
-    size, descriptors, _, _ = socket.recv_fds(connection, 4, 3)
+def read_request(connection: socket.socket) -> dict[str, Any]:
+    """Read what is to be run."""
     with connection.makefile("rb") as reader:
-        return json.loads(reader.read(int.from_bytes(size, "big"))), descriptors
+        request: dict[str, Any] = json.loads(reader.readline())
+    return request
 
 
 def fork(request: dict[str, Any], descriptors: list[int], connection: socket.socket) -> bool:
@@ -112,23 +105,29 @@ def opened(old: TextIO, mode: str) -> TextIO:
     )
 
 
-def serve() -> bool:
-    """Answer callers until there are no more: True in a child, which has a command line to run."""
-    listener = socket.socket(fileno=int(sys.argv[1]))
-    while connection := accept(listener):
+def serve(callers: socket.socket) -> bool:
+    """Fork for each caller until there are no more: True in a child, which has a command line to run.
+
+    Args:
+        callers: brings, with a byte each, a connection to a caller and the standard streams of the child.
+    """
+    while True:
+        data, descriptors, _, _ = socket.recv_fds(callers, 1, 4)
+        bury()
+        if not data:
+            return False
         if os.fork() == 0:
             # this one waits for the child, and tells of its end
-            listener.close()
-            return fork(*read_request(connection), connection)
-        connection.close()
-        bury()
-    bury()
-    return False
+            callers.close()
+            connection = socket.socket(fileno=descriptors[0])
+            return fork(read_request(connection), descriptors[1:], connection)
+        for descriptor in descriptors:
+            os.close(descriptor)
 
 
 if __name__ == "__main__":
     load()
-    if serve():
+    if serve(socket.socket(fileno=int(sys.argv[1]))):
         from plantops_cli.__main__ import main
 
         main()

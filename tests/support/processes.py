@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -147,13 +146,11 @@ def forked(
         "umask": umask,
         "is_on_terminal": is_on_terminal,
     }
-    data = json.dumps(request).encode()
-    connection = socket.socket(socket.AF_UNIX)
-    with _lock:
-        connection.connect(_address())
-    socket.send_fds(connection, [len(data).to_bytes(4, "big")], descriptors)
-    connection.sendall(data)
-    return Forked(connection)
+    ours, theirs = socket.socketpair()
+    with theirs, _lock:
+        socket.send_fds(_server(), [b"!"], [theirs.fileno(), *descriptors])
+    ours.sendall(json.dumps(request).encode() + b"\n")
+    return Forked(ours)
 
 
 def must_be_fresh(env: Mapping[str, str]) -> bool:
@@ -169,26 +166,21 @@ _OURS = {name: value for name, value in os.environ.items() if name.startswith(_R
 
 
 @functools.cache
-def _address() -> str:
-    """Start the fork server, and return the path of its socket."""
-    folder = tempfile.TemporaryDirectory(prefix="plantops-fork-", ignore_cleanup_errors=True)
-    path = f"{folder.name}/socket"
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(path)
-        listener.listen(64)
+def _server() -> socket.socket:
+    """Start the fork server, and return the way to it; it ends when that is closed."""
+    ours, theirs = socket.socketpair()
+    with theirs:
         server = subprocess.Popen(
-            [sys.executable, "-P", str(_SERVER), str(listener.fileno())],
-            stdin=subprocess.PIPE,
-            pass_fds=[listener.fileno()],
+            [sys.executable, "-P", str(_SERVER), str(theirs.fileno())],
+            stdin=subprocess.DEVNULL,
+            pass_fds=[theirs.fileno()],
             start_new_session=True,
             cwd="/",
         )
 
     def stop() -> None:
-        assert server.stdin is not None
-        server.stdin.close()
+        ours.close()
         server.wait()
-        folder.cleanup()
 
     atexit.register(stop)
-    return path
+    return ours
