@@ -3,11 +3,13 @@
 import asyncio
 import logging
 import os
+import pty
 import signal
 import termios
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -19,6 +21,9 @@ from plantops_cli.errors import CredentialsRefusedError
 from plantops_cli.fleet.presence import Presence
 from plantops_cli.fleet.snapshot import Snapshot
 from plantops_cli.stream.subscriber import MQTTSubscriber
+from tests.support.brokers import Mosquitto
+from tests.support.plantops import PATIENCE_SECONDS, Stream
+from tests.support.processes import plantops
 from tests.support.scripted_broker import CLOSE, ScriptedBroker, publish, serving
 from tests.support.subscribing import WAIT_SECONDS, eventually
 from tests.support.terminal import OwnTerminal, own_terminal
@@ -139,6 +144,20 @@ async def test_a_terminal_that_hangs_up_ends_it_and_is_no_error() -> None:
         board.terminal.hang_up()
         await board.ended()
     assert (board.run.reason, faults) == (Stop.TERMINATED, [])
+
+
+def test_a_terminal_that_hangs_up_on_who_it_controls_leaves_no_traceback_elsewhere(
+    own_mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    other_side, terminal = pty.openpty()
+    env = {**os.environ, **own_mosquitto.environment}
+    with (tmp_path / "stderr").open("wb") as stderr, closing(Stream(other_side)) as shown:
+        process = plantops(["fleet"], (terminal, terminal, stderr.fileno()), env=env, is_on_terminal=True)
+        os.close(terminal)
+        shown.wait_for("connected for")
+    assert process.wait(timeout=PATIENCE_SECONDS) == 0
+    [line] = (tmp_path / "stderr").read_text().splitlines()
+    assert line.startswith("plantops: 0 devices")
 
 
 async def test_a_terminal_that_is_stopped_holds_up_nobody_but_whoever_looks() -> None:
