@@ -13,7 +13,7 @@ SIDE_BY_SIDE := -n 8 --dist worksteal
 # Python keeps what it has compiled: else each of eight workers and each command that they start compiles all anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test check bench test-lowest
+.PHONY: help demo test check bench coverage test-lowest
 .NOTPARALLEL:
 
 help:  ## list the tasks
@@ -44,6 +44,15 @@ check: $(VENV)/dev.stamp  ## formatting, lint and types
 bench: $(VENV)/dev.stamp  ## speed, in numbers
 	@.ci/mosquitto
 	@$(PYTHON) -m benchmarks $(ARGS)
+
+coverage: export PATH := $(PATH):$(SBIN)
+coverage: export PLANTOPS_FRESH := 1
+coverage: $(VENV)/dev.stamp  ## the share of lines and branches that the tests run
+	@.ci/mosquitto
+	@$(PYTHON) -m coverage erase
+	@$(PYTHON) -m coverage run -m pytest $(SIDE_BY_SIDE) $(ARGS)
+	@$(PYTHON) -m coverage combine --quiet || true  # a process that is killed may leave half a file
+	@$(PYTHON) -m coverage report
 
 test-lowest: export PATH := $(PATH):$(SBIN)
 test-lowest:  ## all tests on the oldest dependencies that pyproject.toml admits (needs uv)

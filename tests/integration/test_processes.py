@@ -74,7 +74,8 @@ def test_its_folder_and_its_umask_are_ours(tmp_path: Path) -> None:
     assert tmp_path.joinpath("here").stat().st_mode & 0o077 == 0
 
 
-def test_what_is_read_when_an_interpreter_starts_needs_a_fresh_one() -> None:
+def test_what_is_read_when_an_interpreter_starts_needs_a_fresh_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "IS_ALWAYS_FRESH", False)
     assert not processes.must_be_fresh(os.environ)
     assert processes.must_be_fresh(os.environ | {"PYTHONIOENCODING": "ascii"})
     assert processes.must_be_fresh(os.environ | {"LC_ALL": "de_DE"})

@@ -56,7 +56,9 @@ def run_as(uid: int, script: str, path: Path) -> str:
     if uid != os.geteuid() != 0:
         pytest.skip("only root can act as two users")
     command = [sys.executable, "-c", _DROP_RIGHTS + textwrap.dedent(script), str(uid), str(path)]
-    environment = dict(os.environ) | {"PYTHONPATH": str(ROOT)}
+    # somebody else cannot write what coverage wants to keep in our folder
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
+    environment = inherited | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, env=environment)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
