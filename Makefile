@@ -13,7 +13,7 @@ SIDE_BY_SIDE := -n 8 --dist worksteal
 # Python keeps what it has compiled: else each of eight workers and each command that they start compiles all anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test check bench coverage test-lowest
+.PHONY: help demo test check bench coverage test-all test-lowest
 .NOTPARALLEL:
 
 help:  ## list the tasks
@@ -53,6 +53,11 @@ coverage: $(VENV)/dev.stamp  ## the share of lines and branches that the tests r
 	@$(PYTHON) -m coverage run -m pytest $(SIDE_BY_SIDE) $(ARGS)
 	@$(PYTHON) -m coverage combine --quiet || true  # a process that is killed may leave half a file
 	@$(PYTHON) -m coverage report
+
+test-all: export PATH := $(PATH):$(SBIN)
+test-all:  ## all tests on Python 3.11, 3.12, 3.13 and 3.14, as far as this machine has them
+	@.ci/mosquitto
+	@.ci/test-all $(SIDE_BY_SIDE) $(ARGS)
 
 test-lowest: export PATH := $(PATH):$(SBIN)
 test-lowest:  ## all tests on the oldest dependencies that pyproject.toml admits (needs uv)
