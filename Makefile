@@ -8,7 +8,8 @@ PYTHON := $(VENV)/bin/python
 SBIN := /usr/sbin:/usr/local/sbin:/opt/homebrew/sbin
 
 # More workers than cores, for tests mostly wait; ARGS='-n 0' comes later on the line, and wins.
-SIDE_BY_SIDE := -n 8 --dist worksteal
+# A few tests at a time, so that all workers end together, and most of a module's share what it has set up.
+SIDE_BY_SIDE := -n 8 --dist load --maxschedchunk 8
 
 # Python keeps what it has compiled: else each of eight workers and each command that they start compiles all anew.
 unexport PYTHONDONTWRITEBYTECODE
