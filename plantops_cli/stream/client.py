@@ -54,13 +54,6 @@ PRIVATE_NAMES = {aiomqtt.Client: AIOMQTT_METHODS, paho.Client: PAHO_METHODS}
 AiomqttClient = aiomqtt.Client
 """The type of ``MQTTSubscriber.client``, for those who may not import aiomqtt."""
 
-RECEIVE_MAXIMUM = 65_535
-"""How many messages of QoS 1 and 2 the broker may leave unacknowledged (MQTT 5, 3.1.2.11.3).
-
-As many as there are identifiers: what waits is bounded in bytes, and a broker that has to keep it back drops what
-is beyond its own queue, Mosquitto by default what is beyond 1,000. Left out, it would mean 20 to Mosquitto.
-"""
-
 _PINGREQ = b"\xc0\x00"
 _DISCONNECT = 0xE0
 _PROTOCOLS = {MQTTVersion.V5: aiomqtt.ProtocolVersion.V5, MQTTVersion.V311: aiomqtt.ProtocolVersion.V311}
@@ -587,7 +580,7 @@ def _code_and_name(code: Any) -> tuple[int, str]:
 
 def _connect_properties(options: ConnectOptions) -> Properties:
     properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # paho is silent about it
-    properties.ReceiveMaximum = RECEIVE_MAXIMUM
+    properties.ReceiveMaximum = options.receive_maximum
     properties.MaximumPacketSize = options.max_packet_bytes
     if options.session_expiry_seconds is not None:
         properties.SessionExpiryInterval = options.session_expiry_seconds

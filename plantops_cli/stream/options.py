@@ -18,6 +18,20 @@ SESSION_EXPIRY_SECONDS = 86_400
 MAX_PACKET_BYTES = 16 * 1024 * 1024
 """The longest packet to be received by default."""
 
+RECEIVE_MAXIMUM = 65_535
+"""How many messages of QoS 1 and 2 the broker may leave unacknowledged (MQTT 5, 3.1.2.11.3).
+
+As many as there are identifiers: what waits is bounded in bytes, and a broker that has to keep it back drops what
+is beyond its own queue, Mosquitto by default what is beyond 1,000. Left out, it would mean 20 to Mosquitto.
+"""
+
+DURABLE_RECEIVE_MAXIMUM = 500
+"""The same for a durable session, which is to outlive a crash of the broker.
+
+Mosquitto saves when a message is queued or acknowledged; one that goes out at once is no change to it
+(``db__message_insert`` in its ``database.c``). So what is on its way is what a crash may cost.
+"""
+
 _LONGEST_BYTES = 65_535
 _SHORTEST_PACKET_BYTES = 64
 # room for the prefix that makes a client id of it
@@ -190,6 +204,11 @@ class ConnectOptions:
                 f"{self.max_pending_bytes} bytes for the messages that wait are out of range",
                 hint="at least 1; a message is taken whatever its size",
             )
+
+    @property
+    def receive_maximum(self) -> int:
+        """How many messages of QoS 1 and 2 the broker may leave unacknowledged."""
+        return RECEIVE_MAXIMUM if self.session_expiry_seconds is None else DURABLE_RECEIVE_MAXIMUM
 
     @property
     def endpoint(self) -> str:

@@ -38,7 +38,7 @@ async def test_a_durable_connect_asks_for_the_defaults() -> None:
     size, properties = body[10], body[11:]
     expected = {
         b"\x11" + (86_400).to_bytes(4, "big"),  # Session Expiry Interval
-        b"\x21" + (65_535).to_bytes(2, "big"),  # Receive Maximum
+        b"\x21" + (500).to_bytes(2, "big"),  # Receive Maximum
         b"\x27" + (16 * 1024 * 1024).to_bytes(4, "big"),  # Maximum Packet Size
     }
     assert all(properties[:size].count(one) == 1 for one in expected)

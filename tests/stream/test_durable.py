@@ -97,7 +97,7 @@ async def test_the_connect_packet_asks_for_what_was_promised() -> None:
         body = broker.of_kind(CONNECT)[0].body
     assert not body[7] & 0x02  # clean start
     assert b"\x11" + (3_600).to_bytes(4, "big") in body
-    assert b"\x21" + (65_535).to_bytes(2, "big") in body
+    assert b"\x21" + (500).to_bytes(2, "big") in body
     assert b"\x27" + (100_000).to_bytes(4, "big") in body
     assert b"plantops-shed" in body
 
@@ -112,6 +112,7 @@ async def test_a_broker_is_asked_to_keep_a_durable_session_for_a_day_and_no_othe
     assert expiry in kept
     assert expiry not in not_kept
     assert not_kept[7] & 0x02  # clean start
+    assert b"\x21" + (65_535).to_bytes(2, "big") in not_kept
 
 
 async def test_a_durable_session_may_hold_a_filter_of_qos_0_if_it_is_asked_for() -> None:

@@ -8,6 +8,8 @@ from plantops_cli.errors import (
     ConfigError,
 )
 from plantops_cli.stream.options import (
+    DURABLE_RECEIVE_MAXIMUM,
+    RECEIVE_MAXIMUM,
     ConnectOptions,
     MQTTVersion,
     choose_session,
@@ -181,3 +183,8 @@ def test_a_version_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="unknown MQTT version"):
         parse_version(text)
     assert [parse_version(name) for name in ("auto", "5", "3.1.1")] == list(MQTTVersion)
+
+
+def test_a_durable_session_leaves_less_unacknowledged_for_a_crash_of_the_broker_to_cost() -> None:
+    assert ConnectOptions(host="h").receive_maximum == RECEIVE_MAXIMUM == 65_535
+    assert ConnectOptions(host="h", session_expiry_seconds=60).receive_maximum == DURABLE_RECEIVE_MAXIMUM == 500
