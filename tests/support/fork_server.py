@@ -21,7 +21,7 @@ from typing import Any, TextIO
 # what a command loads only when it needs it, from other people; loaded here for all
 LOADED_LATE = ("rich.markup", "rich.table", "rich.text", "typer.rich_utils", "encodings.idna")
 # these are for some only, and load much
-LEFT_OUT = ("plantops_cli.__main__", "plantops_cli.demo.broker", "plantops_cli.fastapi", "plantops_cli.metrics")
+LEFT_OUT = ("plantops_cli.__main__", "plantops_cli.demo.brokers", "plantops_cli.fastapi", "plantops_cli.metrics")
 
 
 def load() -> None:
