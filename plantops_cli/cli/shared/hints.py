@@ -45,7 +45,7 @@ PHRASES = {
     "secret_file=": "--secret-file",
     "secret_file:": "--secret-file:",
     "use the password in it": "use the password in it: leave --generate out",
-    "load_settings(env_file=...)": "--env-file, or load_settings(env_file=...)",
+    "load_settings(env_file=...)": "--env-file",
     "with plantops provision-user": "with plantops provision-user --acl-file",
     # of provisioning
     "reload by ": "--reload ",
@@ -65,14 +65,19 @@ PHRASES = {
 }
 """What is said instead of the words of the library."""
 
+# as repr() and ascii() write a text
+_QUOTED = r"(?<!\w)(?:'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\")"
+
 
 def in_flags(text: str) -> str:
     """Say a message or a hint of the library in the words of the command line.
 
+    What it quotes is left as it is, for that is somebody else's.
+
     Args:
-        text: what the library says, with whatever it quotes.
+        text: what the library says.
     """
-    return _known().sub(lambda found: _words()[found[0]], text)
+    return _known().sub(lambda found: _words().get(found[0], found[0]), text)
 
 
 @cache
@@ -83,5 +88,7 @@ def _words() -> dict[str, str]:
 @cache
 def _known() -> re.Pattern[str]:
     longest_first = sorted(_words(), key=len, reverse=True)
-    # not within a path or a longer word, which is somebody else's
-    return re.compile(rf"(?<![\w./-])(?:{'|'.join(map(re.escape, longest_first))})")
+    # not within a path or a longer word, nor as the host of an endpoint: those are somebody else's
+    ours = rf"(?<![\w./-])(?:{'|'.join(map(re.escape, longest_first))})(?!:\d)"
+    # a phrase of ours that ends in something quoted begins before it, and so is found first
+    return re.compile(rf"{ours}|{_QUOTED}")

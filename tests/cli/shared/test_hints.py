@@ -76,5 +76,26 @@ def test_the_name_of_a_file_is_left_as_it_is(path: str) -> None:
     assert in_flags(path) == path
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "topic filter 'mqtt_host#': # has to be a level of its own",
+        "group 'client_id=ID/' is not usable",
+        "'it\\'s mqtt_host'",
+        '"it\'s mqtt_host" does not exist',
+        "mqtt_host:1: unknown host name",
+        "handler f failed on a message of 'tls=TLSOptions()'",
+    ],
+)
+def test_what_others_wrote_is_left_as_it_is(said: str) -> None:
+    assert in_flags(said) == said
+
+
+def test_a_phrase_behind_something_quoted_is_ours_again() -> None:
+    assert (
+        in_flags("'mqtt_host' and mqtt_port, or secret_file='-'") == "'mqtt_host' and --port, or --secret-file -"
+    )
+
+
 def test_an_error_and_its_cure_are_said_in_flags() -> None:
     assert explain(ConfigError("mqtt_port 0: no", hint="durable=NAME")) == "--port 0: no (--durable NAME)"
