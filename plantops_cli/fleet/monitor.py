@@ -6,13 +6,10 @@ from typing import Self
 from plantops_cli.fleet.presence import Presence
 from plantops_cli.messages import Message
 from plantops_cli.stream.batch import Batch
-from plantops_cli.stream.packets import DUP, RETAIN
+from plantops_cli.stream.packets import RETAINED_OR_DUP
 from plantops_cli.stream.status import Connected, Lost, Status
 from plantops_cli.stream.subscriber import MQTTSubscriber
 from plantops_cli.topics import DEVICE_FILTERS
-
-# neither proves that a device is alive now
-_RETAINED_OR_DUP = RETAIN | DUP
 
 
 class FleetMonitor:
@@ -78,7 +75,7 @@ class FleetMonitor:
         self._now = time.monotonic()
         heard = self.presence.heard
         for flags, topic, _, _, payload in batch.packets:
-            heard(topic, payload, self._now, is_live=not flags & _RETAINED_OR_DUP)
+            heard(topic, payload, self._now, is_live=not flags & RETAINED_OR_DUP)
 
     def on_status(self, status: Status) -> None:
         """Take note of a step of the connection; a status listener for ``MQTTSubscriber``."""

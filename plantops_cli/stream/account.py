@@ -10,13 +10,12 @@ from plantops_cli.errors import BrokerError
 from plantops_cli.messages import in_utc, now
 from plantops_cli.stream.batch import Batch
 from plantops_cli.stream.options import ConnectOptions
-from plantops_cli.stream.packets import QOS_1_OR_2, RETAIN
+from plantops_cli.stream.packets import QOS_OR_RETAIN
 from plantops_cli.stream.status import Health, Outage, Resumed, SessionBegun, SessionLost, State
 
 logger = logging.getLogger("plantops.stream")
 
 _OUTAGES_KEPT = 100
-_QOS_OR_RETAIN = QOS_1_OR_2 | RETAIN
 
 
 class Counts(Protocol):
@@ -68,7 +67,7 @@ class Account:
         if self._is_qos_0_news:
             # a look costs, so only at the first: whoever publishes so is the first of a batch before long
             packets = batch.reads[0].packets
-            if packets and not packets[0][0] & _QOS_OR_RETAIN:
+            if packets and not packets[0][0] & QOS_OR_RETAIN:
                 self.note_qos_0(f"a message of {packets[0][1].decode()!a} came at QoS 0")
 
     def note_qos_0(self, occasion: str) -> None:

@@ -35,6 +35,12 @@ QOS_1_OR_2 = QOS_1 | QOS_2
 DUP = 0x08
 """The bit that says that the message is sent again (MQTT 5, 3.3.1.1)."""
 
+RETAINED_OR_DUP = RETAIN | DUP
+"""To tell whether a message is one of the past: it says nothing of now."""
+
+QOS_OR_RETAIN = QOS_1_OR_2 | RETAIN
+"""To tell whether a message is one that was published at QoS 0, and comes as it is published."""
+
 PUBREL = 0x62
 """First byte of a PUBREL (MQTT 5, 3.6.1)."""
 
