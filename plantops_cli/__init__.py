@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     )
     from plantops_cli.stream.subscriber import MQTTSubscriber
     from plantops_cli.stream.tls import TLSOptions
-    from plantops_cli.topics import DeviceTopic, matches, parse_device_id, parse_topic
+    from plantops_cli.topics import DeviceTopic, Kind, matches, parse_device_id, parse_topic
 
 _HOMES = {
     "AtOnce": "stream.session",
@@ -89,6 +89,7 @@ _HOMES = {
     "Handler": "stream.handlers",
     "Health": "stream.status",
     "HeldUpError": "errors",
+    "Kind": "topics",
     "Lost": "stream.status",
     "MQTTSubscriber": "stream.subscriber",
     "MQTTVersion": "stream.options",
@@ -154,6 +155,7 @@ __all__ = [
     "Handler",
     "Health",
     "HeldUpError",
+    "Kind",
     "Lost",
     "MQTTSubscriber",
     "MQTTVersion",

@@ -9,7 +9,7 @@ if TYPE_CHECKING:  # a command line that shows no message loads none of it
 
 
 class Format(StrEnum):
-    """The values of ``-o`` where messages are shown, each the name of the module that has its ``renderer``."""
+    """The formats of a stream, each the name of the module that has its ``renderer``."""
 
     PRETTY = "pretty"
     JSONL = "jsonl"

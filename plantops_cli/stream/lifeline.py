@@ -75,6 +75,11 @@ class Lifeline:
         """Whether its event loop was closed, and with it all that it waited for."""
         return self._loop is not None and self._loop.is_closed()
 
+    @property
+    def state(self) -> State:
+        """Where the subscriber stands."""
+        return State.DISCONNECTED if self.is_orphaned else self._account.state
+
     def enter_loop(self) -> None:
         """Begin anew if another event loop was used before.
 
@@ -199,7 +204,7 @@ class Lifeline:
             try:
                 await unless(self._stop, self._open())
             except BrokerError as exc:
-                if not self._reconnection.heals(exc):
+                if not self._reconnection.after_failure(exc):
                     raise
                 error = exc
                 continue

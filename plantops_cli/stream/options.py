@@ -28,8 +28,8 @@ is beyond its own queue, Mosquitto by default what is beyond 1,000. Left out, it
 DURABLE_RECEIVE_MAXIMUM = 500
 """The same for a durable session, which is to outlive a crash of the broker.
 
-Mosquitto saves when a message is queued or acknowledged; one that goes out at once is no change to it
-(``db__message_insert`` in its ``database.c``). So what is on its way is what a crash may cost.
+A broker may save a message only when it has to queue it, as Mosquitto does (``db__message_insert`` in its
+``database.c``), and not when it goes out at once. So what is on its way is what a crash may cost.
 """
 
 _LONGEST_BYTES = 65_535
@@ -160,7 +160,8 @@ class ConnectOptions:
 
     host: str
     port: int = 1883
-    username: str | None = None
+    # a password may stand behind a colon in it
+    username: str | None = field(default=None, repr=False)
     password: str | bytes | None = field(default=None, repr=False)
     client_id: str = field(default_factory=random_client_id)
     tls: TLSOptions | None = None

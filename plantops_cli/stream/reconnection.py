@@ -76,7 +76,7 @@ class Reconnection:
         is_time = self._is_durable and self._kicks == KICKS_OF_A_TAKEOVER
         return AfterLoss(heals=True, suspicious=self._kicks if is_time else 0)
 
-    def heals(self, error: BrokerError) -> bool:
+    def after_failure(self, error: BrokerError) -> bool:
         """Decide whether to try again after an attempt to connect that failed.
 
         Args:

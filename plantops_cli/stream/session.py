@@ -16,9 +16,7 @@ from plantops_cli.stream.delivery import AtOnce, Delivery
 from plantops_cli.stream.exactly_once import LEAST_BYTES, ExactlyOnce
 from plantops_cli.stream.inbox import Grants, Inbox
 from plantops_cli.stream.options import ConnectOptions, MQTTVersion
-from plantops_cli.stream.packets import (
-    Packet,
-)
+from plantops_cli.stream.packets import Packet
 from plantops_cli.stream.status import Connecting, FellBack, Status
 from plantops_cli.stream.waiting import unless
 

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, Self, Unpack
 
 from plantops_cli.errors import PlantopsError, StateError, SubscriptionRefusedError, shown_username
@@ -178,7 +179,7 @@ class MQTTSubscriber:
     def __repr__(self) -> str:
         username = self._options.username
         who = "" if username is None else f", username={shown_username(username)!r}"
-        return f"<MQTTSubscriber {self._options.endpoint}{who}, {self._account.state}>"
+        return f"<MQTTSubscriber {self._options.endpoint}{who}, {self._lifeline.state}>"
 
     @property
     def host(self) -> str:
@@ -219,7 +220,8 @@ class MQTTSubscriber:
     @property
     def health(self) -> Health:
         """A snapshot of state and counters."""
-        return self._account.health(self._lifeline.session, handler_errors=self._handlers.failure_count)
+        health = self._account.health(self._lifeline.session, handler_errors=self._handlers.failure_count)
+        return replace(health, state=self._lifeline.state)
 
     @property
     def obstacle(self) -> str | None:
@@ -268,7 +270,7 @@ class MQTTSubscriber:
 
         Args:
             topic_filter: an MQTT topic filter.
-            handler: called with each message that matches; None for readers of ``batches``.
+            handler: called with each message that matches; None for readers of ``messages`` or ``batches``.
             qos: highest QoS wanted; default: that of the constructor.
 
         Returns:

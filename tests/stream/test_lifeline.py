@@ -296,7 +296,7 @@ def test_a_subscriber_works_on_after_an_event_loop_that_ended_without_disconnect
 
     before = open_files()
     asyncio.run(leave_it_so())
-    assert subscriber.client is None
+    assert (subscriber.client, subscriber.health.state) == (None, State.DISCONNECTED)
     asyncio.run(live())
     assert open_files() <= before
 

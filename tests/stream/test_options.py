@@ -32,6 +32,10 @@ def test_the_password_does_not_show_in_the_options() -> None:
     assert SECRET not in repr(ConnectOptions(host="h", username="alice", password=SECRET))
 
 
+def test_a_password_behind_the_user_name_does_not_show_in_them_either() -> None:
+    assert SECRET not in repr(ConnectOptions(host="h", username=f"alice:{SECRET}"))
+
+
 @pytest.mark.parametrize(
     ("host", "endpoint"), [("h", "h:1883"), ("10.0.0.1", "10.0.0.1:1883"), ("::1", "[::1]:1883")]
 )

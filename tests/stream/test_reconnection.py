@@ -162,7 +162,7 @@ def test_a_lost_connection_heals_and_what_the_broker_refuses_does_not() -> None:
     reconnection = Reconnection()
     assert reconnection.after_loss(LOST, lasted_seconds=60, is_given_up=False) == AfterLoss(heals=True)
     assert reconnection.after_loss(REFUSED, lasted_seconds=60, is_given_up=False) == AfterLoss(heals=False)
-    assert (reconnection.heals(LOST), reconnection.heals(REFUSED)) == (True, False)
+    assert (reconnection.after_failure(LOST), reconnection.after_failure(REFUSED)) == (True, False)
 
 
 def test_the_third_kick_of_a_chosen_client_id_is_a_takeover() -> None:
@@ -181,7 +181,7 @@ def test_a_stable_connection_a_failed_attempt_and_one_that_we_gave_up_end_a_row_
     kicked(reconnection, 2)
     kicked(reconnection, 1, lasted_seconds=STABLE_SECONDS)
     assert all(one.heals for one in kicked(reconnection, 2))
-    reconnection.heals(LOST)
+    reconnection.after_failure(LOST)
     assert all(one.heals for one in kicked(reconnection, 2))
     assert reconnection.after_loss(LOST, lasted_seconds=0, is_given_up=True).heals
     assert all(one.heals for one in kicked(reconnection, 2))

@@ -6,11 +6,7 @@ from pathlib import Path
 
 from plantops_cli.cli.provision_user.provisioning_flags import ProvisioningFlags
 from plantops_cli.cli.provision_user.report import Report
-from plantops_cli.cli.provision_user.run import (
-    NewSecret,
-    find_password,
-    judge_drift,
-)
+from plantops_cli.cli.provision_user.run import NewSecret, find_password, judge_drift
 from plantops_cli.cli.shared.connection import address, name_address, resolve
 from plantops_cli.cli.shared.exits import Exit, complain, exit_code, explain
 from plantops_cli.cli.shared.flags.connect import ConnectionFlags
