@@ -3,6 +3,7 @@
 import fcntl
 import os
 import select
+import socket
 import stat
 import struct
 import termios
@@ -73,8 +74,6 @@ class Outlet:
 
     def _sender(self, descriptor: int) -> Callable[[memoryview], int] | None:
         """Send without waiting; a socket of which there can be no copy is written to like a pipe."""
-        import socket
-
         try:
             own = self._opened.enter_context(socket.socket(fileno=os.dup(descriptor)))
         except OSError:

@@ -7,7 +7,11 @@ import traceback
 from collections.abc import Callable
 from enum import IntEnum
 
+import typer
+
+from plantops_cli.cli.shared.hints import in_flags
 from plantops_cli.cli.shared.room import explain_no_room, is_out_of_room
+from plantops_cli.cli.shared.stderr import finish, say, silence, tell
 from plantops_cli.errors import (
     BrokerError,
     BrokerFileError,
@@ -22,6 +26,7 @@ from plantops_cli.errors import (
     SubscriptionRefusedError,
     TopicError,
 )
+from plantops_cli.formats.terminal import escape_lines
 
 DEBUG_FLAG = "--debug"
 _SURPLUS = re.compile(r"(unexpected extra argument(?:\(s\)|s)?) \(.*\)", re.DOTALL)
@@ -81,10 +86,6 @@ def guard(work: Callable[[], int], *, is_debug: bool, on_error: Callable[[Exit],
         is_debug: whether to show a traceback too.
         on_error: told the exit code of an error, returns the one that the program ends with.
     """
-    import typer
-
-    from plantops_cli.cli.shared.stderr import finish, silence
-
     try:
         _check_streams()
         return work()
@@ -130,15 +131,11 @@ def exit_code(error: PlantopsError) -> Exit:
 
 def explain(error: PlantopsError) -> str:
     """Say an error and its cure in one line, in the words of the command line."""
-    from plantops_cli.cli.shared.hints import in_flags
-
     return in_flags(f"{error} ({error.hint})" if error.hint else str(error))
 
 
 def complain(message: str) -> None:
     """Say one error on stderr; what came from elsewhere in it cannot command the terminal."""
-    from plantops_cli.cli.shared.stderr import say
-
     say(f"error: {message}")
 
 
@@ -152,9 +149,6 @@ def _say_usage(exc: Exception) -> None:
 
 
 def _trace(is_debug: bool) -> None:
-    from plantops_cli.cli.shared.stderr import tell
-    from plantops_cli.formats.terminal import escape_lines
-
     if is_debug:
         tell(escape_lines(traceback.format_exc()))
 

@@ -1,5 +1,7 @@
 """The panel Files: which of Mosquitto's files to write, and how."""
 
+import grp
+import pwd
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -18,9 +20,6 @@ def find_owner(text: str) -> tuple[int, int]:
     Raises:
         ConfigError: there is no such user or group on this machine.
     """
-    import grp
-    import pwd
-
     user, _, group = text.partition(":")
     try:
         known = pwd.getpwnam(user)
