@@ -1,4 +1,4 @@
-"""A command that is forked from a process which has loaded it is as one that is started afresh."""
+"""A command or a script that is forked from a process which has loaded it is as one that is started afresh."""
 
 import json
 import os
@@ -10,6 +10,7 @@ import pytest
 from tests.support import processes
 from tests.support.brokers import Mosquitto
 from tests.support.plantops import Done, run, start, start_on_terminal
+from tests.support.scripts import run_script
 
 COMMANDS = (
     ("parse-topic", "devices/ü/telemetry"),
@@ -20,6 +21,36 @@ COMMANDS = (
     ("provision-user", "--file", "absent/passwords", "--no-verify"),
     ("check", "-h", "127.0.0.1", "-p", "1", "--within", "0.5s"),
 )
+
+SCRIPTS = {
+    "what it is given": "import os, sys; print(sys.argv, os.environ['MINE'], os.getcwd(), sys.stdin.read())",
+    "nothing else open": """
+import os
+first = os.open(os.devnull, os.O_RDONLY)
+print(first, len(os.listdir("/dev/fd")))
+""",
+    "the helpers": "from tests.support.samples import lines; print(lines(1))",
+    "few descriptors": """
+import resource
+resource.setrlimit(resource.RLIMIT_NOFILE, (6, 6))
+from plantops_cli.cli.app import run
+run(["listen", "-p", "1"])
+""",
+    "an exit code": "import sys; print('said'); sys.exit(7)",
+    "an error": "x = 1\nraise RuntimeError(x)",
+    "an error on exit": "import atexit, os; print('said'); atexit.register(os.close, 1)",
+    "a kill": "import os; os.kill(os.getpid(), 9)",
+}
+GIVE_UP_RIGHTS = """
+import os
+os.setgroups([])
+os.setgid(54_322)
+os.setuid(54_322)
+try:
+    os.setuid(0)
+except PermissionError:
+    print(os.getresuid(), os.getresgid(), os.getgroups())
+"""
 
 
 @pytest.fixture(params=[False, True], ids=["forked", "fresh"])
@@ -80,3 +111,21 @@ def test_what_is_read_when_an_interpreter_starts_needs_a_fresh_one(monkeypatch: 
     assert processes.must_be_fresh(os.environ | {"PYTHONIOENCODING": "ascii"})
     assert processes.must_be_fresh(os.environ | {"LC_ALL": "de_DE"})
     assert json.loads(run("parse-topic", "devices/a/telemetry", env={"PYTHONDEVMODE": "1"}).stdout)
+
+
+@pytest.mark.parametrize("code", SCRIPTS.values(), ids=SCRIPTS)
+def test_a_script_does_the_same(code: str) -> None:
+    forked, fresh = (
+        run_script(code, "one", "two", env=os.environ | {"MINE": "mine"}, is_fresh=is_fresh)
+        for is_fresh in (False, True)
+    )
+    assert (forked.code, forked.stdout) == (fresh.code, fresh.stdout)
+    assert forked.stderr.splitlines()[-1:] == fresh.stderr.splitlines()[-1:]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+@pytest.mark.parametrize("is_fresh", [False, True], ids=["forked", "fresh"])
+def test_a_script_gives_up_its_rights_for_good(is_fresh: bool) -> None:
+    ids = (54_322,) * 3
+    done = run_script(GIVE_UP_RIGHTS, is_fresh=is_fresh)
+    assert done.stdout.decode() == f"{ids} {ids} []\n", done.stderr

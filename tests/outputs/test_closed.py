@@ -107,7 +107,7 @@ def test_a_closed_file_of_the_owner_of_the_file_is_packed() -> None:
         for name, number in (("lines.jsonl", 2), (CLOSED, 1)):
             (folder / name).write_bytes(lines(number))
             given_to(ORDINARY, folder / name)
-        run_as(0, ROTATE_TWICE, path)
+        run_as(0, ROTATE_TWICE, path, is_fresh=True)
         assert gzip.decompress((folder / f"{CLOSED}.gz").read_bytes()) == lines(1)
         assert len(list(folder.glob("*.gz"))) == 4
 

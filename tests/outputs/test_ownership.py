@@ -164,7 +164,7 @@ def test_a_file_is_continued_in_a_folder_that_may_not_be_written_in() -> None:
         path = folder / "lines.jsonl"
         path.write_bytes(lines(7))
         given_to(ORDINARY, path)
-        assert run_as(ORDINARY, APPEND, path) == "written\n"
+        assert run_as(ORDINARY, APPEND, path, is_fresh=True) == "written\n"
         assert path.read_bytes() == lines(7, 1)
 
 

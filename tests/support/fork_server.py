@@ -2,7 +2,7 @@
 
 Half of the time of the tests went into loading the same modules eight hundred times. A child begins where a new
 interpreter would begin to run the command line: it has the caller's descriptors 0 to 2, environment, folder and
-umask, a session of its own, and nothing else that is open.
+umask, a session of its own, and nothing else that is open. It may run some code instead of the command line.
 
 Run by ``tests.support.processes`` with the descriptor of a socket; it ends when whoever has the other end does.
 """
@@ -16,7 +16,10 @@ import pkgutil
 import socket
 import sys
 import time
+from pathlib import Path
 from typing import Any, TextIO
+
+ROOT = Path(__file__).parents[2]
 
 # what a command loads only when it needs it, from other people; loaded here for all
 LOADED_LATE = ("rich.markup", "rich.table", "rich.text", "typer.rich_utils", "encodings.idna")
@@ -80,7 +83,11 @@ def become(request: dict[str, Any], descriptors: list[int]) -> None:
     os.chdir(request["folder"])
     os.umask(request["umask"])
     time.tzset()
-    sys.argv[1:] = request["arguments"]
+    if request["code"] is None:
+        sys.argv[1:] = request["arguments"]
+    else:
+        sys.argv = ["-c", *request["arguments"]]
+        sys.path.insert(0, str(ROOT))
     if request["is_on_terminal"]:
         import fcntl
         import termios
@@ -105,8 +112,8 @@ def opened(old: TextIO, mode: str) -> TextIO:
     )
 
 
-def serve(callers: socket.socket) -> bool:
-    """Fork for each caller until there are no more: True in a child, which has a command line to run.
+def serve(callers: socket.socket) -> dict[str, Any] | None:
+    """Fork for each caller until there are no more: in a child, what it has to run; else None.
 
     Args:
         callers: brings, with a byte each, a connection to a caller and the standard streams of the child.
@@ -115,20 +122,24 @@ def serve(callers: socket.socket) -> bool:
         data, descriptors, _, _ = socket.recv_fds(callers, 1, 4)
         bury()
         if not data:
-            return False
+            return None
         if os.fork() == 0:
             # this one waits for the child, and tells of its end
             callers.close()
             connection = socket.socket(fileno=descriptors[0])
-            return fork(read_request(connection), descriptors[1:], connection)
+            request = read_request(connection)
+            return request if fork(request, descriptors[1:], connection) else None
         for descriptor in descriptors:
             os.close(descriptor)
 
 
 if __name__ == "__main__":
     load()
-    if serve(socket.socket(fileno=int(sys.argv[1]))):
+    request = serve(socket.socket(fileno=int(sys.argv[1])))
+    if request is None:
+        os._exit(0)
+    if request["code"] is None:
         from plantops_cli.__main__ import main
 
         main()
-    os._exit(0)
+    exec(compile(request["code"], "<string>", "exec"), {"__name__": "__main__"})

@@ -140,10 +140,15 @@ def run(
             line, input=stdin, env=_environment(env), capture_output=True, timeout=PATIENCE_SECONDS, check=False
         )
         return Done(done.returncode, done.stdout, done.stderr.decode(), time.monotonic() - began)
-    reading, writing = os.pipe()
-    with _piped(arguments, reading, _environment(env)) as running:
-        threading.Thread(target=_type, args=(writing, stdin), name="typing").start()
+    with piped(arguments, typed(stdin), _environment(env)) as running:
         return replace(running.finish(), seconds=time.monotonic() - began)
+
+
+def typed(data: bytes) -> int:
+    """What a command can read, as the reading end of a pipe."""
+    reading, writing = os.pipe()
+    threading.Thread(target=_type, args=(writing, data), name="typing").start()
+    return reading
 
 
 def _type(descriptor: int, data: bytes) -> None:
@@ -170,20 +175,27 @@ def start(
     """
     nothing = os.open(os.devnull, os.O_RDONLY)
     if not (pipe_to or redirect):
-        with _piped(arguments, nothing, _environment(env)) as running:
+        with piped(arguments, nothing, _environment(env)) as running:
             yield running
         return
     line = f"{shlex.join([*COMMAND, *arguments])} {redirect}"
     line = f'{{ {line}; echo "exit $?" >&2; }} | {pipe_to}' if pipe_to else f"exec {line}"
-    with _piped(["sh", "-c", line], nothing, _environment(env), launch=fresh) as running:
+    with piped(["sh", "-c", line], nothing, _environment(env), launch=fresh) as running:
         yield running
 
 
 @contextmanager
-def _piped(
+def piped(
     arguments: Sequence[str], stdin: int, env: Mapping[str, str], launch: Launch = plantops
 ) -> Iterator[Running]:
-    """Launch a process with a pipe on each of its outputs; ``stdin`` is closed."""
+    """Launch a process with a pipe on each of its outputs; it is killed when the context ends.
+
+    Args:
+        arguments: its command line.
+        stdin: the descriptor of what it can read, which is closed here.
+        env: its whole environment.
+        launch: what starts it.
+    """
     (stdout, its_stdout), (stderr, its_stderr) = os.pipe(), os.pipe()
     process = launch(arguments, (stdin, its_stdout, its_stderr), env=env)
     for descriptor in (stdin, its_stdout, its_stderr):

@@ -1,4 +1,4 @@
-"""Processes that run ``plantops``: forked from one that has loaded it, or started afresh."""
+"""Processes that run ``plantops``, or a script that uses it: forked from one that has loaded it, or fresh."""
 
 import atexit
 import functools
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 COMMAND = (sys.executable, "-m", "plantops_cli")
+ROOT = Path(__file__).parents[2]
 IS_ALWAYS_FRESH = "PLANTOPS_FRESH" in os.environ
 _SERVER = Path(__file__).with_name("fork_server.py")
 # read by the interpreter when it starts, or by typer when it is imported: too late for a process that is forked
@@ -109,7 +110,9 @@ def plantops(
     descriptors: tuple[int, int, int],
     *,
     env: Mapping[str, str],
+    folder: Path | None = None,
     is_on_terminal: bool = False,
+    is_fresh: bool = False,
 ) -> Process:
     """Run a command line of plantops in a session of its own.
 
@@ -117,32 +120,67 @@ def plantops(
         arguments: the command line without the name of the program.
         descriptors: its standard input, output and error output.
         env: its whole environment.
+        folder: where it runs; None: where we are.
         is_on_terminal: whether its standard input is a terminal, which is to control it.
+        is_fresh: whether it is to have an interpreter of its own.
     """
-    if not must_be_fresh(env):
-        return forked(arguments, descriptors, env=env, is_on_terminal=is_on_terminal)
+    if not (is_fresh or must_be_fresh(env)):
+        return forked(arguments, descriptors, env=env, folder=folder, is_on_terminal=is_on_terminal)
     first = (sys.executable, "-c", _TAKE_TERMINAL) if is_on_terminal else ()
-    return fresh([*first, *COMMAND, *arguments], descriptors, env=env)
+    return fresh([*first, *COMMAND, *arguments], descriptors, env=env, folder=folder)
+
+
+def script(
+    arguments: Sequence[str],
+    descriptors: tuple[int, int, int],
+    *,
+    env: Mapping[str, str],
+    is_fresh: bool = False,
+) -> Process:
+    """Run Python code, which can import the package and these helpers, in a session of its own.
+
+    Args:
+        arguments: the code, and what it finds in ``sys.argv`` behind its own name.
+        descriptors: its standard input, output and error output.
+        env: its whole environment.
+        is_fresh: whether it is to have an interpreter of its own.
+    """
+    if is_fresh or must_be_fresh(env):
+        return fresh([sys.executable, "-c", *arguments], descriptors, env={**env, "PYTHONPATH": str(ROOT)})
+    return forked(arguments[1:], descriptors, env=env, code=arguments[0])
 
 
 def fresh(
-    arguments: Sequence[str], descriptors: tuple[int, int, int], *, env: Mapping[str, str]
+    arguments: Sequence[str],
+    descriptors: tuple[int, int, int],
+    *,
+    env: Mapping[str, str],
+    folder: Path | None = None,
 ) -> subprocess.Popen[bytes]:
     """Start any program in a session of its own, so that all that it starts can be killed."""
     stdin, stdout, stderr = descriptors
-    return subprocess.Popen(arguments, stdin=stdin, stdout=stdout, stderr=stderr, env=env, start_new_session=True)
+    return subprocess.Popen(
+        arguments, stdin=stdin, stdout=stdout, stderr=stderr, env=env, cwd=folder, start_new_session=True
+    )
 
 
 def forked(
-    arguments: Sequence[str], descriptors: tuple[int, int, int], *, env: Mapping[str, str], is_on_terminal: bool
+    arguments: Sequence[str],
+    descriptors: tuple[int, int, int],
+    *,
+    env: Mapping[str, str],
+    code: str | None = None,
+    folder: Path | None = None,
+    is_on_terminal: bool = False,
 ) -> Forked:
-    """Have the fork server run a command line of plantops."""
+    """Have the fork server run a command line of plantops, or some code."""
     umask = os.umask(0)
     os.umask(umask)
     request = {
+        "code": code,
         "arguments": arguments,
         "env": dict(env),
-        "folder": str(Path.cwd()),
+        "folder": str(folder or Path.cwd()),
         "umask": umask,
         "is_on_terminal": is_on_terminal,
     }

@@ -2,8 +2,6 @@
 
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 import textwrap
 from collections.abc import Callable, Iterator
@@ -12,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.support.scripts import run_script
+
 STRANGER, ORDINARY = 54_321, 54_322
 
 _DROP_RIGHTS = """
@@ -45,23 +44,23 @@ def shared_folder(mode: int) -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
-def run_as(uid: int, script: str, path: Path) -> str:
+def run_as(uid: int, script: str, path: Path, *, is_fresh: bool = False) -> str:
     """Run a script with LineFile, lines and ``path``, and return what it prints.
 
     Args:
         uid: the user to be; only root can be another one.
         script: what to do.
         path: a file, for the script.
+        is_fresh: whether it is to have an interpreter of its own.
     """
     if uid != os.geteuid() != 0:
         pytest.skip("only root can act as two users")
-    command = [sys.executable, "-c", _DROP_RIGHTS + textwrap.dedent(script), str(uid), str(path)]
     # somebody else cannot write what coverage wants to keep in our folder
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
-    environment = inherited | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, env=environment)
-    assert (done.returncode, done.stderr) == (0, "")
-    return done.stdout
+    code = _DROP_RIGHTS + textwrap.dedent(script)
+    done = run_script(code, str(uid), path, env=inherited, is_fresh=is_fresh)
+    assert (done.code, done.stderr) == (0, "")
+    return done.stdout.decode()
 
 
 def given_to(uid: int, path: Path) -> None:
