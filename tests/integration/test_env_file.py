@@ -2,8 +2,6 @@
 
 import os
 import socket
-import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -15,6 +13,7 @@ import pytest
 from tests.support.brokers import PASSWORD, Mosquitto
 from tests.support.certificates import Certificates
 from tests.support.plantops import PATIENCE_SECONDS, Done, run
+from tests.support.scripts import run_script
 from tests.test_envfile import private_groups
 
 STRANGER = 65_534
@@ -67,19 +66,11 @@ class Caller:
     uid: int
     gid: int
 
-    def run(self, *arguments: str, env: dict[str, str] | None = None) -> Done:
+    def run(self, *arguments: str, env: dict[str, str] | None = None, is_fresh: bool = False) -> Done:
         if self.uid == 0:
             return run(*arguments, env=env)
-        script = [sys.executable, "-c", _AS_ANOTHER, str(self.uid), str(self.gid), *arguments]
-        done = subprocess.run(
-            script,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            env={**os.environ, **(env or {})},
-            timeout=PATIENCE_SECONDS,
-            check=False,
-        )
-        return Done(done.returncode, done.stdout, done.stderr.decode(), 0.0)
+        ids = (str(self.uid), str(self.gid))
+        return run_script(_AS_ANOTHER, *ids, *arguments, env={**os.environ, **(env or {})}, is_fresh=is_fresh)
 
 
 def callers() -> list[object]:
@@ -166,7 +157,7 @@ def test_no_program_of_a_stranger_runs_in_provision_user(
     path, trace = program
     config, _ = broker_files(folder, STRANGER)
     strangers_env(folder, f"MQTT_BROKER_CONFIG={config}", f"MQTT_RELOAD=command:{path}")
-    done = caller.run("provision-user", "--no-verify", env={"MQTT_BACKEND_PASSWORD": PASSWORD})
+    done = caller.run("provision-user", "--no-verify", env={"MQTT_BACKEND_PASSWORD": PASSWORD}, is_fresh=True)
     assert not trace.exists()
     assert_ignored_in_one_line(done)
     assert done.code == 2
@@ -380,7 +371,8 @@ def test_sudo_uid_counts_for_nobody_but_root(folder: Path) -> None:
 @each_caller
 def test_one_that_is_named_is_taken_from_whoever_owns_it(caller: Caller, folder: Path) -> None:
     strangers_env(folder, "MQTT_HOST=127.0.0.1", "MQTT_PORT=1", "MQTT_RELOAD=command:/bin/true")
-    done = caller.run("listen", "--env-file", ".env", env={"MQTT_BACKEND_PASSWORD": PASSWORD})
+    login = {"MQTT_BACKEND_PASSWORD": PASSWORD}
+    done = caller.run("listen", "--env-file", ".env", env=login, is_fresh=True)
     assert ignored(done) == []
     assert "plantops: connecting to 127.0.0.1:1 (MQTT_HOST, MQTT_PORT from .env)" in done.stderr.splitlines()
     assert "MQTT_RELOAD of .env is not taken: it would run a program" in done.stderr

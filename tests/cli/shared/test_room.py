@@ -13,8 +13,9 @@ import pytest
 
 from plantops_cli.cli.shared.room import check_room, explain_no_room
 from tests.support.plantops import Done, start
-from tests.support.processes import COMMAND
+from tests.support.processes import COMMAND, ROOT
 from tests.support.scripted_broker import SUBSCRIBE, ScriptedBroker, serving
+from tests.support.scripts import run_script
 from tests.support.subscribing import no_room, open_files
 
 COMMANDS = (
@@ -26,13 +27,28 @@ COMMANDS = (
     ("provision-user", "--file", "passwords", "--no-verify"),
     ("demo", "-W", "1"),
 )
+# the command line is read only now
+LIMITED = """
+import resource, sys
+limit = int(sys.argv.pop(1))
+resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+from plantops_cli.__main__ import main
+main()
+"""
 
 
-def run_with(limit: int, *arguments: str, folder: Path) -> Done:
+def environment() -> dict[str, str]:
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("MQTT_")}
+    return ours | {"MQTT_BACKEND_PASSWORD": "tulip"}
+
+
+def run_with(limit: int, *arguments: str, is_fresh: bool) -> Done:
+    """Run a command with a limit, which holds from the start of its interpreter on, or from just behind that."""
+    if not is_fresh:
+        return run_script(LIMITED, str(limit), *arguments, env=environment())
     line = ["sh", "-c", f'ulimit -n {limit} && exec "$@"', "sh", *COMMAND, *arguments]
-    env = {name: value for name, value in os.environ.items() if not name.startswith("MQTT_")}
-    env |= {"MQTT_BACKEND_PASSWORD": "tulip", "PYTHONPATH": str(Path(__file__).parents[3])}
-    done = subprocess.run(line, cwd=folder, env=env, capture_output=True, check=False, timeout=30)
+    env = environment() | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(line, env=env, capture_output=True, check=False, timeout=30)
     return Done(done.returncode, done.stdout, done.stderr.decode(), 0.0)
 
 
@@ -41,7 +57,7 @@ def run_with(limit: int, *arguments: str, folder: Path) -> Done:
 def test_too_low_a_limit_is_said_in_one_line_and_nothing_is_begun(
     arguments: Sequence[str], limit: int, tmp_path: Path
 ) -> None:
-    done = run_with(limit, *arguments, folder=tmp_path)
+    done = run_with(limit, *arguments, is_fresh=limit == 6)
     assert done.code == (3 if arguments[0] == "check" else 1)
     assert (done.stdout, done.stderr) == (
         b"",
@@ -51,14 +67,15 @@ def test_too_low_a_limit_is_said_in_one_line_and_nothing_is_begun(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_needs_no_room_works_with_little(tmp_path: Path) -> None:
-    done = run_with(6, "parse-topic", "devices/a/telemetry", folder=tmp_path)
+def test_what_needs_no_room_works_with_little() -> None:
+    done = run_with(6, "parse-topic", "devices/a/telemetry", is_fresh=True)
     assert (done.code, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("arguments", [*COMMANDS[:2], COMMANDS[5]], ids=" ".join)
-def test_a_low_limit_that_suffices_is_no_matter(arguments: Sequence[str], tmp_path: Path) -> None:
-    assert "too many open files" not in run_with(20, *arguments, folder=tmp_path).stderr
+def test_a_low_limit_that_suffices_is_no_matter(arguments: Sequence[str]) -> None:
+    is_fresh = arguments == COMMANDS[0]
+    assert "too many open files" not in run_with(20, *arguments, is_fresh=is_fresh).stderr
 
 
 @pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="only Linux changes the limits of another process")
