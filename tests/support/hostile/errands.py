@@ -1,7 +1,7 @@
 """Commands that carry a password, and a look at all that they let others see."""
 
+import functools
 import os
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.support.hostile.canary import CANARY, sightings
-from tests.support.plantops import PATIENCE_SECONDS
-from tests.support.processes import COMMAND
+from tests.support.plantops import piped, typed
+from tests.support.processes import plantops
 
 AT_ONCE = 6
 _LOOKS_APART_SECONDS = 0.03
@@ -38,26 +38,19 @@ class Errand:
     signal: int | None = None
     has_it_in_arguments: bool = False
 
-    def run(self, folder: Path) -> list[str]:
-        """Run the command in a folder, and return what is wrong."""
+    def run(self, folder: Path, is_fresh: bool) -> list[str]:
+        """Run the command in a folder, perhaps in an interpreter of its own, and return what is wrong."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("MQTT_")}
-        process = subprocess.Popen(
-            [*COMMAND, *self.arguments],
-            cwd=folder,
-            env={**inherited, "MQTT_BACKEND_PASSWORD": CANARY, **self.env},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            bufsize=0,
-            start_new_session=True,
-        )
-        with process, _watching(process.pid) as shown:
-            try:
-                first = self._interrupt(process)
-                stdout, stderr = process.communicate(self.stdin or None, timeout=PATIENCE_SECONDS)
-            finally:
-                process.kill()
-        said = first + stdout + stderr
+        env = {**inherited, "MQTT_BACKEND_PASSWORD": CANARY, **self.env}
+        launch = functools.partial(plantops, folder=folder, is_fresh=is_fresh)
+        with (
+            piped(self.arguments, typed(self.stdin), env, launch) as running,
+            _watching(running.process.pid) as shown,
+        ):
+            if self.signal is not None:
+                running.stderr.wait_for("connecting")
+            running.finish(self.signal)
+        said = running.stdout.text + running.stderr.text
         wrong = sightings(said)
         if not self.has_it_in_arguments:
             wrong += [f"the system shows {seen}" for text in shown for seen in sightings(text)]
@@ -65,21 +58,9 @@ class Errand:
             wrong.append(f"does not say {self.says!r}, but {said[-600:]!r}")
         return [f"plantops {' '.join(self.arguments)}: {what}" for what in wrong]
 
-    def _interrupt(self, process: subprocess.Popen[bytes]) -> bytes:
-        if self.signal is None:
-            return b""
-        assert process.stderr is not None
-        said = b""
-        while b"connecting" not in said:
-            received = process.stderr.read(1 << 16)
-            assert received, f"it ended: {said!r}"
-            said += received
-        process.send_signal(self.signal)
-        return said
-
 
 def run_all(errands: Sequence[Errand], *folders: Path) -> None:
-    """Run commands side by side; none of them may let anybody see the password.
+    """Run commands side by side, the first in a fresh interpreter; none may let anybody see the password.
 
     Args:
         errands: the commands.
@@ -87,7 +68,8 @@ def run_all(errands: Sequence[Errand], *folders: Path) -> None:
     """
     with ThreadPoolExecutor(AT_ONCE) as pool:
         places = folders * len(errands) if len(folders) == 1 else folders
-        wrong = [what for found in pool.map(Errand.run, errands, places) for what in found]
+        is_fresh = [True, *[False] * (len(errands) - 1)]
+        wrong = [what for found in pool.map(Errand.run, errands, places, is_fresh) for what in found]
     assert not wrong, "\n".join(wrong)
 
 
