@@ -3,8 +3,6 @@
 import errno
 import os
 import stat
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,9 +20,9 @@ from plantops_cli.mosquitto.files.traits import (
     state_notices,
     take_after,
 )
+from tests.support.scripts import run_script
 from tests.support.strangers import STRANGER, given_to, shared_folder
 
-ROOT = Path(__file__).parents[3]
 AS_NOBODY = """
 import os, sys
 from pathlib import Path
@@ -62,10 +60,9 @@ def open_folder() -> Iterator[Path]:
 
 
 def as_nobody(call: str, path: Path) -> str:
-    command = [sys.executable, "-c", AS_NOBODY.format(call=call), str(path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    done = run_script(AS_NOBODY.format(call=call), path)
+    assert done.code == 0, done.stderr
+    return done.stdout.decode()
 
 
 def test_a_path_that_is_no_link_leads_to_itself(path: Path) -> None:
