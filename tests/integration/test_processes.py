@@ -37,8 +37,18 @@ from plantops_cli.cli.app import run
 run(["listen", "-p", "1"])
 """,
     "an exit code": "import sys; print('said'); sys.exit(7)",
+    "a large exit code": "import sys; sys.exit(-250)",
+    "last words": "import sys; print('said'); sys.exit('no more')",
+    "a thread that ends last": "import threading; threading.Timer(0.1, print, ['said']).start(); print('begun')",
+    "what is done at the end": "import atexit; atexit.register(print, 'last'); print('first')",
+    "an interrupt": "print('said'); raise KeyboardInterrupt",
     "an error": "x = 1\nraise RuntimeError(x)",
-    "an error on exit": "import atexit, os; print('said'); atexit.register(os.close, 1)",
+    "words that cannot go out": """
+import atexit, os, sys
+sys.stdout = os.fdopen(os.dup(1), "w")
+print("said")
+atexit.register(os.close, sys.stdout.fileno())
+""",
     "a kill": "import os; os.kill(os.getpid(), 9)",
 }
 GIVE_UP_RIGHTS = """
@@ -121,6 +131,12 @@ def test_a_script_does_the_same(code: str) -> None:
     )
     assert (forked.code, forked.stdout) == (fresh.code, fresh.stdout)
     assert forked.stderr.splitlines()[-1:] == fresh.stderr.splitlines()[-1:]
+
+
+@pytest.mark.parametrize("is_fresh", [False, True], ids=["forked", "fresh"])
+def test_what_a_script_has_left_lying_in_a_circle_is_told_at_its_end(is_fresh: bool) -> None:
+    done = run_script("async def lost(): pass\nkept = [lost()]\nkept.append(kept)", is_fresh=is_fresh)
+    assert "coroutine 'lost' was never awaited" in done.stderr
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")

@@ -7,6 +7,7 @@ umask, a session of its own, and nothing else that is open. It may run some code
 Run by ``tests.support.processes`` with the descriptor of a socket; it ends when whoever has the other end does.
 """
 
+import atexit
 import gc
 import importlib
 import io
@@ -15,6 +16,7 @@ import os
 import pkgutil
 import socket
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any, TextIO
@@ -112,6 +114,40 @@ def opened(old: TextIO, mode: str) -> TextIO:
     )
 
 
+def run(request: dict[str, Any]) -> None:
+    """Run the command line of plantops, or the code that is asked for."""
+    if request["code"] is None:
+        from plantops_cli.__main__ import main
+
+        main()
+    exec(compile(request["code"], "<string>", "exec"), {"__name__": "__main__"})
+
+
+def run_to_the_end(request: dict[str, Any]) -> None:
+    """Run what is asked for, and end as the interpreter does, but for its last step.
+
+    That one takes all apart that has been loaded, and so copies the whole memory: half of the time of a child. Any
+    other end than with an exit code, and with all that was written gone out, is left to the interpreter.
+    """
+    code = 0
+    try:
+        run(request)
+    except SystemExit as end:
+        if not isinstance(end.code, int | None):
+            raise
+        code = end.code or 0
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    gc.collect()
+    try:
+        for stream in (sys.stdout, sys.__stdout__, sys.stderr):
+            if stream is not None:
+                stream.flush()
+    except (OSError, ValueError):
+        sys.exit(code)
+    os._exit(code & 0xFF)
+
+
 def serve(callers: socket.socket) -> dict[str, Any] | None:
     """Fork for each caller until there are no more: in a child, what it has to run; else None.
 
@@ -138,8 +174,4 @@ if __name__ == "__main__":
     request = serve(socket.socket(fileno=int(sys.argv[1])))
     if request is None:
         os._exit(0)
-    if request["code"] is None:
-        from plantops_cli.__main__ import main
-
-        main()
-    exec(compile(request["code"], "<string>", "exec"), {"__name__": "__main__"})
+    run_to_the_end(request)
