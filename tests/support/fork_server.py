@@ -14,10 +14,13 @@ import io
 import json
 import os
 import pkgutil
+import select
+import signal
 import socket
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -40,15 +43,6 @@ def load() -> None:
     gc.freeze()
 
 
-def bury() -> None:
-    """Wait for whoever has ended."""
-    try:
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
-    except ChildProcessError:
-        pass
-
-
 def read_request(connection: socket.socket) -> dict[str, Any]:
     """Read what is to be run."""
     with connection.makefile("rb") as reader:
@@ -56,27 +50,43 @@ def read_request(connection: socket.socket) -> dict[str, Any]:
     return request
 
 
-def fork(request: dict[str, Any], descriptors: list[int], connection: socket.socket) -> bool:
-    """Fork the child that is asked for, and tell of its end: True in the child, False when all has been told."""
+def fork(connection: socket.socket, descriptors: list[int]) -> int:
+    """Fork a child with a session of its own, tell the caller its pid and return that; in the child it is 0."""
     pid = os.fork()
     if pid == 0:
-        connection.detach()
-        become(request, descriptors)
-        return True
-    for descriptor in (0, 1, 2, *descriptors):
+        # before all else, for whoever is told the pid may kill the whole session
+        os.setsid()
+        return 0
+    for descriptor in descriptors:
         os.close(descriptor)
-    try:
+    with suppress(OSError):
         connection.sendall(pid.to_bytes(4, "big"))
-        _, status = os.waitpid(pid, 0)
-        connection.sendall(os.waitstatus_to_exitcode(status).to_bytes(4, "big", signed=True))
-    except OSError:
-        pass  # nobody waits for it any more
-    return False
+    return pid
+
+
+def tell_of_ends(callers: dict[int, socket.socket]) -> None:
+    """Tell whoever waits for a child that has ended its exit code, and forget both."""
+    with suppress(ChildProcessError):
+        while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+            pid, status = ended
+            # perhaps nobody waits for it any more
+            with callers.pop(pid) as connection, suppress(OSError):
+                connection.sendall(os.waitstatus_to_exitcode(status).to_bytes(4, "big", signed=True))
+
+
+def wake_up_when_a_child_ends() -> int:
+    """Return what can be read when a child has ended."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    return reading
 
 
 def become(request: dict[str, Any], descriptors: list[int]) -> None:
     """Make this process one that has just been started."""
-    os.setsid()
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     for number, descriptor in enumerate(descriptors):
         os.dup2(descriptor, number)
     os.closerange(3, 1024)
@@ -154,19 +164,28 @@ def serve(callers: socket.socket) -> dict[str, Any] | None:
     Args:
         callers: brings, with a byte each, a connection to a caller and the standard streams of the child.
     """
+    ends = wake_up_when_a_child_ends()
+    waiting = dict[int, socket.socket]()
     while True:
+        ready, _, _ = select.select([callers.fileno(), ends], [], [])
+        if ends in ready:
+            os.read(ends, 4096)
+            tell_of_ends(waiting)
+        if callers.fileno() not in ready:
+            continue
         data, descriptors, _, _ = socket.recv_fds(callers, 1, 4)
-        bury()
         if not data:
             return None
-        if os.fork() == 0:
-            # this one waits for the child, and tells of its end
-            callers.close()
-            connection = socket.socket(fileno=descriptors[0])
+        connection = socket.socket(fileno=descriptors[0])
+        pid = fork(connection, descriptors[1:])
+        if pid == 0:
             request = read_request(connection)
-            return request if fork(request, descriptors[1:], connection) else None
-        for descriptor in descriptors:
-            os.close(descriptor)
+            # their descriptors are about to be closed, and may be other files' when these would close them
+            for inherited in (callers, connection, *waiting.values()):
+                inherited.detach()
+            become(request, descriptors[1:])
+            return request
+        waiting[pid] = connection
 
 
 if __name__ == "__main__":
