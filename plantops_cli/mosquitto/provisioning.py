@@ -18,7 +18,7 @@ from plantops_cli.mosquitto.broker.process import NotRunning
 from plantops_cli.mosquitto.broker.proof import Proof, RemovalProof, prove_login, prove_removal
 from plantops_cli.mosquitto.broker.trial import try_files
 from plantops_cli.mosquitto.files.acl_file import Granted, grant_read, revoke
-from plantops_cli.mosquitto.files.password_file import Provisioned, provision_user, remove_user
+from plantops_cli.mosquitto.files.password_file import Provisioned, drop_user, write_user
 from plantops_cli.mosquitto.files.rewrite import restore
 from plantops_cli.mosquitto.text.actions import Action
 from plantops_cli.mosquitto.text.conf import Listener
@@ -287,13 +287,13 @@ def _write_acl(request: Request) -> Granted | None:
 def _write_login(request: Request) -> Provisioned:
     assert request.password_file is not None  # chosen by provision()
     if request.mode is Mode.REMOVE or request.password is None:
-        return remove_user(
+        return drop_user(
             request.password_file,
             request.username,
             lock_timeout_seconds=request.lock_timeout_seconds,
             dry_run=request.is_dry_run,
         )
-    return provision_user(
+    return write_user(
         request.password_file,
         request.username,
         request.password,

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import pytest
 
 from plantops_cli.cli.app import build_app
-from plantops_cli.mosquitto.files.password_file import provision_user
+from plantops_cli.mosquitto.files.password_file import write_user
 from tests.support.background_broker import in_background
 from tests.support.brokers import Mosquitto
 from tests.support.hostile.canary import CANARY, sightings
@@ -52,7 +52,7 @@ def test_the_canary_is_found_in_base64(before: bytes) -> None:
 @pytest.fixture
 def broker(own_mosquitto: Mosquitto) -> Mosquitto:
     """A broker that takes the password from the user ``kanari``, and from nobody else."""
-    provision_user(own_mosquitto.folder / "passwords", "kanari", CANARY.encode())
+    write_user(own_mosquitto.folder / "passwords", "kanari", CANARY.encode())
     assert own_mosquitto.process is not None
     own_mosquitto.process.send_signal(signal.SIGHUP)
     return own_mosquitto

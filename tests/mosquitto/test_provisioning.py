@@ -13,7 +13,7 @@ import pytest
 
 from plantops_cli.errors import BrokerFileError, ConfigError, ProofError, ReloadError
 from plantops_cli.mosquitto.broker.proof import Proof, RemovalProof
-from plantops_cli.mosquitto.files.password_file import provision_user
+from plantops_cli.mosquitto.files.password_file import write_user
 from plantops_cli.mosquitto.provisioning import Mode, Request, provision
 from plantops_cli.mosquitto.text.actions import Action
 from plantops_cli.mosquitto.text.hashing import verify_password
@@ -464,7 +464,7 @@ def test_a_login_refused_because_of_a_file_that_is_mounted_by_itself_is_explaine
     reachable_folder: Path, start_unprivileged: StartUnprivileged
 ) -> None:
     passwords, ours = reachable_folder / "passwords", reachable_folder / "ours"
-    provision_user(ours, ALICE, ALICES, iterations=1000)
+    write_user(ours, ALICE, ALICES, iterations=1000)
     give_to_broker(ours)
     mosquitto = start_unprivileged(*mounting(ours, passwords))
     address = ConnectOptions(host="127.0.0.1", port=mosquitto.port)

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from plantops_cli.mosquitto.files.password_file import provision_user
+from plantops_cli.mosquitto.files.password_file import write_user
 
 START_SECONDS = 30.0
 USERNAME = "plantops_backend"
@@ -41,7 +41,7 @@ class Mosquitto:
     def start(self) -> None:
         """Start the broker and wait until it answers."""
         password_file = self.folder / "passwords"
-        provision_user(password_file, USERNAME, PASSWORD.encode())
+        write_user(password_file, USERNAME, PASSWORD.encode())
         config = self.folder / "mosquitto.conf"
         # started by root it would become the user mosquitto, who may not read a file of mode 0600
         user = "user root\n" if os.geteuid() == 0 else ""

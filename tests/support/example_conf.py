@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from plantops_cli.mosquitto.files.password_file import provision_user
+from plantops_cli.mosquitto.files.password_file import write_user
 from tests.support.brokers import PASSWORD, USERNAME, Mosquitto, executable
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -36,7 +36,7 @@ class FarmMosquitto(Mosquitto):
     def start(self) -> None:
         """Start the broker, on what an earlier one saved, and wait until it answers."""
         for username in (USERNAME, DEVICES[0]):
-            provision_user(self.folder / "passwords", username, PASSWORD.encode())
+            write_user(self.folder / "passwords", username, PASSWORD.encode())
         (self.folder / "acl").write_text(_ACL)
         (self.folder / "acl").chmod(0o600)
         config = self.folder / "mosquitto.conf"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from plantops_cli.mosquitto.broker.broker import Broker, find_broker
 from plantops_cli.mosquitto.broker.process import BrokerProcess
-from plantops_cli.mosquitto.files.password_file import provision_user
+from plantops_cli.mosquitto.files.password_file import write_user
 from tests.support.brokers import executable, free_port
 
 USER, PASSWORD = "alice", b"tulip"
@@ -24,7 +24,7 @@ def launch(folder: Path, *prefix: str, allow_anonymous: str = "false") -> tuple[
     """
     port = free_port()
     passwords = folder / "passwords"
-    provision_user(passwords, USER, PASSWORD, iterations=1000)
+    write_user(passwords, USER, PASSWORD, iterations=1000)
     give_to_broker(passwords)
     (folder / "run").mkdir()
     give_to_broker(folder / "run")

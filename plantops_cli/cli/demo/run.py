@@ -22,7 +22,7 @@ from plantops_cli.demo.plants import make_plants
 from plantops_cli.demo.simulation import publish_fleet
 from plantops_cli.formats.renderer import Renderer
 from plantops_cli.mosquitto.broker.executable import find_mosquitto
-from plantops_cli.mosquitto.files.password_file import provision_user
+from plantops_cli.mosquitto.files.password_file import write_user
 from plantops_cli.stream.options import ConnectOptions, MQTTVersion
 from plantops_cli.stream.session import open_session
 from plantops_cli.stream.subscriber import MQTTSubscriber
@@ -78,7 +78,7 @@ class Demonstration:
         with tempfile.TemporaryDirectory(prefix="plantops-demo-") as folder:
             password_file = Path(folder, "passwords")
             for name, password in self._passwords.items():
-                provision_user(password_file, name, password.encode())
+                write_user(password_file, name, password.encode())
             async with self._broker(password_file) as broker:
                 if not self._limits.is_quiet:
                     say(f"a dozen simulated plants on {broker.name} (Ctrl-C ends it); {_OWN_BROKER}")

@@ -13,7 +13,7 @@ from plantops_cli.cli.shared.flags.connect import ConnectionFlags
 from plantops_cli.cli.shared.stderr import say
 from plantops_cli.config import Settings
 from plantops_cli.errors import ConfigError, PlantopsError
-from plantops_cli.mosquitto.broker.dynsec_client import DynsecOutcome, list_users, provision_user, remove_user
+from plantops_cli.mosquitto.broker.dynsec_client import DynsecOutcome, delete_client, list_clients, make_client
 from plantops_cli.mosquitto.broker.proof import Proof, RemovalProof, prove_login, prove_removal
 from plantops_cli.mosquitto.files.conf_file import read_config
 from plantops_cli.mosquitto.text.actions import Action
@@ -36,7 +36,7 @@ def run(flags: ProvisioningFlags) -> Exit:
     name_address(admin, settings)
     report = Report(flags.output, is_dry_run=flags.dry_run)
     if flags.list_users:
-        report.dynsec_users(admin.endpoint, asyncio.run(list_users(admin)))
+        report.dynsec_users(admin.endpoint, asyncio.run(list_clients(admin)))
         return Exit.OK
     username = settings.mqtt_backend_username if flags.username is None else flags.username
     check_username(username)  # before anybody is asked for a password
@@ -86,11 +86,11 @@ def _carry_out(
     flags: ProvisioningFlags,
 ) -> DynsecOutcome:
     if flags.remove or password is None:
-        return asyncio.run(remove_user(admin, username, dry_run=flags.dry_run))
+        return asyncio.run(delete_client(admin, username, dry_run=flags.dry_run))
     secret = NewSecret.of(flags, password)
     try:
         return asyncio.run(
-            provision_user(
+            make_client(
                 admin,
                 username,
                 password,

@@ -32,7 +32,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class DynsecOutcome:
-    """The outcome of ``provision_user`` and ``remove_user``.
+    """The outcome of ``make_client`` and ``delete_client``.
 
     Attributes:
         action: what became of the user, or with ``dry_run`` would become of it; nothing was changed when it is
@@ -51,7 +51,7 @@ class DynsecOutcome:
     is_provable: bool = True
 
 
-async def provision_user(
+async def make_client(
     admin: ConnectOptions,
     username: str,
     password: bytes,
@@ -96,7 +96,7 @@ async def provision_user(
     )
 
 
-async def remove_user(
+async def delete_client(
     admin: ConnectOptions, username: str, *, dry_run: bool = False, timeout_seconds: float = COMMAND_SECONDS
 ) -> DynsecOutcome:
     """Make sure that a user is gone; its connections are closed at once.
@@ -108,7 +108,7 @@ async def remove_user(
         timeout_seconds: how long the plugin may take to answer a command.
 
     Raises:
-        ConfigError: the user is the administrator, or as in ``provision_user``.
+        ConfigError: the user is the administrator, or as in ``make_client``.
         CommandRefusedError: the broker refused a command, or did not answer it.
         BrokerError: no connection came about, or it ended.
     """
@@ -121,7 +121,9 @@ async def remove_user(
     return await _carry_out(admin, username, look, dry_run=dry_run, timeout_seconds=timeout_seconds)
 
 
-async def list_users(admin: ConnectOptions, *, timeout_seconds: float = COMMAND_SECONDS) -> tuple[PluginUser, ...]:
+async def list_clients(
+    admin: ConnectOptions, *, timeout_seconds: float = COMMAND_SECONDS
+) -> tuple[PluginUser, ...]:
     """Return all users that the plugin knows, administrators included.
 
     Args:

@@ -29,7 +29,7 @@ from plantops_cli.mosquitto.text.passwords import (
 
 @dataclass(frozen=True, slots=True)
 class Provisioned:
-    """The outcome of ``provision_user`` and ``remove_user``; of a dry run, the outcome that a run would have had.
+    """The outcome of ``write_user`` and ``drop_user``; of a dry run, the outcome that a run would have had.
 
     Attributes:
         action: what became of the user; the file was written unless it is ``UNCHANGED``.
@@ -61,7 +61,7 @@ class _Plan:
     notices: tuple[str, ...] = ()
 
 
-def provision_user(
+def write_user(
     path: Path,
     username: str,
     password: bytes,
@@ -133,7 +133,7 @@ def provision_user(
     )
 
 
-def remove_user(
+def drop_user(
     path: Path, username: str, *, lock_timeout_seconds: float = 10.0, dry_run: bool = False
 ) -> Provisioned:
     """Remove every line of a user, and touch nothing else in the file.

@@ -7,7 +7,7 @@ import pytest
 
 from plantops_cli.cli.provision_user.report import Report
 from plantops_cli.cli.shared.flags.display import DocumentChoice
-from plantops_cli.mosquitto.files.password_file import provision_user, users
+from plantops_cli.mosquitto.files.password_file import users, write_user
 
 
 @pytest.fixture
@@ -15,7 +15,7 @@ def password_file(tmp_path: Path) -> Path:
     """Two logins, and a line that is none."""
     path = tmp_path / "passwords"
     for name in ("alice", "bob"):
-        provision_user(path, name, b"correct horse battery staple")
+        write_user(path, name, b"correct horse battery staple")
     path.write_bytes(path.read_bytes() + b"carol:broken\n")
     return path
 

@@ -12,7 +12,7 @@ import pytest
 from plantops_cli.errors import ConfigError, ReloadError
 from plantops_cli.mosquitto.broker.broker import find_broker
 from plantops_cli.mosquitto.broker.process import BrokerProcess, NotRunning
-from plantops_cli.mosquitto.files.password_file import provision_user
+from plantops_cli.mosquitto.files.password_file import write_user
 from tests.mosquitto.conftest import StartUnprivileged
 from tests.support.brokers import Mosquitto
 from tests.support.unprivileged_broker import PASSWORD, REFUSED, USER, found, give_to_broker, mounting
@@ -155,12 +155,12 @@ def test_a_file_mounted_by_itself_and_replaced_is_seen_to_be_the_old_one(
     reachable_folder: Path, start_unprivileged: StartUnprivileged
 ) -> None:
     passwords, ours = reachable_folder / "passwords", reachable_folder / "ours"
-    provision_user(ours, USER, PASSWORD, iterations=1000)
+    write_user(ours, USER, PASSWORD, iterations=1000)
     give_to_broker(ours)
     mosquitto = start_unprivileged(*mounting(ours, passwords))
     broker = found(reachable_folder)
     assert broker.pinned_files() == ()
-    provision_user(ours, "bob", b"rose", iterations=1000)
+    write_user(ours, "bob", b"rose", iterations=1000)
     broker.tell()
     assert broker.has_survived()
     assert mosquitto.connack("bob", b"rose") == REFUSED

@@ -19,10 +19,10 @@ from plantops_cli.errors import (
 )
 from plantops_cli.mosquitto.broker.dynsec_client import (
     DynsecOutcome,
-    list_users,
-    provision_user,
+    delete_client,
+    list_clients,
+    make_client,
     refuse_plain_text,
-    remove_user,
 )
 from plantops_cli.mosquitto.text.actions import Action
 from plantops_cli.mosquitto.text.dynsec import (
@@ -117,7 +117,7 @@ async def is_connected(session: Session) -> bool:
 
 
 async def create(broker: Mosquitto, username: str = "alice", password: str = SECRET) -> DynsecOutcome:
-    return await provision_user(login(broker), username, password.encode())
+    return await make_client(login(broker), username, password.encode())
 
 
 def state(broker: Mosquitto) -> str:
@@ -129,7 +129,7 @@ def state(broker: Mosquitto) -> str:
 
 @pytest.mark.parametrize("version", ["5", "3.1.1"])
 async def test_a_new_user_can_log_in_with_the_password_and_no_other(broker: Mosquitto, version: str) -> None:
-    outcome = await provision_user(login(broker, version=version), "alice", SECRET.encode())
+    outcome = await make_client(login(broker, version=version), "alice", SECRET.encode())
     assert outcome == DynsecOutcome(Action.CREATED, "alice", True)
     assert await may_log_in(broker, "alice", SECRET)
     assert not await may_log_in(broker, "alice", OTHER)
@@ -189,13 +189,13 @@ async def test_another_password_replaces_the_old_one_and_says_whom_that_throws_o
 async def test_without_overwrite_another_password_is_reported_and_left(broker: Mosquitto) -> None:
     await create(broker)
     before = state(broker)
-    outcome = await provision_user(login(broker), "alice", OTHER.encode(), overwrite=False)
+    outcome = await make_client(login(broker), "alice", OTHER.encode(), overwrite=False)
     assert outcome == DynsecOutcome(Action.UNCHANGED, "alice", False)
     assert state(broker) == before
 
 
 async def test_without_overwrite_a_missing_user_is_created(broker: Mosquitto) -> None:
-    outcome = await provision_user(login(broker), "alice", SECRET.encode(), overwrite=False)
+    outcome = await make_client(login(broker), "alice", SECRET.encode(), overwrite=False)
     assert outcome.action is Action.CREATED
     assert await may_log_in(broker, "alice", SECRET)
 
@@ -212,7 +212,7 @@ async def test_a_user_of_the_plugin_without_the_role_gets_it_and_keeps_the_passw
 async def test_without_overwrite_a_missing_role_is_reported_only(broker: Mosquitto) -> None:
     await create(broker)
     ctrl(broker, "removeClientRole", "alice", ROLE)
-    outcome = await provision_user(login(broker), "alice", SECRET.encode(), overwrite=False)
+    outcome = await make_client(login(broker), "alice", SECRET.encode(), overwrite=False)
     assert (outcome.action, outcome.password_matches) == (Action.UNCHANGED, True)
     assert "has not the role 'plantops-read'" in outcome.notices[0]
 
@@ -253,7 +253,7 @@ async def test_a_user_bound_to_a_client_id_is_not_thrown_out_by_trying(broker: M
         host="127.0.0.1", port=broker.port, username="alice", password=SECRET, client_id="backend-1"
     )
     async with logged_in(options) as session:
-        outcome = await provision_user(login(broker), "alice", SECRET.encode(), overwrite=False)
+        outcome = await make_client(login(broker), "alice", SECRET.encode(), overwrite=False)
         assert await is_connected(session)
     assert (outcome.action, outcome.password_matches) == (Action.UNCHANGED, None)
     assert "with the client id 'backend-1' only" in outcome.notices[0]
@@ -264,9 +264,9 @@ async def test_a_dry_run_says_what_would_be_done_and_does_nothing(broker: Mosqui
     wanted = {SECRET: Action.UNCHANGED, OTHER: Action.UPDATED}[password]
     await create(broker)
     before = state(broker)
-    created = await provision_user(login(broker), "bob", SECRET.encode(), dry_run=True)
-    again = await provision_user(login(broker), "alice", password.encode(), dry_run=True)
-    removed = await remove_user(login(broker), "alice", dry_run=True)
+    created = await make_client(login(broker), "bob", SECRET.encode(), dry_run=True)
+    again = await make_client(login(broker), "alice", password.encode(), dry_run=True)
+    removed = await delete_client(login(broker), "alice", dry_run=True)
     assert [created.action, again.action, removed.action] == [Action.CREATED, wanted, Action.REMOVED]
     assert state(broker) == before
 
@@ -274,7 +274,7 @@ async def test_a_dry_run_says_what_would_be_done_and_does_nothing(broker: Mosqui
 async def test_a_removed_user_is_out_at_once_and_the_role_stays(broker: Mosquitto) -> None:
     await create(broker)
     async with logged_in(login(broker, "alice", SECRET)) as session:
-        outcome = await remove_user(login(broker), "alice")
+        outcome = await delete_client(login(broker), "alice")
         assert not await is_connected(session)
     assert (outcome.action, outcome.password_matches) == (Action.REMOVED, None)
     assert not await may_log_in(broker, "alice", SECRET)
@@ -282,14 +282,14 @@ async def test_a_removed_user_is_out_at_once_and_the_role_stays(broker: Mosquitt
 
 
 async def test_removing_a_user_who_is_not_there_changes_nothing(broker: Mosquitto) -> None:
-    assert await remove_user(login(broker), "alice") == DynsecOutcome(Action.UNCHANGED, "alice", None)
+    assert await delete_client(login(broker), "alice") == DynsecOutcome(Action.UNCHANGED, "alice", None)
 
 
 async def test_the_list_has_each_user_with_its_roles(broker: Mosquitto) -> None:
     await create(broker)
     await create(broker, "gärtner")
     ctrl(broker, "disableClient", "gärtner")
-    assert await list_users(login(broker)) == (
+    assert await list_clients(login(broker)) == (
         PluginUser("admin", ("admin",)),
         PluginUser("alice", (ROLE,)),
         PluginUser("gärtner", (ROLE,), is_disabled=True),
@@ -306,7 +306,7 @@ async def test_runs_at_once_leave_every_user_able_to_log_in(broker: Mosquitto) -
 
 async def test_removals_at_once_do_not_trip_over_each_other(broker: Mosquitto) -> None:
     await create(broker)
-    outcomes = await asyncio.gather(*(remove_user(login(broker), "alice") for _ in range(4)))
+    outcomes = await asyncio.gather(*(delete_client(login(broker), "alice") for _ in range(4)))
     assert {outcome.action for outcome in outcomes} <= {Action.REMOVED, Action.UNCHANGED}
     assert not await may_log_in(broker, "alice", SECRET)
 
@@ -322,7 +322,7 @@ async def test_a_user_who_is_no_administrator_is_refused(broker: Mosquitto, vers
         CommandRefusedError,
         match=re.escape(f"user 'alice' may not administer the dynamic security plugin ({code})"),
     ):
-        await provision_user(login(broker, "alice", SECRET, version=version), "bob", OTHER.encode())
+        await make_client(login(broker, "alice", SECRET, version=version), "bob", OTHER.encode())
     assert state(broker) == before
 
 
@@ -330,14 +330,14 @@ async def test_a_user_who_may_only_read_the_answers_is_refused(broker: Mosquitto
     await create(broker)
     ctrl(broker, "addRoleACL", ROLE, "subscribePattern", "$CONTROL/#", "allow", "0")
     with pytest.raises(CommandRefusedError, match="PUBACK 0x87"):
-        await remove_user(login(broker, "alice", SECRET, version="5"), "bob")
+        await delete_client(login(broker, "alice", SECRET, version="5"), "bob")
     with pytest.raises(CommandRefusedError, match=r"no answer to getClient within 0\.3 s"):
-        await remove_user(login(broker, "alice", SECRET, version="3.1.1"), "bob", timeout_seconds=0.3)
+        await delete_client(login(broker, "alice", SECRET, version="3.1.1"), "bob", timeout_seconds=0.3)
 
 
 async def test_a_wrong_password_of_the_administrator_is_refused(broker: Mosquitto) -> None:
     with pytest.raises(CredentialsRefusedError):
-        await list_users(login(broker, ADMIN, OTHER))
+        await list_clients(login(broker, ADMIN, OTHER))
 
 
 @pytest.mark.parametrize("version", ["5", "3.1.1"])
@@ -346,15 +346,15 @@ async def test_a_broker_without_the_plugin_is_told_from_one_that_refuses(
 ) -> None:
     options = login(mosquitto, USERNAME, PASSWORD, version=version)
     with pytest.raises(CommandRefusedError, match=r"no answer to getDefaultACLAccess within 0\.3 s") as caught:
-        await provision_user(options, "alice", SECRET.encode(), timeout_seconds=0.3)
+        await make_client(options, "alice", SECRET.encode(), timeout_seconds=0.3)
     assert "has the broker the dynamic security plugin" in str(caught.value.hint)
 
 
 async def test_the_administrator_itself_is_not_touched(broker: Mosquitto) -> None:
     with pytest.raises(ConfigError, match="'admin' is the administrator"):
-        await provision_user(login(broker), ADMIN, SECRET.encode())
+        await make_client(login(broker), ADMIN, SECRET.encode())
     with pytest.raises(ConfigError, match="'admin' is the administrator"):
-        await remove_user(login(broker), ADMIN)
+        await delete_client(login(broker), ADMIN)
     assert await may_log_in(broker, ADMIN, ADMIN_PASSWORD)
 
 
@@ -390,7 +390,7 @@ async def test_what_cannot_log_in_is_refused_before_anything_is_sent(
 ) -> None:
     async with serving(ScriptedBroker()) as broker:
         with pytest.raises(ConfigError, match=fault) as caught:
-            await provision_user(login(broker), username, password)
+            await make_client(login(broker), username, password)
         assert broker.connection_count == 0
     assert caught.value.__cause__ is None
 
@@ -403,7 +403,7 @@ async def test_plain_text_off_this_machine_is_refused_before_anything_is_sent(
     options: Mapping[str, str], password: str | None
 ) -> None:
     admin = ConnectOptions(host=options["host"], username=ADMIN, password=password, timeout_seconds=0.1)
-    for attempt in (provision_user(admin, "alice", b"secret"), remove_user(admin, "alice"), list_users(admin)):
+    for attempt in (make_client(admin, "alice", b"secret"), delete_client(admin, "alice"), list_clients(admin)):
         with pytest.raises(ConfigError, match="would cross the network unencrypted"):
             await attempt
 
@@ -442,7 +442,7 @@ async def test_what_another_run_did_meanwhile_is_looked_at_and_not_done_again(
     # logins: the administrator, the right password, a wrong one
     async with serving(ScriptedBroker(answers=[0, 0, 0x87])) as broker:
         playing = asyncio.create_task(answer(broker, DEFAULTS, NO_ROLE, NO_USER, *answers, DEFAULTS, role, user))
-        outcome = await provision_user(login(broker, version="5"), "alice", b"hunter2")
+        outcome = await make_client(login(broker, version="5"), "alice", b"hunter2")
         await playing
     assert outcome == DynsecOutcome(action, "alice", True)
 
@@ -451,7 +451,7 @@ async def failure(*answers: object) -> BrokerError:
     async with serving(ScriptedBroker()) as broker:
         playing = asyncio.create_task(answer(broker, *answers))
         with pytest.raises(BrokerError) as caught:
-            await provision_user(login(broker, version="5"), "alice", b"hunter2", timeout_seconds=0.3)
+            await make_client(login(broker, version="5"), "alice", b"hunter2", timeout_seconds=0.3)
         playing.cancel()
         await asyncio.gather(playing, return_exceptions=True)
     return caught.value
@@ -460,7 +460,7 @@ async def failure(*answers: object) -> BrokerError:
 async def test_answers_to_others_and_rubbish_are_passed_over() -> None:
     async with serving(ScriptedBroker()) as broker:
         playing = asyncio.create_task(answer(broker, DEFAULTS, NO_ROLE, NO_USER, {}, {}))
-        outcome = await provision_user(login(broker, version="5"), "alice", b"hunter2")
+        outcome = await make_client(login(broker, version="5"), "alice", b"hunter2")
         await playing
     assert outcome.action is Action.CREATED
 
@@ -469,7 +469,7 @@ async def test_whoever_asks_is_told_before_the_first_change_and_once() -> None:
     told: list[int] = []
     async with serving(ScriptedBroker()) as broker:
         playing = asyncio.create_task(answer(broker, DEFAULTS, NO_ROLE, NO_USER, {}, {}))
-        await provision_user(
+        await make_client(
             login(broker, version="5"),
             "alice",
             b"hunter2",
@@ -484,7 +484,7 @@ async def test_nobody_is_told_where_nothing_is_changed(broker: Mosquitto, mode: 
     if mode == "nothing to do":
         await create(broker)
     told: list[str] = []
-    await provision_user(
+    await make_client(
         login(broker), "alice", SECRET.encode(), dry_run=mode == "dry run", on_ready=lambda: told.append(mode)
     )
     assert told == []
@@ -523,13 +523,13 @@ async def test_a_refusal_that_stays_is_an_error_that_does_not_repeat_the_passwor
 async def test_no_password_is_sent_to_a_broker_that_has_not_answered() -> None:
     async with serving(ScriptedBroker()) as broker:
         with pytest.raises(CommandRefusedError, match="no answer"):
-            await provision_user(login(broker, version="3.1.1"), "alice", b"hunter2", timeout_seconds=0.3)
+            await make_client(login(broker, version="3.1.1"), "alice", b"hunter2", timeout_seconds=0.3)
         assert [b"hunter2" in packet.body for packet in broker.of_kind(PUBLISH)] == [False]
 
 
 async def test_a_connection_that_ends_meanwhile_is_told_as_such() -> None:
     async with serving(ScriptedBroker()) as broker:
-        working = asyncio.create_task(provision_user(login(broker, version="5"), "alice", b"hunter2"))
+        working = asyncio.create_task(make_client(login(broker, version="5"), "alice", b"hunter2"))
         await broker.wait_for(PUBLISH)
         broker.hang_up()
         with pytest.raises(ConnectionLostError):

@@ -17,7 +17,7 @@ from plantops_cli.mosquitto.broker.preflight import check_reload, is_readable, m
 from plantops_cli.mosquitto.broker.process import BrokerProcess, BrokerUser
 from plantops_cli.mosquitto.broker.proof import LoginAnswer, log_in, probe_acl, with_wrong_password
 from plantops_cli.mosquitto.files.conf_file import read_config
-from plantops_cli.mosquitto.files.password_file import provision_user
+from plantops_cli.mosquitto.files.password_file import write_user
 from plantops_cli.mosquitto.text.hashing import hash_password
 from plantops_cli.stream.options import ConnectOptions, MQTTVersion
 from tests.mosquitto.conftest import StartUnprivileged
@@ -252,7 +252,7 @@ def test_a_new_user_may_come_in_after_a_reload_that_the_broker_survives(
 ) -> None:
     mosquitto = start_unprivileged()
     broker = found(reachable_folder)
-    provision_user(reachable_folder / "passwords", "bob", b"rose", iterations=1000)
+    write_user(reachable_folder / "passwords", "bob", b"rose", iterations=1000)
     assert check_running(broker) == ()
     assert broker.tell()
     assert broker.has_survived()

@@ -27,7 +27,7 @@ from plantops_cli.mosquitto.broker.proof import (
     refuses_publish,
     with_wrong_password,
 )
-from plantops_cli.mosquitto.files.password_file import provision_user
+from plantops_cli.mosquitto.files.password_file import write_user
 from plantops_cli.stream.options import ConnectOptions, MQTTVersion
 from plantops_cli.stream.session import open_session
 from plantops_cli.stream.tls import TLSOptions
@@ -158,7 +158,7 @@ async def test_a_login_refused_for_good_costs_the_broker_at_most_five_refusals(t
 
 async def test_a_login_accepted_at_the_last_moment_costs_the_broker_at_most_five_refusals(tmp_path: Path) -> None:
     with running(tmp_path, "log_type all") as broker:
-        provision_user(tmp_path / "passwords", USERNAME, NEW_PASSWORD.encode())
+        write_user(tmp_path / "passwords", USERNAME, NEW_PASSWORD.encode())
         with reload_later(broker, seconds=0.35):
             options = options_for(broker, password=NEW_PASSWORD)
             proof = await prove_login(options, is_acl_in_force=False, patience_seconds=1.2)
@@ -168,7 +168,7 @@ async def test_a_login_accepted_at_the_last_moment_costs_the_broker_at_most_five
 
 async def test_a_reload_that_comes_a_second_late_is_waited_for(tmp_path: Path) -> None:
     with running(tmp_path) as broker:
-        provision_user(tmp_path / "passwords", USERNAME, NEW_PASSWORD.encode())
+        write_user(tmp_path / "passwords", USERNAME, NEW_PASSWORD.encode())
         with reload_later(broker, seconds=1.0):
             proof = await prove_login(options_for(broker, password=NEW_PASSWORD), is_acl_in_force=False)
         assert 1.0 <= proof.accepted_after_seconds < 5

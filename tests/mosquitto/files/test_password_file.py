@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from plantops_cli.errors import BrokerFileBusyError, BrokerFileChangedError, BrokerFileError, ConfigError
-from plantops_cli.mosquitto.files.password_file import Provisioned, provision_user, remove_user, users
+from plantops_cli.mosquitto.files.password_file import Provisioned, drop_user, users, write_user
 from plantops_cli.mosquitto.files.rewrite import restore
 from plantops_cli.mosquitto.text.actions import Action
 from plantops_cli.mosquitto.text.hashing import entry_kind, hash_password, verify_password
@@ -38,20 +38,20 @@ LONG_SALT = (
 PROVISION = """
 import sys
 from pathlib import Path
-from plantops_cli.mosquitto.files.password_file import provision_user
-provision_user(Path(sys.argv[1]), sys.argv[2], b"pw of " + sys.argv[2].encode(), iterations=1000)
+from plantops_cli.mosquitto.files.password_file import write_user
+write_user(Path(sys.argv[1]), sys.argv[2], b"pw of " + sys.argv[2].encode(), iterations=1000)
 """
 # a child says by a pipe which password it is about to write, and is killed at a moment of its own
 KILL_MANY = """
 import itertools, os, random, signal, sys, time
 from pathlib import Path
-from plantops_cli.mosquitto.files.password_file import provision_user
+from plantops_cli.mosquitto.files.password_file import write_user
 from plantops_cli.mosquitto.text.hashing import verify_password
 from plantops_cli.mosquitto.text.passwords import find_entry
 path = Path(sys.argv[1])
 random.seed(0)
 last = "0"
-provision_user(path, "plantops_backend", last.encode(), iterations=1000)
+write_user(path, "plantops_backend", last.encode(), iterations=1000)
 for run in range(int(sys.argv[2])):
     reader, writer = os.pipe()
     child = os.fork()
@@ -59,7 +59,7 @@ for run in range(int(sys.argv[2])):
         for number in itertools.count():
             password = b"%d.%d" % (run, number)
             os.write(writer, password + b" ")
-            provision_user(path, "plantops_backend", password, iterations=1000)
+            write_user(path, "plantops_backend", password, iterations=1000)
     os.close(writer)
     time.sleep(random.uniform(0.0005, 0.02))
     os.kill(child, signal.SIGKILL)
@@ -74,10 +74,10 @@ PROVISION_LIMITED = """
 import resource, sys
 from pathlib import Path
 from plantops_cli.errors import BrokerFileError
-from plantops_cli.mosquitto.files.password_file import provision_user
+from plantops_cli.mosquitto.files.password_file import write_user
 resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
 try:
-    provision_user(Path(sys.argv[1]), "plantops_backend", b"x")
+    write_user(Path(sys.argv[1]), "plantops_backend", b"x")
 except BrokerFileError as exc:
     print(exc)
 """
@@ -85,12 +85,12 @@ PROVISION_AS_NOBODY = """
 import os, sys
 from pathlib import Path
 from plantops_cli.errors import BrokerFileError
-from plantops_cli.mosquitto.files.password_file import provision_user
+from plantops_cli.mosquitto.files.password_file import write_user
 os.setgroups([])
 os.setresgid(65534, 65534, 65534)
 os.setresuid(65534, 65534, 65534)
 try:
-    provision_user(Path(sys.argv[1]), "plantops_backend", b"x")
+    write_user(Path(sys.argv[1]), "plantops_backend", b"x")
 except BrokerFileError as exc:
     print(exc)
 """
@@ -128,7 +128,7 @@ def provision(
     iterations: int = 1000,
     dry_run: bool = False,
 ) -> Provisioned:
-    return provision_user(path, USER, password, overwrite=overwrite, iterations=iterations, dry_run=dry_run)
+    return write_user(path, USER, password, overwrite=overwrite, iterations=iterations, dry_run=dry_run)
 
 
 def told(outcome: Provisioned) -> tuple[Action, bool | None, bool]:
@@ -285,7 +285,7 @@ def test_a_login_that_cannot_work_is_refused_before_anything_is_made(
     path: Path, username: str, password: bytes
 ) -> None:
     with pytest.raises(ConfigError):
-        provision_user(path, username, password)
+        write_user(path, username, password)
     assert not path.exists()
     assert leftovers(path) == []
 
@@ -325,7 +325,7 @@ def test_a_lock_that_is_not_released_ends_in_an_error(path: Path) -> None:
     with path.with_name(".passwd.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(BrokerFileError, match="locked"):
-            provision_user(path, USER, PASSWORD, lock_timeout_seconds=0.1)
+            write_user(path, USER, PASSWORD, lock_timeout_seconds=0.1)
     assert not path.exists()
 
 
@@ -352,7 +352,7 @@ def test_a_file_that_another_program_keeps_open_for_writing_is_not_replaced(path
     path.write_bytes(ALICE)
     with path.open("ab") as file:
         with pytest.raises(BrokerFileBusyError, match="open for writing"):
-            provision_user(path, USER, PASSWORD, iterations=1000, lock_timeout_seconds=0.1)
+            write_user(path, USER, PASSWORD, iterations=1000, lock_timeout_seconds=0.1)
         file.write(b"# added\n")
     assert path.read_bytes() == ALICE + b"# added\n"
     assert leftovers(path) == []
@@ -375,7 +375,7 @@ def test_mosquitto_passwd_at_the_same_file_meanwhile_loses_no_user_of_ours(path:
     try:
         for number in range(30):
             with suppress(BrokerFileBusyError, BrokerFileChangedError):
-                names.append(provision_user(path, f"ours{number}", PASSWORD, iterations=1000).username)
+                names.append(write_user(path, f"ours{number}", PASSWORD, iterations=1000).username)
     finally:
         done.set()
         hammering.join()
@@ -437,24 +437,24 @@ def test_a_user_is_removed_and_the_rest_is_kept(path: Path) -> None:
     path.write_bytes(ALICE)
     provision(path)
     path.write_bytes(path.read_bytes() + b"# the end")
-    assert told(remove_user(path, USER)) == (Action.REMOVED, None, False)
+    assert told(drop_user(path, USER)) == (Action.REMOVED, None, False)
     assert path.read_bytes() == ALICE + b"# the end"
 
 
 def test_several_lines_of_a_user_are_all_removed_and_it_is_said(path: Path) -> None:
     path.write_bytes(ALICE + f"{USER}:{SHA512}\n{USER}:{SHA512}\n".encode())
-    assert remove_user(path, USER).notices[:1] == ("2 lines of this user were removed",)
+    assert drop_user(path, USER).notices[:1] == ("2 lines of this user were removed",)
     assert path.read_bytes() == ALICE
 
 
 def test_who_is_not_there_need_not_be_removed(path: Path) -> None:
     path.write_bytes(ALICE)
     before = identity(path)
-    assert told(remove_user(path, USER)) == (Action.UNCHANGED, None, False)
+    assert told(drop_user(path, USER)) == (Action.UNCHANGED, None, False)
     assert identity(path) == before
 
 
-@pytest.mark.parametrize("act", [lambda path: remove_user(path, USER), users])
+@pytest.mark.parametrize("act", [lambda path: drop_user(path, USER), users])
 def test_a_missing_file_has_no_users_to_list_or_remove(path: Path, act: Callable[[Path], object]) -> None:
     with pytest.raises(BrokerFileError, match="does not exist"):
         act(path)
@@ -463,7 +463,7 @@ def test_a_missing_file_has_no_users_to_list_or_remove(path: Path, act: Callable
 
 def test_a_user_name_that_mosquitto_would_not_take_can_be_removed(path: Path) -> None:
     path.write_bytes(ALICE + f"a+b:{SHA512}\n".encode())
-    assert remove_user(path, "a+b").action is Action.REMOVED
+    assert drop_user(path, "a+b").action is Action.REMOVED
     assert path.read_bytes() == ALICE
 
 
@@ -471,7 +471,7 @@ def test_a_user_name_that_mosquitto_would_not_take_can_be_removed(path: Path) ->
 def test_what_cannot_stand_in_the_file_is_no_user_name_to_remove(path: Path, username: str) -> None:
     path.write_bytes(ALICE)
     with pytest.raises(ConfigError, match="user name"):
-        remove_user(path, username)
+        drop_user(path, username)
 
 
 def test_the_users_are_listed_in_the_order_of_the_file_without_their_hashes(path: Path) -> None:
@@ -487,7 +487,7 @@ def test_a_dry_run_tells_the_outcome_and_writes_nothing(path: Path) -> None:
     assert list(path.parent.iterdir()) == []
     path.write_bytes(ALICE)
     assert told(provision(path, dry_run=True)) == (Action.CREATED, True, False)
-    assert remove_user(path, "alice", dry_run=True).action is Action.REMOVED
+    assert drop_user(path, "alice", dry_run=True).action is Action.REMOVED
     assert path.read_bytes() == ALICE
     assert list(path.parent.iterdir()) == [path]
 
@@ -507,14 +507,14 @@ def test_iterations_out_of_bounds_are_refused_even_for_who_is_there(path: Path, 
 
 def test_control_characters_in_a_password_are_allowed_only_on_demand(path: Path) -> None:
     with pytest.raises(ConfigError, match="control character"):
-        provision_user(path, USER, b"a\tb")
-    provision_user(path, USER, b"a\tb", allow_control=True)
+        write_user(path, USER, b"a\tb")
+    write_user(path, USER, b"a\tb", allow_control=True)
     assert logs_in(path, USER, b"a\tb")
 
 
 @needs_root
 def test_a_new_file_is_given_to_the_broker_when_root_makes_it(path: Path) -> None:
-    provision_user(path, USER, PASSWORD, new_file_owner=(12_345, 23_456))
+    write_user(path, USER, PASSWORD, new_file_owner=(12_345, 23_456))
     assert (path.stat().st_uid, path.stat().st_gid, path.stat().st_mode & 0o777) == (12_345, 23_456, 0o600)
 
 
@@ -561,7 +561,7 @@ def test_a_real_broker_accepts_odd_passwords(path: Path, start_mosquitto: StartM
 
 @pytest.mark.parametrize("username", ["gärtner", "a b", "o'neil/x", "名前"])
 def test_a_real_broker_accepts_odd_user_names(path: Path, start_mosquitto: StartMosquitto, username: str) -> None:
-    provision_user(path, username, PASSWORD, iterations=1000)
+    write_user(path, username, PASSWORD, iterations=1000)
     assert start_mosquitto(path).connack(username, PASSWORD) == ACCEPTED
 
 
