@@ -23,7 +23,7 @@ MAX_PENDING_BYTES = 16 * 1024 * 1024
 MESSAGE_BYTES = 256
 """What the objects of a message take beside the bytes in which it came."""
 
-READ_BYTES = 256
+READ_OVERHEAD_BYTES = 256
 """What the objects of one read take."""
 
 BATCH_MESSAGES = 500
@@ -125,7 +125,7 @@ class Inbox:
             size: the bytes in which they came.
         """
         count = len(read.packets) + len(read.passed_over)
-        size += READ_BYTES + MESSAGE_BYTES * count
+        size += READ_OVERHEAD_BYTES + MESSAGE_BYTES * count
         self._waiting.append((read, size))
         self._waiting_bytes += size
         self.count += count

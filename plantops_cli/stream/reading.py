@@ -38,7 +38,7 @@ class Receiver(Protocol):
     def take_exactly_once(self, packets: list[Packet], size: int) -> None: ...
 
 
-class Paho(Protocol):
+class PahoReader(Protocol):
     """As much of a ``paho.mqtt.client.Client`` as is needed to read."""
 
     def socket(self) -> object | None: ...
@@ -60,7 +60,7 @@ class Reading:
     """
 
     def __init__(
-        self, paho: Paho, receiver: Receiver, answers: Answers, on_broken: Callable[[Exception], None]
+        self, paho: PahoReader, receiver: Receiver, answers: Answers, on_broken: Callable[[Exception], None]
     ) -> None:
         self.read_at = 0.0
         self.is_paused = False

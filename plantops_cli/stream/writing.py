@@ -13,7 +13,7 @@ UNSENT_BYTES = 1024 * 1024
 """How many bytes of acknowledgements may wait for a broker that takes none, while it goes on sending."""
 
 
-class Paho(Protocol):
+class PahoWriter(Protocol):
     """As much of a ``paho.mqtt.client.Client`` as is needed to write."""
 
     def socket(self) -> object | None: ...
@@ -29,7 +29,7 @@ class Writing:
         on_clogged: called when so much waits that the broker seems to take nothing at all.
     """
 
-    def __init__(self, paho: Paho, on_clogged: Callable[[], None]) -> None:
+    def __init__(self, paho: PahoWriter, on_clogged: Callable[[], None]) -> None:
         self._paho = paho
         self._on_clogged = on_clogged
         self._loop = asyncio.get_running_loop()
