@@ -11,7 +11,7 @@ from contextlib import aclosing
 from typing import Any
 
 from plantops_cli.doctor import certificate
-from plantops_cli.doctor.step import BrokenError, Outcome, Step, StepResult, take
+from plantops_cli.doctor.step import BrokenError, Step, StepReport, StepResult, take
 from plantops_cli.errors import (
     BrokerError,
     CredentialsRefusedError,
@@ -89,7 +89,7 @@ class Diagnosis:
 
     async def steps(self) -> AsyncGenerator[Step, None]:
         """Examine, and yield what each step found as soon as it is known."""
-        trials: list[tuple[str, Callable[[], Awaitable[Outcome]]]] = [
+        trials: list[tuple[str, Callable[[], Awaitable[StepReport]]]] = [
             ("name", self._resolve),
             ("TCP", self._reach),
             ("TLS", self._handshake),
@@ -118,7 +118,7 @@ class Diagnosis:
             if self._session:
                 await self._session.close()
 
-    async def _resolve(self) -> Outcome:
+    async def _resolve(self) -> StepReport:
         options = self._options
 
         def look_up() -> list[_Address]:
@@ -133,9 +133,9 @@ class Diagnosis:
                 exc = socket.gaierror("no answer from the name server")
             raise BrokenError(failures.connect_failed(exc, endpoint=options.endpoint, is_tls=False)) from exc
         names = ", ".join(str(address[0]) for _, address in self._addresses)
-        return Outcome([f"{options.host} is {names}"])
+        return StepReport([f"{options.host} is {names}"])
 
-    async def _reach(self) -> Outcome:
+    async def _reach(self) -> StepReport:
         refused, failure = list[str](), None
         for family, address in self._addresses:
             try:
@@ -148,12 +148,12 @@ class Diagnosis:
                 said = [f"{address[0]} port {address[1]} answers", *refused]
                 # the first one is tried first by everybody, and each has to wait for it
                 cure = f"{self._options.host} has addresses that do not answer" if refused else None
-                return Outcome(said, cure)
+                return StepReport(said, cure)
         assert failure is not None
         error = failures.connect_failed(failure, endpoint=self._options.endpoint, is_tls=False)
         raise BrokenError(error, *refused)
 
-    async def _reach_unix(self) -> Outcome:
+    async def _reach_unix(self) -> StepReport:
         path = self._options.unix_socket
         assert path is not None
         try:
@@ -161,7 +161,7 @@ class Diagnosis:
         except OSError as exc:
             error = failures.connect_failed(exc, endpoint=self._options.endpoint, is_tls=False)
             raise BrokenError(error, cure="is the broker running, and has it a listener 0 at this path?") from exc
-        return Outcome([f"{path} answers"])
+        return StepReport([f"{path} answers"])
 
     async def _open(self, family: socket.AddressFamily, address: Any) -> None:
         with socket.socket(family, socket.SOCK_STREAM) as probe:
@@ -169,7 +169,7 @@ class Diagnosis:
             async with asyncio.timeout(STEP_SECONDS):
                 await asyncio.get_running_loop().sock_connect(probe, address)
 
-    async def _handshake(self) -> Outcome:
+    async def _handshake(self) -> StepReport:
         tls = self._options.tls
         assert tls is not None
         context = tls.context()
@@ -182,8 +182,8 @@ class Diagnosis:
             raise BrokenError(error) from exc
         said = [f"{version}, {cipher}", *certificate.describe(shown, now=time.time())]
         if tls.insecure:
-            return Outcome(said, "the certificate is not checked: leave TLSOptions(insecure=True) away")
-        return Outcome(said, certificate.renewal(shown, now=time.time()))
+            return StepReport(said, "the certificate is not checked: leave TLSOptions(insecure=True) away")
+        return StepReport(said, certificate.renewal(shown, now=time.time()))
 
     def _shake_hands(self, context: ssl.SSLContext) -> tuple[str, str, dict[str, object]]:
         assert self._reachable is not None
@@ -213,7 +213,7 @@ class Diagnosis:
         said = certificate.describe(shown, now=time.time())
         return BrokenError(error, f"certificate not accepted: {exc.verify_message}", *said)
 
-    async def _connect(self) -> Outcome:
+    async def _connect(self) -> StepReport:
         try:
             self._session = await open_session(self._options, lambda _: None)
         except CredentialsRefusedError as exc:
@@ -236,12 +236,12 @@ class Diagnosis:
         if dangers := self._options.dangers:
             said += dangers
             cures.append("use TLS: tls=TLSOptions()")
-        return Outcome(said, "; ".join(cures) or None)
+        return StepReport(said, "; ".join(cures) or None)
 
-    async def _look_at_grants(self) -> Outcome:
+    async def _look_at_grants(self) -> StepReport:
         session = self._live
         if session.options.mqtt_version is not MQTTVersion.V5:
-            return Outcome(["MQTT 3.1.1 has no words for it"])
+            return StepReport(["MQTT 3.1.1 has no words for it"])
         lacking, said = list[str](), list[str]()
         for name, words, default in _GRANTS:
             value = session.granted.get(name, default)
@@ -255,10 +255,10 @@ class Diagnosis:
             lacking.append(f"QoS {self._qos}")
         cure = f"this broker has no {', no '.join(lacking)}" if lacking else None
         half = len(said) // 2
-        return Outcome([", ".join(said[:half]), ", ".join(said[half:])], cure)
+        return StepReport([", ".join(said[:half]), ", ".join(said[half:])], cure)
 
-    def _subscription_of(self, name: str) -> Callable[[], Awaitable[Outcome]]:
-        async def subscribe() -> Outcome:
+    def _subscription_of(self, name: str) -> Callable[[], Awaitable[StepReport]]:
+        async def subscribe() -> StepReport:
             try:
                 granted = (await self._live.subscribe({name: self._qos}))[name]
             except SubscriptionRefusedError as exc:
@@ -267,33 +267,33 @@ class Diagnosis:
             except BrokerError as exc:
                 raise BrokenError(exc) from exc
             if granted < self._qos:
-                return Outcome([f"{name}: granted at QoS {granted}, not {self._qos}"], "messages may be lost")
-            return Outcome([f"{name}: granted at QoS {granted}"])
+                return StepReport([f"{name}: granted at QoS {granted}, not {self._qos}"], "messages may be lost")
+            return StepReport([f"{name}: granted at QoS {granted}"])
 
         return subscribe
 
-    async def _first_message(self) -> Outcome:
+    async def _first_message(self) -> StepReport:
         await self._wait_until(lambda: self._first is not None)
         message = self._first
         if message is None:
-            return Outcome([f"none in {self._wait_seconds:g} s"], _SILENT_ACL)
+            return StepReport([f"none in {self._wait_seconds:g} s"], _SILENT_ACL)
         kind = "retained, from before" if message.retain else "live"
-        return Outcome([f"{message.topic} ({kind}, {len(message.payload)} bytes)"])
+        return StepReport([f"{message.topic} ({kind}, {len(message.payload)} bytes)"])
 
-    async def _canary(self) -> Outcome:
+    async def _canary(self) -> StepReport:
         topic = self._canary_topic
         if not any(matches(name, topic) for name in self._filters):
-            return Outcome([f"no filter matches {topic}"], "leave the filters out")
+            return StepReport([f"no filter matches {topic}"], "leave the filters out")
         try:
             code = await self._live.publish(topic, b'{"canary":true}', qos=1, retain=False)
         except BrokerError as exc:
             raise BrokenError(exc) from exc
         if code >= 0x80:
             said = f"this user may not publish {topic} (PUBACK 0x{code:02x}), as it should be for a backend"
-            return Outcome([said], "to prove the right to read, run it as a user who may publish as a device")
+            return StepReport([said], "to prove the right to read, run it as a user who may publish as a device")
         await self._wait_until(lambda: self._is_canary_back)
         if self._is_canary_back:
-            return Outcome([f"{topic} came back: this user may read what it is subscribed to"])
+            return StepReport([f"{topic} came back: this user may read what it is subscribed to"])
         said = f"{topic} was published and did not come back in {self._wait_seconds:g} s"
         if code == _NO_MATCHING_SUBSCRIBERS:
             said += " (PUBACK 0x10: nobody may read it)"
@@ -306,7 +306,7 @@ class Diagnosis:
         )
         if self._live.options.mqtt_version is not MQTTVersion.V5:
             # MQTT 3.1.1 acknowledges what it then throws away
-            return Outcome([said], "this user may not publish, or not read; MQTT 3.1.1 does not tell")
+            return StepReport([said], "this user may not publish, or not read; MQTT 3.1.1 does not tell")
         raise BrokenError(error, said)
 
     async def _read(self, session: Session) -> None:

@@ -39,7 +39,7 @@ class Step:
     error: PlantopsError | None = None
 
 
-class Outcome(NamedTuple):
+class StepReport(NamedTuple):
     """What a step found that went on to its end.
 
     Attributes:
@@ -67,7 +67,7 @@ class BrokenError(Exception):
         self.cure = cure or error.hint
 
 
-async def take(name: str, trial: Callable[[], Awaitable[Outcome]]) -> Step:
+async def take(name: str, trial: Callable[[], Awaitable[StepReport]]) -> Step:
     """Take a step, and time it; what is to be mended and breaks nothing is a warning.
 
     Args:
