@@ -14,7 +14,7 @@ from plantops_cli.cli.shared.stderr import show_log
 from plantops_cli.cli.shared.typed_secrets import check_ask_password
 
 
-class Entry(NamedTuple):
+class CommandEntry(NamedTuple):
     """A command as the overview knows it.
 
     Attributes:
@@ -27,23 +27,25 @@ class Entry(NamedTuple):
 
 
 COMMANDS = {
-    "listen": Entry("listen.command", "Subscribe and show each message as it comes, until stopped."),
-    "fleet": Entry("fleet.command", "Show which device is online, late, offline, mute or without heartbeat."),
-    "check": Entry(
+    "listen": CommandEntry("listen.command", "Subscribe and show each message as it comes, until stopped."),
+    "fleet": CommandEntry(
+        "fleet.command", "Show which device is online, late, offline, mute or without heartbeat."
+    ),
+    "check": CommandEntry(
         "check.command",
         "Look at the fleet for a while, and exit with 0 ok, 1 warning, 2 critical or 3 unknown.",
     ),
-    "doctor": Entry(
+    "doctor": CommandEntry(
         "doctor.command", "Try each step to the broker by itself, and say what is broken and how to mend it."
     ),
-    "provision-user": Entry(
+    "provision-user": CommandEntry(
         "provision_user.command",
         "Create or update a login in Mosquitto's password file, tell the broker, and prove it.",
     ),
-    "parse-topic": Entry(
+    "parse-topic": CommandEntry(
         "parse_topic", "Print device id and kind of topics like devices/ID/telemetry and devices/ID/heartbeat."
     ),
-    "demo": Entry(
+    "demo": CommandEntry(
         "demo.command", "Show a dozen simulated plants, live, on a broker that lasts as long as the demo."
     ),
 }

@@ -16,15 +16,15 @@ from plantops_cli.errors import ConfigError, TopicError
 from plantops_cli.topics import DeviceTopic
 from plantops_cli.topics import parse_topic as parse
 
-Output = Literal["text", "jsonl"]
+TopicForm = Literal["text", "jsonl"]
 Field = Literal["device_id", "kind"]
-Format = Callable[[str, DeviceTopic], str]
+TopicRenderer = Callable[[str, DeviceTopic], str]
 
 _READ_BYTES = 1 << 18
 _MAX_LINE_BYTES = 1 << 20
 
 
-class Batch(NamedTuple):
+class TopicLines(NamedTuple):
     """Topics that are answered with one write.
 
     Attributes:
@@ -41,8 +41,8 @@ Topics = Annotated[
     MANY,
     typer.Argument(metavar="TOPIC", help="Topics to parse; - reads them from stdin, one a line."),
 ]
-OutputOption = Annotated[
-    Output | None, typer.Option("-o", "--output", help="Default: text on a terminal, jsonl elsewhere.")
+TopicFormOption = Annotated[
+    TopicForm | None, typer.Option("-o", "--output", help="Default: text on a terminal, jsonl elsewhere.")
 ]
 FieldOption = Annotated[Field | None, typer.Option("--field", help="Print this value alone, one a line.")]
 
@@ -52,7 +52,7 @@ class ParseTopicFlags:
     """The flags of ``parse-topic``, in the order of its help; None: not given."""
 
     topics: Topics
-    output: OutputOption = None
+    output: TopicFormOption = None
     field: FieldOption = None
 
     def __post_init__(self) -> None:
@@ -66,21 +66,21 @@ def parse_topic(flags: ParseTopicFlags) -> None:
 
     An invalid topic goes to stderr with the reason, after the valid ones; the exit code is then 8.
     """
-    show = _format(flags.output, flags.field)
-    answers = [_answer(batch, show) for batch in _batches(flags.topics)]
+    show = _renderer(flags.output, flags.field)
+    answers = [_answer(given, show) for given in _gather(flags.topics)]
     if not all(answers):
         raise typer.Exit(Exit.TOPIC)
 
 
-def _batches(arguments: Sequence[str]) -> Iterator[Batch]:
+def _gather(arguments: Sequence[str]) -> Iterator[TopicLines]:
     for is_stdin, group in groupby(arguments, key="-".__eq__):
         if is_stdin:
-            yield from _stdin_batches()
+            yield from _read_stdin()
         else:
-            yield Batch(list(group), first_line=None)
+            yield TopicLines(list(group), first_line=None)
 
 
-def _stdin_batches() -> Iterator[Batch]:
+def _read_stdin() -> Iterator[TopicLines]:
     """Read whole lines, as many as there are at the moment."""
     if sys.stdin is None:
         raise ConfigError("standard input is closed", hint="give the topics as arguments")
@@ -91,11 +91,11 @@ def _stdin_batches() -> Iterator[Batch]:
         # No topic is that long: the end of such a line is not worth the memory
         rest = rest[:_MAX_LINE_BYTES]
         if newline:
-            batch = Batch(_decode(lines), first_line)
-            yield batch
-            first_line += len(batch.topics)
+            given = TopicLines(_decode(lines), first_line)
+            yield given
+            first_line += len(given.topics)
     if rest:
-        yield Batch(_decode(rest), first_line)
+        yield TopicLines(_decode(rest), first_line)
 
 
 def _decode(lines: bytes) -> list[str]:
@@ -103,15 +103,15 @@ def _decode(lines: bytes) -> list[str]:
     return lines.decode(errors="surrogateescape").replace("\r\n", "\n").removesuffix("\r").split("\n")
 
 
-def _answer(batch: Batch, show: Format) -> bool:
+def _answer(given: TopicLines, show: TopicRenderer) -> bool:
     """Print the valid topics, then what is wrong with the others; tell whether there was nothing wrong."""
     shown: list[str] = []
     complaints: list[str] = []
-    for number, topic in enumerate(batch.topics, start=batch.first_line or 1):
+    for number, topic in enumerate(given.topics, start=given.first_line or 1):
         try:
             shown.append(show(topic, parse(topic)))
         except TopicError as exc:
-            where = "" if batch.first_line is None else f"line {number}: "
+            where = "" if given.first_line is None else f"line {number}: "
             complaints.append(f"plantops: error: {where}{explain(exc)}\n")
     sys.stdout.buffer.write("".join(shown).encode())
     sys.stdout.buffer.flush()
@@ -119,15 +119,15 @@ def _answer(batch: Batch, show: Format) -> bool:
     return not complaints
 
 
-def _format(output: Output | None, field: Field | None) -> Format:
+def _renderer(output: TopicForm | None, field: Field | None) -> TopicRenderer:
     if field:
-        return _field_format(field)
+        return _field_renderer(field)
     if output == "jsonl" or (output is None and not sys.stdout.isatty()):
-        return _jsonl_format()
-    return _text_format()
+        return _jsonl_renderer()
+    return _text_renderer()
 
 
-def _field_format(field: Field) -> Format:
+def _field_renderer(field: Field) -> TopicRenderer:
     from plantops_cli.formats.terminal import escape
 
     if field == "kind":
@@ -135,13 +135,13 @@ def _field_format(field: Field) -> Format:
     return lambda _, device: f"{escape(device.device_id)}\n"
 
 
-def _text_format() -> Format:
+def _text_renderer() -> TopicRenderer:
     from plantops_cli.formats.terminal import escape
 
     return lambda _, device: f"device_id={escape(device.device_id)}  kind={device.kind}\n"
 
 
-def _jsonl_format() -> Format:
+def _jsonl_renderer() -> TopicRenderer:
     from orjson import dumps
 
     from plantops_cli.formats.terminal import json_escape

@@ -22,7 +22,7 @@ class CheckFlags:
     expect_ids: fleet.ExpectIds = ()
     offline_after_seconds: fleet.OfflineAfter = None
     qos: subscribe.Qos = 1
-    devices: subscribe.Device = ()
+    devices: subscribe.Devices = ()
     output: display.CheckOutput = CheckChoice.NAGIOS
 
     def __post_init__(self) -> None:

@@ -29,7 +29,7 @@ class FleetFlags:
     seq: fleet.SeqField = None
     clock: fleet.ClockField = None
     qos: subscribe.Qos = 1
-    devices: subscribe.Device = ()
+    devices: subscribe.Devices = ()
     timeout_seconds: subscribe.Timeout = None
     wait_for_broker: subscribe.WaitForBroker = False
     metrics: MetricsFlags = MetricsFlags()

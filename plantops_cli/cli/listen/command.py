@@ -25,7 +25,7 @@ class ListenFlags:
     count: subscribe.Count = None
     timeout_seconds: subscribe.Timeout = None
     filter_out: subscribe.FilterOut = ()
-    devices: subscribe.Device = ()
+    devices: subscribe.Devices = ()
     kind: subscribe.KindOnly = None
     no_retained: subscribe.NoRetained = False
     retained_only: subscribe.RetainedOnly = False

@@ -16,7 +16,7 @@ from plantops_cli.errors import ConfigError
 
 _STDIN = "-"
 
-Username = Annotated[
+ProvisionedUsername = Annotated[
     str | None, typer.Argument(help="User to create or update. (MQTT_BACKEND_USERNAME, else plantops_backend)")
 ]
 # taken, so that what may be a password is refused by us, who do not repeat it
@@ -50,7 +50,7 @@ class ProvisioningFlags:
     The login in ``connection`` is that of the user to make.
     """
 
-    username: Username = None
+    username: ProvisionedUsername = None
     surplus: Surplus = ()
     if_missing: mode.IfMissing = False
     fail_on_drift: mode.FailOnDrift = False
@@ -64,10 +64,10 @@ class ProvisioningFlags:
     iterations: login.Iterations = None
     file: files.PasswordFile = None
     acl_file: files.ACLFile = None
-    owner: files.Owner = None
+    owner: files.FileOwner = None
     lock_timeout: files.LockTimeout = 10.0
     backend: users.Backend = BackendChoice.FILE
-    config: users.BrokerConfig = None
+    config: users.BrokerConfigFile = None
     reload: users.Reload = None
     verify: users.Verify = None
     trial_broker: users.TrialBroker = False

@@ -25,7 +25,7 @@ Url = Annotated[
 Host = Annotated[
     str | None, _option("-h", "--host", help="Name or address of the broker. (MQTT_HOST, else localhost)")
 ]
-Port = Annotated[int | None, _option("-p", "--port", help="Its port. (MQTT_PORT, else 1883, with TLS 8883)")]
+BrokerPort = Annotated[int | None, _option("-p", "--port", help="Its port. (MQTT_PORT, else 1883, with TLS 8883)")]
 Username = Annotated[
     str | None, _option("-u", "--username", help="User name. (MQTT_BACKEND_USERNAME, else plantops_backend)")
 ]
@@ -62,7 +62,7 @@ Websockets = Annotated[
     _option("--websockets", metavar="PATH", help="Speak MQTT over WebSocket, at this path: often /mqtt."),
 ]
 Unix = Annotated[str | None, _option("--unix", metavar="PATH", help="Connect to a Unix socket instead.")]
-EnvFile = Annotated[
+EnvFilePath = Annotated[
     Path | None,
     _option(
         "--env-file",
@@ -85,7 +85,7 @@ class ConnectionFlags:
 
     url: Url = None
     host: Host = None
-    port: Port = None
+    port: BrokerPort = None
     username: Username = None
     secret_file: SecretFile = None
     ask_password: AskPassword = False
@@ -100,7 +100,7 @@ class ConnectionFlags:
     insecure: Insecure = False
     websockets: Websockets = None
     unix: Unix = None
-    env_file: EnvFile = None
+    env_file: EnvFilePath = None
 
     @property
     def settings(self) -> dict[str, object]:

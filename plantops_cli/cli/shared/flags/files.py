@@ -34,7 +34,7 @@ PasswordFile = Annotated[
 ACLFile = Annotated[
     Path | None, _option("--acl-file", help="Give the right to read the devices in this ACL file.")
 ]
-Owner = Annotated[
+FileOwner = Annotated[
     tuple[int, int] | None,
     Parsed(naming(find_owner)),
     _option("--owner", metavar="USER[:GROUP]", help="Owner of a file that root makes. (mosquitto)"),

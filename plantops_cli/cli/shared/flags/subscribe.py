@@ -22,7 +22,7 @@ FilterOut = Annotated[
     MANY,
     _option("-T", "--filter-out", metavar="FILTER", help="Leave out topics that match; may be given again."),
 ]
-Device = Annotated[
+Devices = Annotated[
     tuple[str, ...], MANY, _option("--device", metavar="ID", help="Only this device; may be given again.")
 ]
 KindOnly = Annotated[Kind | None, _option("--kind", help="Only this kind of message.")]

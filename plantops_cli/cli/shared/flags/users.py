@@ -25,7 +25,7 @@ Backend = Annotated[
         "through MQTT as MQTT_ADMIN_USERNAME with MQTT_ADMIN_PASSWORD.",
     ),
 ]
-BrokerConfig = Annotated[
+BrokerConfigFile = Annotated[
     Path | None,
     _option(
         "--config",
