@@ -282,6 +282,25 @@ def shared_names(paths: Iterable[Path]) -> set[str]:
     return {name for name, count in counted.items() if count > 1} - NAMES_OF_COMMANDS
 
 
+def things(source: str) -> Iterator[str]:
+    """The public classes, aliases and constants of a module: what begins with a capital at its top level."""
+    for node in ast.parse(source).body:
+        match node:
+            case ast.ClassDef(name=name) | ast.AnnAssign(target=ast.Name(id=name)):
+                names = [name]
+            case ast.Assign(targets=targets):
+                names = [target.id for target in targets if isinstance(target, ast.Name)]
+            case _:
+                names = []
+        yield from (name for name in names if name[0].isupper())
+
+
+def doubles(sources: Iterable[str]) -> set[str]:
+    """The names that several modules have for a thing of their own."""
+    counted = Counter(name for source in sources for name in things(source))
+    return {name for name, count in counted.items() if count > 1}
+
+
 def source_of(module: str) -> str:
     path = PACKAGE.joinpath(*module.split("."))
     return (path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text()
@@ -332,6 +351,37 @@ def test_the_checker_sees_a_shared_name() -> None:
         Path("cli/b/run.py"),
     ]
     assert shared_names(paths) == {"broker.py"}
+
+
+def test_no_two_modules_have_things_of_one_name() -> None:
+    assert doubles(source_of(module) for module in modules()) == set()
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "class Port: ...",
+        "Port = Annotated[int, option('--port')]",
+        "Port: TypeAlias = int",
+        "import typer\n\nPort = 1883",
+    ],
+)
+def test_the_checker_sees_two_things_of_one_name(source: str) -> None:
+    assert doubles(["class Port: ...", source]) == {"Port"}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from plantops_cli.config import Port",
+        "_Port = int",
+        "port = 1883",
+        "def serve() -> None:\n    Port = int",
+        "class Listener:\n    Port = int",
+    ],
+)
+def test_a_name_that_others_have_may_be_imported_or_kept_private(source: str) -> None:
+    assert doubles(["class Port: ...", source]) == set()
 
 
 def test_a_test_file_stands_where_its_module_does() -> None:
