@@ -82,15 +82,13 @@ class Taken:
     warnings: tuple[str, ...] = ()
 
 
-def find_env_file(path: Path = ENV_FILE) -> EnvFile | None:
+def find_env_file() -> EnvFile | None:
     """Read the ``.env`` that nobody named; one that does not count is ignored, with a warning in the log.
-
-    Args:
-        path: where it would be.
 
     Raises:
         ConfigError: it counts, but is not text, or too long for a file of settings.
     """
+    path = ENV_FILE
     try:
         # only a regular file is opened: a pipe would wait for its writer, a device may do anything
         if not stat.S_ISREG(path.stat().st_mode):
