@@ -15,17 +15,16 @@ class Publisher(Protocol):
         ...
 
 
-async def publish_fleet(publisher: Publisher, plants: Sequence[Plant], *, qos: int = 1) -> NoReturn:
-    """Publish what the plants say, when they say it, until cancelled.
+async def publish_fleet(publisher: Publisher, plants: Sequence[Plant]) -> NoReturn:
+    """Publish what the plants say at QoS 1, when they say it, until cancelled.
 
     Args:
         publisher: a connected client.
         plants: the fleet, at its start.
-        qos: the quality of service of every message.
     """
     clock = asyncio.get_running_loop().time
     start_seconds = clock()
     while True:
         for publication in due(plants, clock() - start_seconds):
-            await publisher.publish(publication.topic, publication.payload, qos=qos, retain=publication.retain)
+            await publisher.publish(publication.topic, publication.payload, qos=1, retain=publication.retain)
         await asyncio.sleep(next_due(plants) - (clock() - start_seconds))

@@ -30,7 +30,7 @@ class Recorder:
 
 
 async def run_until(event: asyncio.Event, publisher: Recorder) -> None:
-    fleet = asyncio.create_task(publish_fleet(publisher, make_plants(random.Random(7)), qos=1))
+    fleet = asyncio.create_task(publish_fleet(publisher, make_plants(random.Random(7))))
     try:
         async with asyncio.timeout(20):
             await event.wait()
@@ -39,7 +39,7 @@ async def run_until(event: asyncio.Event, publisher: Recorder) -> None:
         await asyncio.gather(fleet, return_exceptions=True)
 
 
-async def test_the_fleet_publishes_at_the_qos_asked_for_and_keeps_on() -> None:
+async def test_the_fleet_publishes_at_qos_1_and_keeps_on() -> None:
     recorder = Recorder(enough=12)
     await run_until(recorder.is_enough, recorder)
     assert {sent.qos for sent in recorder.sent} == {1}
