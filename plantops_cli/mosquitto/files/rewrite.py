@@ -128,12 +128,11 @@ def rewrite(
         return _look(task, dry_run=dry_run) or _rewrite(task)
 
 
-def restore(rewritten: Rewritten, *, lock_timeout_seconds: float = _LOCK_TIMEOUT_SECONDS) -> bool:
+def restore(rewritten: Rewritten) -> bool:
     """Undo a ``rewrite``: put the old content back, or remove the file if it was made.
 
     Args:
         rewritten: what ``rewrite`` returned.
-        lock_timeout_seconds: how long to wait for another run on the same file.
 
     Returns:
         False when somebody changed the file meanwhile; it is as that one left it.
@@ -146,12 +145,8 @@ def restore(rewritten: Rewritten, *, lock_timeout_seconds: float = _LOCK_TIMEOUT
         return True
     if old is None:
         with _translated(path):
-            return _remove(follow_link(path), rewritten.new, lock_timeout_seconds=lock_timeout_seconds)
-    undo = rewrite(
-        path,
-        lambda content: old if content == rewritten.new else None,
-        lock_timeout_seconds=lock_timeout_seconds,
-    )
+            return _remove(follow_link(path), rewritten.new)
+    undo = rewrite(path, lambda content: old if content == rewritten.new else None)
     return undo.was_written
 
 
@@ -277,10 +272,10 @@ def _give(descriptor: int, owner: tuple[int, int] | None, *, target: Path) -> tu
     return ()
 
 
-def _remove(target: Path, content: bytes, *, lock_timeout_seconds: float) -> bool:
+def _remove(target: Path, content: bytes) -> bool:
     with (
-        locked(target, owner=None, timeout_seconds=lock_timeout_seconds),
-        opened_steady(target, timeout_seconds=lock_timeout_seconds) as file,
+        locked(target, owner=None, timeout_seconds=_LOCK_TIMEOUT_SECONDS),
+        opened_steady(target, timeout_seconds=_LOCK_TIMEOUT_SECONDS) as file,
     ):
         if file is None or _read(target, file) != content or is_disturbed(file):
             return False
