@@ -15,17 +15,16 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
-from plantops_cli.errors import BrokerFileError, ConfigError, TopicError
+from plantops_cli.errors import BrokerFileError
 from plantops_cli.mosquitto.text.lines import newline_of, split_lines
 from plantops_cli.mosquitto.text.lint import FileFault, Weight
 from plantops_cli.mosquitto.text.logins import check_username
-from plantops_cli.topics import DEVICE_FILTERS, check_filter
+from plantops_cli.topics import DEVICE_FILTERS
 
 MAX_LEVEL_SEPARATORS = 200
 """Most ``/`` that Mosquitto allows in a topic (TOPIC_HIERARCHY_LIMIT in its ``mosquitto_broker.h``)."""
 
 _CLOSING = b"# <<< plantops provision-user"
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 class Access(StrEnum):
@@ -99,8 +98,8 @@ def check_acl(content: bytes) -> list[FileFault]:
     return faults
 
 
-def upsert_block(content: bytes, username: str, filters: Sequence[str] = DEVICE_FILTERS) -> bytes:
-    """Give a user exactly one marked block that lets it read, and keep every other byte of the file.
+def upsert_block(content: bytes, username: str) -> bytes:
+    """Give a user exactly one marked block that lets it read ``DEVICE_FILTERS``, and keep every other byte.
 
     A new block goes to the end; one that is there is put right where it stands, and of several one stays. Lines
     end as those that are there do.
@@ -108,27 +107,23 @@ def upsert_block(content: bytes, username: str, filters: Sequence[str] = DEVICE_
     Args:
         content: the whole ACL file, without faults that stop the broker.
         username: a user name that ``check_username`` allows.
-        filters: the topic filters to read.
 
     Raises:
-        ConfigError: the user name is not allowed, or a filter cannot stand in an ACL file.
-        TopicError: MQTT does not allow a filter.
+        ConfigError: the user name is not allowed.
         BrokerFileError: a block has lost its closing marker, holds another user's lines, or the change would
             give somebody's lines to somebody else.
     """
     check_username(username)
-    for topic_filter in filters:
-        _check_acl_filter(topic_filter)
     lines = split_lines(content)
     found = _own_blocks(lines, username)
     if not found:
         newline = newline_of(lines[0]) if lines else b"\n"
         if lines and not lines[-1].endswith(b"\n"):
             lines[-1] += b"\n" if lines[-1].endswith(b"\r") else newline
-        return b"".join([*lines, *_block_lines(username, filters, newline)])
+        return b"".join([*lines, *_block_lines(username, newline)])
     # any of them may be the one whose lines below need it
     attempts = [
-        _without(lines, found, instead={kept: _block_lines(username, filters, newline_of(lines[kept.start]))})
+        _without(lines, found, instead={kept: _block_lines(username, newline_of(lines[kept.start]))})
         for kept in found
     ]
     shifts = [_first_shift(lines, found, attempt, username) for attempt in attempts]
@@ -166,13 +161,12 @@ def has_block(content: bytes, username: str) -> bool:
     return any(line.rstrip() == _opening(username) for line in split_lines(content))
 
 
-def acl_notices(content: bytes, username: str, filters: Sequence[str] = DEVICE_FILTERS) -> list[str]:
+def acl_notices(content: bytes, username: str) -> list[str]:
     """Say what else in the file bears on a user's rights, besides the marked block.
 
     Args:
         content: the whole ACL file.
         username: the user of the block.
-        filters: the topic filters that it is to read.
     """
     lines = split_lines(content)
     blocks = _own_blocks(lines, username)
@@ -189,7 +183,7 @@ def acl_notices(content: bytes, username: str, filters: Sequence[str] = DEVICE_F
             found.setdefault(rule.line, []).append(
                 f"line {rule.line} stands below our block, and so belongs to user {_quote(username)}: {rule}"
             )
-        reason = _why_notable(rule, username, filters)
+        reason = _why_notable(rule, username)
         if reason is not None:
             found.setdefault(rule.line, []).append(reason)
     return [notice for number in sorted(found) for notice in found[number]]
@@ -355,8 +349,8 @@ def _parse_good(position: int, line: bytes, user: str | None) -> _UserLine | Rul
         return None
 
 
-def _block_lines(username: str, filters: Sequence[str], newline: bytes) -> list[bytes]:
-    rules = [f"topic read {topic_filter}".encode() for topic_filter in filters]
+def _block_lines(username: str, newline: bytes) -> list[bytes]:
+    rules = [f"topic read {topic_filter}".encode() for topic_filter in DEVICE_FILTERS]
     return [line + newline for line in (_opening(username), b"user " + _encode(username), *rules, _CLOSING)]
 
 
@@ -442,52 +436,34 @@ def _lines_below(lines: Sequence[bytes], blocks: Sequence[_Block]) -> set[int]:
     return below
 
 
-def _why_notable(rule: Rule, username: str, filters: Sequence[str]) -> str | None:
+def _why_notable(rule: Rule, username: str) -> str | None:
     if rule.is_pattern:
         # a denying pattern comes after the user's own rules, and cannot take ours away
-        return None if rule.access is Access.DENY else _why_wide_pattern(rule, username, filters)
+        return None if rule.access is Access.DENY else _why_wide_pattern(rule, username)
     if rule.user != username:
         return None
     if rule.access is Access.DENY:
-        beaten = " and ".join(wanted for wanted in filters if overlaps(rule.topic, wanted))
+        beaten = " and ".join(wanted for wanted in DEVICE_FILTERS if overlaps(rule.topic, wanted))
         return f"line {rule.line} takes from {beaten}, wherever it stands: {rule}" if beaten else None
-    if _is_within(rule.access, rule.topic, filters):
+    if _is_needed(rule.access, rule.topic):
         return None
     return f"line {rule.line} gives user {_quote(username)} more than is needed: {rule}"
 
 
-def _why_wide_pattern(rule: Rule, username: str, filters: Sequence[str]) -> str | None:
+def _why_wide_pattern(rule: Rule, username: str) -> str | None:
     levels = rule.topic.split("/")
     if "%u" in levels:
         # confined to the user's own name
         return None
     # a client id may be anything, so that a level with %c is as wide as a level can be
     topic = "/".join("+" if "%c" in level else level.replace("%u", username) for level in levels)
-    if _is_within(rule.access, topic, filters):
+    if _is_needed(rule.access, topic):
         return None
     return f"line {rule.line} gives every user more than {_quote(username)} needs: {rule}"
 
 
-def _is_within(access: Access, topic: str, filters: Sequence[str]) -> bool:
-    return access is Access.READ and any(covers(wanted, topic) for wanted in filters)
-
-
-def _check_acl_filter(topic_filter: str) -> None:
-    """Make sure that a filter can be written into an ACL line and read back as it is.
-
-    Raises:
-        TopicError: MQTT does not allow it.
-        ConfigError: the line would say something else.
-    """
-    check_filter(topic_filter)
-    if topic_filter.startswith("$share/"):
-        raise TopicError(
-            f"topic filter {_quote(topic_filter)} is a shared subscription, for which the ACL file has no word",
-            hint="give the filter inside it",
-        )
-    fits = topic_filter == topic_filter.strip() and not _CONTROL.search(topic_filter)
-    if not fits or _why_no_filter(topic_filter.encode()) is not None:
-        raise ConfigError(f"topic filter {_quote(topic_filter)} cannot stand in an ACL file")
+def _is_needed(access: Access, topic: str) -> bool:
+    return access is Access.READ and any(covers(wanted, topic) for wanted in DEVICE_FILTERS)
 
 
 def _decode(text: bytes) -> str:
