@@ -40,8 +40,10 @@ async def run_check(flags: CheckFlags, connection: ConnectionFlags) -> int:
     """
     look = None
     try:
+        # before the look, which takes its time and would be in vain
+        thresholds = _thresholds(flags)
         look = await _look(flags, connection)
-        verdict = judge(look, _thresholds(flags))
+        verdict = judge(look, thresholds)
     except PlantopsError as exc:
         verdict = _verdict_of(exc)
     if look is not None and not look.messages:
@@ -83,7 +85,6 @@ def _thresholds(flags: CheckFlags) -> Thresholds:
 
 
 async def _look(flags: CheckFlags, connection: ConnectionFlags) -> Snapshot:
-    _thresholds(flags)
     presence = Presence(
         roster=flags.roster,
         offline_after_seconds=flags.offline_after_seconds,
