@@ -30,4 +30,4 @@ def check(flags: CheckFlags) -> None:
     from plantops_cli.cli.check.run import run_check
 
     check_room()
-    raise typer.Exit(asyncio.run(run_check(flags, flags.connection)))
+    raise typer.Exit(asyncio.run(run_check(flags)))

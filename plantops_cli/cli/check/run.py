@@ -9,7 +9,6 @@ from plantops_cli.cli.check.check_flags import CheckFlags
 from plantops_cli.cli.check.contract import load_contract
 from plantops_cli.cli.shared.connection import subscriber
 from plantops_cli.cli.shared.exits import Exit, exit_code, explain
-from plantops_cli.cli.shared.flags.connect import ConnectionFlags
 from plantops_cli.cli.shared.flags.display import CheckChoice, MetricsFlags
 from plantops_cli.cli.shared.observers import observers_of
 from plantops_cli.cli.shared.presence_keeper import PresenceKeeper
@@ -31,18 +30,17 @@ _REFUSALS = (Exit.CREDENTIALS, Exit.SUBSCRIPTION)
 _SILENCE = "; nobody publishes, or the broker's ACL withholds it, which no SUBACK tells"
 
 
-async def run_check(flags: CheckFlags, connection: ConnectionFlags) -> int:
+async def run_check(flags: CheckFlags) -> int:
     """Look, say the verdict on standard output, and return its exit code.
 
     Args:
-        flags: how long to look, and what is too much.
-        connection: where the broker is.
+        flags: where the broker is, how long to look, and what is too much.
     """
     look = None
     try:
         # before the look, which takes its time and would be in vain
         thresholds = _thresholds(flags)
-        look = await _look(flags, connection)
+        look = await _look(flags)
         verdict = judge(look, thresholds)
     except PlantopsError as exc:
         verdict = _verdict_of(exc)
@@ -84,7 +82,7 @@ def _thresholds(flags: CheckFlags) -> Thresholds:
         raise ConfigError(f"--{argument.replace('_', '-')} {fault}", hint=exc.hint) from exc
 
 
-async def _look(flags: CheckFlags, connection: ConnectionFlags) -> Snapshot:
+async def _look(flags: CheckFlags) -> Snapshot:
     presence = Presence(
         roster=flags.roster,
         offline_after_seconds=flags.offline_after_seconds,
@@ -93,7 +91,7 @@ async def _look(flags: CheckFlags, connection: ConnectionFlags) -> Snapshot:
     )
     limits = Limits(within_seconds=flags.within_seconds)
     selection = Selection(devices=flags.devices)
-    mqtt = subscriber(connection, qos=flags.qos, on_status=_name_address)
+    mqtt = subscriber(flags.connection, qos=flags.qos, on_status=_name_address)
     keeper = PresenceKeeper(mqtt, presence)
     observers = observers_of(mqtt, keeper.monitor, MetricsFlags())
     run = StreamRun(mqtt, selection.topic_filters, keeper, limits, observers=observers)

@@ -10,9 +10,11 @@ from rich.console import Console
 from rich.style import Style
 from rich.text import Text
 
+from plantops_cli.cli.doctor.doctor_flags import DoctorFlags
 from plantops_cli.cli.shared.connection import given_by, options, resolve
 from plantops_cli.cli.shared.exits import Exit, exit_code
 from plantops_cli.cli.shared.flags.connect import ConnectionFlags
+from plantops_cli.cli.shared.flags.display import DocumentChoice
 from plantops_cli.cli.shared.hints import in_flags
 from plantops_cli.cli.shared.selection import Selection
 from plantops_cli.cli.shared.stopping import unwinding
@@ -43,28 +45,16 @@ _SHOWN = (
 )
 
 
-async def examine(
-    flags: ConnectionFlags,
-    filters: tuple[str, ...],
-    *,
-    qos: int,
-    wait_seconds: float,
-    is_canary: bool,
-    is_json: bool,
-) -> Exit:
+async def examine(flags: DoctorFlags) -> Exit:
     """Examine the way to the broker, say what is found, and return the exit code of what is broken.
 
     Args:
-        flags: the connection flags.
-        filters: topic filters to subscribe to; none: both device topics.
-        qos: the QoS to ask for.
-        wait_seconds: how long to wait for a message.
-        is_canary: whether to publish one.
-        is_json: one JSON document instead of lines.
+        flags: where the broker is, what to ask of it, and how to say what is found.
     """
+    is_json = flags.output is DocumentChoice.JSON
     found = list[Step]()
     with unwinding():
-        async for step in _steps(flags, filters, qos=qos, wait_seconds=wait_seconds, is_canary=is_canary):
+        async for step in _steps(flags):
             found.append(step)
             if not is_json:
                 sys.stdout.write(_lines(step))
@@ -77,23 +67,22 @@ async def examine(
     return code
 
 
-async def _steps(
-    flags: ConnectionFlags, filters: tuple[str, ...], *, qos: int, wait_seconds: float, is_canary: bool
-) -> AsyncIterator[Step]:
+async def _steps(flags: DoctorFlags) -> AsyncIterator[Step]:
     began = time.monotonic()
+    connection = flags.connection
     try:
-        given = given_by(flags)
-        settings = resolve(flags, given)
-        made = options(flags, settings)
-        wanted = Selection(filters=filters).topic_filters
-        if qos not in (0, 1, 2):
-            raise ConfigError(f"QoS {qos} does not exist", hint="0, 1 or 2")
+        given = given_by(connection)
+        settings = resolve(connection, given)
+        made = options(connection, settings)
+        wanted = Selection(filters=flags.filters).topic_filters
+        if flags.qos not in (0, 1, 2):
+            raise ConfigError(f"QoS {flags.qos} does not exist", hint="0, 1 or 2")
     except (ConfigError, TopicError) as exc:
         yield Step("settings", StepResult.FAILED, time.monotonic() - began, (str(exc),), exc.hint, exc)
         return
-    said = tuple(_settings(flags, given, settings, made))
+    said = tuple(_settings(connection, given, settings, made))
     yield Step("settings", StepResult.OK, time.monotonic() - began, said)
-    diagnosis = Diagnosis(made, wanted, qos=qos, wait_seconds=wait_seconds, is_canary=is_canary)
+    diagnosis = Diagnosis(made, wanted, qos=flags.qos, wait_seconds=flags.wait_seconds, is_canary=flags.is_canary)
     async for step in diagnosis.steps():
         yield step
 

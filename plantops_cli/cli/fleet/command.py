@@ -20,4 +20,4 @@ def fleet(flags: FleetFlags) -> None:
     from plantops_cli.cli.fleet.run import run_fleet
 
     check_room()
-    raise typer.Exit(asyncio.run(run_fleet(flags, flags.connection)))
+    raise typer.Exit(asyncio.run(run_fleet(flags)))

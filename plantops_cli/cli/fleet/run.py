@@ -10,7 +10,6 @@ from plantops_cli.cli.fleet.rendering import event_line, headline, render_look
 from plantops_cli.cli.fleet.screen import Screen
 from plantops_cli.cli.shared.connection import subscriber
 from plantops_cli.cli.shared.exits import Exit
-from plantops_cli.cli.shared.flags.connect import ConnectionFlags
 from plantops_cli.cli.shared.flags.display import FleetChoice
 from plantops_cli.cli.shared.observers import announce, observers_of
 from plantops_cli.cli.shared.presence_keeper import PresenceKeeper
@@ -31,12 +30,11 @@ from plantops_cli.outputs.stdout import StandardOutput
 _TOO_SIMPLE = ("dumb", "unknown")
 
 
-async def run_fleet(flags: FleetFlags, connection: ConnectionFlags) -> Exit:
+async def run_fleet(flags: FleetFlags) -> Exit:
     """Watch a fleet as the flags say, and return the exit code.
 
     Args:
-        flags: what to show, and for how long.
-        connection: where the broker is.
+        flags: where the broker is, what to show, and for how long.
 
     Raises:
         ConfigError: flags are malformed or contradict each other, or the roster is unusable.
@@ -58,7 +56,7 @@ async def run_fleet(flags: FleetFlags, connection: ConnectionFlags) -> Exit:
     presence = _presence(flags, is_payload_kept=is_board)
     selection = Selection(devices=flags.devices)
     tell = screen.tell if screen else announce(is_quiet=flags.is_quiet)
-    mqtt = subscriber(connection, qos=flags.qos, on_status=tell)
+    mqtt = subscriber(flags.connection, qos=flags.qos, on_status=tell)
     keeper = PresenceKeeper(mqtt, presence)
     stdout = StandardOutput(sys.stdout.fileno()) if flags.is_events else None
     run = StreamRun(

@@ -4,15 +4,23 @@ import json
 
 import pytest
 
+from plantops_cli.cli.doctor.doctor_flags import DoctorFlags
 from plantops_cli.cli.doctor.run import examine
 from plantops_cli.cli.shared.exits import Exit
 from plantops_cli.cli.shared.flags.connect import ConnectionFlags
+from plantops_cli.cli.shared.flags.display import DocumentChoice
 
 SECRET = "not to be seen"
 
 
-async def examined(flags: ConnectionFlags, *filters: str, qos: int = 1, is_json: bool = True) -> Exit:
-    return await examine(flags, filters, qos=qos, wait_seconds=0.1, is_canary=False, is_json=is_json)
+async def examined(
+    connection: ConnectionFlags,
+    *filters: str,
+    qos: int = 1,
+    output: DocumentChoice = DocumentChoice.JSON,
+) -> Exit:
+    flags = DoctorFlags(filters=filters, connection=connection, qos=qos, wait_seconds=0.1, output=output)
+    return await examine(flags)
 
 
 @pytest.mark.parametrize(
@@ -40,7 +48,7 @@ async def test_a_broker_that_is_not_there_is_named_and_of_the_password_only_that
 ) -> None:
     monkeypatch.setenv("MQTT_BACKEND_PASSWORD", SECRET)
     flags = ConnectionFlags(url="mqtt://alice@127.0.0.1:1")
-    assert await examined(flags, is_json=False) is Exit.UNREACHABLE
+    assert await examined(flags, output=DocumentChoice.TEXT) is Exit.UNREACHABLE
     said = capsys.readouterr().out
     assert "MQTT_HOST=127.0.0.1 (--url)" in said
     assert "MQTT_BACKEND_USERNAME=alice (--url)" in said

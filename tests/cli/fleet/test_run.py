@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -48,7 +49,9 @@ def connection_to(broker: Mosquitto | int) -> WatchfulConnectionFlags:
 
 async def run_on(broker: Mosquitto | int, flags: FleetFlags) -> Exit:
     """The exit code of a run, within a bounded time."""
-    return await asyncio.wait_for(run_fleet(flags, connection_to(broker)), timeout=WAIT_SECONDS)
+    return await asyncio.wait_for(
+        run_fleet(replace(flags, connection=connection_to(broker))), timeout=WAIT_SECONDS
+    )
 
 
 async def run_and_kill(broker: Mosquitto, flags: FleetFlags, number: signal.Signals) -> Exit:
@@ -177,7 +180,7 @@ async def test_a_file_that_has_come_meanwhile_is_kept_and_no_draft_is_left(
     folder = tmp_path / "new"
     folder.mkdir()
     flags = FleetFlags(is_once=True, within_seconds=LOOK_SECONDS, save_roster=folder / "roster")
-    running = asyncio.create_task(run_fleet(flags, connection_to(retained)))
+    running = asyncio.create_task(run_fleet(replace(flags, connection=connection_to(retained))))
     await asyncio.sleep(0)  # until it waits for the broker, and has found no such file
     (folder / "roster").write_text("mine\n")
     with pytest.raises(ConfigError, match=r"--save-roster '.*roster': File exists"):
