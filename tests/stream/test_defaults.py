@@ -4,7 +4,7 @@ import inspect
 
 import pytest
 
-from plantops_cli.cli.listen.command import ListenFlags
+from plantops_cli.cli.listen.listen_flags import ListenFlags
 from plantops_cli.stream.options import ConnectOptions
 from plantops_cli.stream.subscriber import MQTTSubscriber
 from tests.support.command_line import BY_COMMAND, read

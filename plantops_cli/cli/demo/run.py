@@ -9,7 +9,8 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
-from plantops_cli.cli.listen.run import Listening
+from plantops_cli.cli.demo.demo_flags import DemoFlags
+from plantops_cli.cli.listen.run import Listening, renderer
 from plantops_cli.cli.shared.exits import Exit
 from plantops_cli.cli.shared.observers import announce
 from plantops_cli.cli.shared.run import Limits
@@ -29,6 +30,22 @@ from plantops_cli.stream.subscriber import MQTTSubscriber
 
 _DEVICES_USERNAME = "plants"
 _OWN_BROKER = "your own broker: MQTT_BACKEND_PASSWORD=... plantops listen -h HOST"
+
+
+def run_demo(flags: DemoFlags) -> Exit:
+    """Show simulated plants as the flags say, and return the exit code.
+
+    Args:
+        flags: on which broker, how much of it, and how.
+
+    Raises:
+        ConfigError: flags are malformed, or the broker cannot be started.
+        BrokerError: the connection to it was lost for good.
+        OutputError: standard output refused a write.
+    """
+    limits = Limits(count=flags.count, timeout_seconds=flags.timeout_seconds, is_quiet=flags.is_quiet)
+    render = renderer(flags.output, Selection())
+    return asyncio.run(Demonstration(render, limits, is_embedded=flags.is_embedded).run())
 
 
 class Demonstration:

@@ -1,11 +1,15 @@
 """The run of ``listen``: what comes is written, and accounted for at the end."""
 
+import asyncio
 import sys
 
 from plantops_cli.cli.listen.line_writer import LineWriter
+from plantops_cli.cli.listen.listen_flags import ListenFlags
+from plantops_cli.cli.listen.to_file import file_destination
+from plantops_cli.cli.shared.connection import subscriber
 from plantops_cli.cli.shared.exits import Exit
 from plantops_cli.cli.shared.flags.display import MetricsFlags
-from plantops_cli.cli.shared.observers import observers_of
+from plantops_cli.cli.shared.observers import announce, observers_of
 from plantops_cli.cli.shared.run import Limits, StreamRun
 from plantops_cli.cli.shared.selection import Selection
 from plantops_cli.cli.shared.stderr import say
@@ -17,6 +21,46 @@ from plantops_cli.formats.renderer import Renderer
 from plantops_cli.outputs.destination import Destination
 from plantops_cli.outputs.stdout import StandardOutput
 from plantops_cli.stream.subscriber import MQTTSubscriber
+
+
+def run_listen(flags: ListenFlags) -> Exit:
+    """Listen as the flags say, and return the exit code.
+
+    Args:
+        flags: where the broker is, what is wanted of it, and where to write it.
+
+    Raises:
+        ConfigError: flags are malformed or contradict each other.
+        BrokerFileError, ReloadError: the login could not be added.
+        BrokerError: the first connection failed, or the stream ended for good.
+        OutputError: the destination refused a write.
+    """
+    selection = Selection(
+        filters=flags.filters,
+        filter_out=flags.filter_out,
+        devices=flags.devices,
+        kind=flags.kind,
+        is_retained_wanted=not flags.no_retained,
+        is_live_wanted=not flags.retained_only,
+    )
+    limits = Limits(
+        count=flags.count,
+        timeout_seconds=flags.timeout_seconds,
+        wait_for_broker=flags.wait_for_broker,
+        is_quiet=flags.is_quiet,
+    )
+    destination = file_destination(flags.file)
+    # before the loop, in which Ctrl-C would not end a prompt for the password
+    mqtt = subscriber(
+        flags.connection,
+        flags.session,
+        qos=flags.qos,
+        on_status=announce(is_quiet=flags.is_quiet),
+        is_login_ensured=flags.is_login_ensured,
+    )
+    chosen = renderer(flags.output, selection, is_for_file=destination is not None)
+    listening = Listening(mqtt, selection, chosen, limits, destination=destination, metrics=flags.metrics)
+    return asyncio.run(listening.run())
 
 
 class Listening:

@@ -1,28 +1,22 @@
-"""What may be asked of listen together, and what may not."""
-
-from collections.abc import Sequence
+"""Flags that listen refuses, as a whole process."""
 
 import pytest
 
-from plantops_cli.cli.listen.command import ListenFlags
-from plantops_cli.errors import ConfigError
-from tests.support.command_line import read
+from tests.support.plantops import run
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (("--durable", "shed", "-q", "0"), "--durable and --qos 0"),
-        (("--to", "x", "-o", "pretty"), "--to writes JSON lines"),
-        (("--rotate-size", "1M"), "are for --to"),
-        (("--metrics-per-device",), "is for --metrics-port"),
+        (("--no-retained", "--retained-only"), "--no-retained and --retained-only leave nothing"),
+        (("-C", "0"), "--count 0: must be at least 1"),
+        (("-o", "jsonl", "a/#/b"), "a/#/b"),
     ],
+    ids=["together", "selection", "limits", "filter"],
 )
-def test_what_contradicts_itself_is_refused(arguments: Sequence[str], said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
-        read(ListenFlags, *arguments)
-
-
-def test_filters_may_stand_anywhere() -> None:
-    flags = read(ListenFlags, "a/#", "-C", "3", "b", "--ask-password", "c")
-    assert (flags.filters, flags.count, flags.connection.ask_password) == (("a/#", "b", "c"), 3, True)
+def test_what_makes_no_sense_is_one_line_before_anybody_is_asked(arguments: tuple[str, ...], said: str) -> None:
+    done = run("listen", *arguments)
+    assert (done.code, done.stdout) == (2, b"")
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from plantops_cli.cli.listen.command import ListenFlags
+from plantops_cli.cli.listen.listen_flags import ListenFlags
 from plantops_cli.cli.listen.to_file import file_destination
 from plantops_cli.cli.shared.flags.display import FileFlags
 from plantops_cli.errors import ConfigError

@@ -3,7 +3,7 @@
 import pytest
 
 from plantops_cli.cli.doctor.doctor_flags import DoctorFlags
-from plantops_cli.cli.listen.command import ListenFlags
+from plantops_cli.cli.listen.listen_flags import ListenFlags
 from plantops_cli.cli.shared.flags.subscribe import SessionFlags
 from tests.support.command_line import read
 
