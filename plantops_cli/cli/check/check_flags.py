@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from plantops_cli.cli.shared.flags import display, fleet, subscribe, thresholds
 from plantops_cli.cli.shared.flags.connect import WatchfulConnectionFlags
 from plantops_cli.cli.shared.flags.display import CheckChoice
+from plantops_cli.cli.shared.flags.fleet import RosterFlags
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,17 +19,8 @@ class CheckFlags:
     min_rate: thresholds.MinRate = None
     max_invalid: thresholds.MaxInvalid = None
     contract: thresholds.Contract = None
-    expect: fleet.Expect = ()
-    expect_ids: fleet.ExpectIds = ()
+    roster: RosterFlags = RosterFlags()
     offline_after_seconds: fleet.OfflineAfter = None
     qos: subscribe.Qos = 1
     devices: subscribe.Devices = ()
     output: display.CheckOutput = CheckChoice.NAGIOS
-
-    def __post_init__(self) -> None:
-        fleet.check_roster(self.expect, self.expect_ids)
-
-    @property
-    def roster(self) -> tuple[str, ...]:
-        """The ids of the devices that should be there; none: nobody said."""
-        return self.expect or self.expect_ids

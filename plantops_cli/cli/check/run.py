@@ -84,7 +84,7 @@ def _thresholds(flags: CheckFlags) -> Thresholds:
 
 async def _look(flags: CheckFlags) -> Snapshot:
     presence = Presence(
-        roster=flags.roster,
+        roster=flags.roster.ids,
         offline_after_seconds=flags.offline_after_seconds,
         contract=load_contract(flags.contract) if flags.contract else None,
         clock_offset_seconds=clock_offset_seconds(),

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from plantops_cli.cli.shared.flags import display, fleet, mode, subscribe
 from plantops_cli.cli.shared.flags.connect import WatchfulConnectionFlags
 from plantops_cli.cli.shared.flags.display import FleetChoice, MetricsFlags
+from plantops_cli.cli.shared.flags.fleet import RosterFlags
 from plantops_cli.errors import ConfigError
 
 _ONCE_SECONDS = 30.0
@@ -21,8 +22,7 @@ class FleetFlags:
     within_seconds: mode.WithinOnce = None
     former_wait_seconds: mode.FormerWait = None
     is_events: mode.Events = False
-    expect: fleet.Expect = ()
-    expect_ids: fleet.ExpectIds = ()
+    roster: RosterFlags = RosterFlags()
     save_roster: fleet.SaveRoster = None
     offline_after_seconds: fleet.OfflineAfter = None
     field: fleet.ValueField = None
@@ -39,7 +39,6 @@ class FleetFlags:
     def __post_init__(self) -> None:
         if self.is_once and self.is_events:
             raise ConfigError("--once and --events were given together", hint="leave one of them out")
-        fleet.check_roster(self.expect, self.expect_ids)
         self._check_once()
         if self.field is not None and (self.is_once or self.is_events):
             raise ConfigError("--field is for the live board", hint="leave it out, or --once and --events")
@@ -64,11 +63,6 @@ class FleetFlags:
     def once_seconds(self) -> float:
         """How long to listen before the fleet is shown once."""
         return self._listening_seconds or _ONCE_SECONDS
-
-    @property
-    def roster(self) -> tuple[str, ...]:
-        """The ids of the devices that should be there; none: nobody said."""
-        return self.expect or self.expect_ids
 
     @property
     def _listening_seconds(self) -> float | None:

@@ -119,7 +119,7 @@ def _say_if_never_connected(run: StreamRun, *, is_quiet: bool) -> None:
 
 def _presence(flags: FleetFlags, *, is_payload_kept: bool) -> Presence:
     return Presence(
-        roster=flags.roster,
+        roster=flags.roster.ids,
         offline_after_seconds=flags.offline_after_seconds,
         seq=flags.seq,
         clock=flags.clock,

@@ -14,6 +14,7 @@ from plantops_cli.cli.fleet.run import run_fleet
 from plantops_cli.cli.shared.exits import Exit
 from plantops_cli.cli.shared.flags.connect import WatchfulConnectionFlags
 from plantops_cli.cli.shared.flags.display import FleetChoice
+from plantops_cli.cli.shared.flags.fleet import RosterFlags
 from plantops_cli.errors import ConfigError, CredentialsRefusedError
 from tests.support.brokers import PASSWORD, Mosquitto, free_port
 from tests.support.publishing import publish
@@ -103,7 +104,7 @@ async def test_a_refused_login_is_raised_and_nothing_is_shown(
 async def test_one_look_off_a_terminal_is_the_document(
     retained: Mosquitto, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    flags = FleetFlags(is_once=True, within_seconds=LOOK_SECONDS, expect_ids=("a",))
+    flags = FleetFlags(is_once=True, within_seconds=LOOK_SECONDS, roster=RosterFlags(expect_ids=("a",)))
     assert await run_on(retained, flags) is Exit.OK
     document = json.loads(capsys.readouterr().out)
     devices = {one["device_id"]: (one["expected"], one["retained_only"]) for one in document["devices"]}
@@ -125,7 +126,13 @@ async def test_one_look_on_a_terminal_is_a_table(retained: Mosquitto) -> None:
 async def test_another_form_is_shown_when_asked_for(
     choice: FleetChoice, begins: str, mosquitto: Mosquitto, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    flags = FleetFlags(is_once=True, within_seconds=LOOK_SECONDS, output=choice, expect_ids=("a",), devices=("a",))
+    flags = FleetFlags(
+        is_once=True,
+        within_seconds=LOOK_SECONDS,
+        output=choice,
+        roster=RosterFlags(expect_ids=("a",)),
+        devices=("a",),
+    )
     await run_on(mosquitto, flags)
     assert capsys.readouterr().out.startswith(begins)
 
@@ -166,7 +173,10 @@ async def test_a_roster_holds_who_was_heard_or_retained_and_nobody_else(
     folder = tmp_path / "new"
     folder.mkdir()
     flags = FleetFlags(
-        is_once=True, within_seconds=LOOK_SECONDS, save_roster=folder / "roster", expect_ids=("absent",)
+        is_once=True,
+        within_seconds=LOOK_SECONDS,
+        save_roster=folder / "roster",
+        roster=RosterFlags(expect_ids=("absent",)),
     )
     await run_on(retained, flags)
     assert [path.name for path in folder.iterdir()] == ["roster"]
@@ -194,7 +204,7 @@ async def test_a_file_that_has_come_meanwhile_is_kept_and_no_draft_is_left(
 async def test_off_a_terminal_each_change_is_an_object(
     retained: Mosquitto, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    flags = FleetFlags(is_events=True, expect_ids=("b",))
+    flags = FleetFlags(is_events=True, roster=RosterFlags(expect_ids=("b",)))
     running = asyncio.create_task(run_on(retained, flags))
     await asyncio.to_thread(wait_for_clients, retained, 2)
     said = list[str]()

@@ -1,5 +1,6 @@
 """The panel Fleet: which devices should be there, and what is made of their payloads."""
 
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -84,15 +85,18 @@ ClockField = Annotated[
 ]
 
 
-def check_roster(expect: tuple[str, ...], expect_ids: tuple[str, ...]) -> None:
-    """Refuse two rosters.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RosterFlags:
+    """The ids of the devices that should be there, by a file or as words; nothing: not given."""
 
-    Args:
-        expect: what ``--expect`` says.
-        expect_ids: what ``--expect-ids`` says.
+    expect: Expect = ()
+    expect_ids: ExpectIds = ()
 
-    Raises:
-        ConfigError: both say something.
-    """
-    if expect and expect_ids:
-        raise ConfigError("--expect and --expect-ids were given together", hint="leave one of them out")
+    def __post_init__(self) -> None:
+        if self.expect and self.expect_ids:
+            raise ConfigError("--expect and --expect-ids were given together", hint="leave one of them out")
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The ids, whichever flag gave them; none: nobody said."""
+        return self.expect or self.expect_ids
