@@ -43,9 +43,10 @@ def run_demo(flags: DemoFlags) -> Exit:
         BrokerError: the connection to it was lost for good.
         OutputError: standard output refused a write.
     """
-    limits = Limits(count=flags.count, timeout_seconds=flags.timeout_seconds, is_quiet=flags.is_quiet)
+    limits = Limits(count=flags.count, timeout_seconds=flags.timeout_seconds)
     render = renderer(flags.output, Selection())
-    return asyncio.run(Demonstration(render, limits, is_embedded=flags.is_embedded).run())
+    demonstration = Demonstration(render, limits, is_embedded=flags.is_embedded, is_quiet=flags.is_quiet)
+    return asyncio.run(demonstration.run())
 
 
 class Demonstration:
@@ -55,12 +56,14 @@ class Demonstration:
         renderer: turns messages into the bytes to write.
         limits: when to stop.
         is_embedded: use the embedded broker even where Mosquitto is installed.
+        is_quiet: True leaves out status and summary.
     """
 
-    def __init__(self, renderer: Renderer, limits: Limits, *, is_embedded: bool) -> None:
+    def __init__(self, renderer: Renderer, limits: Limits, *, is_embedded: bool, is_quiet: bool = False) -> None:
         self._renderer = renderer
         self._limits = limits
         self._is_embedded = is_embedded
+        self._is_quiet = is_quiet
         self._passwords = {name: secrets.token_urlsafe(32) for name in (DEFAULT_USERNAME, _DEVICES_USERNAME)}
         self._listening: Listening | None = None
         self._stopped_by: Stop | None = None
@@ -97,9 +100,11 @@ class Demonstration:
             for name, password in self._passwords.items():
                 write_user(password_file, name, password.encode())
             async with self._broker(password_file) as broker:
-                if not self._limits.is_quiet:
+                if not self._is_quiet:
                     say(f"a dozen simulated plants on {broker.name} (Ctrl-C ends it); {_OWN_BROKER}")
-                self._listening = Listening(self._backend(broker), Selection(), self._renderer, self._limits)
+                self._listening = Listening(
+                    self._backend(broker), Selection(), self._renderer, self._limits, is_quiet=self._is_quiet
+                )
                 async with self._fleet(broker, self._listening):
                     return await self._listening.run(has_signals=False)
 
@@ -116,7 +121,7 @@ class Demonstration:
             DEFAULT_USERNAME,
             self._passwords[DEFAULT_USERNAME],
             mqtt_version=broker.mqtt_version,
-            on_status=announce(is_quiet=self._limits.is_quiet),
+            on_status=announce(is_quiet=self._is_quiet),
         )
 
     @contextlib.asynccontextmanager

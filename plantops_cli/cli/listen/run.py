@@ -47,7 +47,6 @@ def run_listen(flags: ListenFlags) -> Exit:
         count=flags.count,
         timeout_seconds=flags.timeout_seconds,
         wait_for_broker=flags.wait_for_broker,
-        is_quiet=flags.is_quiet,
     )
     destination = file_destination(flags.file)
     # before the loop, in which Ctrl-C would not end a prompt for the password
@@ -59,7 +58,9 @@ def run_listen(flags: ListenFlags) -> Exit:
         is_login_ensured=flags.is_login_ensured,
     )
     chosen = renderer(flags.output, selection, is_for_file=destination is not None)
-    listening = Listening(mqtt, selection, chosen, limits, destination=destination, metrics=flags.metrics)
+    listening = Listening(
+        mqtt, selection, chosen, limits, destination=destination, metrics=flags.metrics, is_quiet=flags.is_quiet
+    )
     return asyncio.run(listening.run())
 
 
@@ -73,6 +74,7 @@ class Listening:
         limits: when to stop.
         destination: where to write; default: standard output.
         metrics: whether metrics are served.
+        is_quiet: True leaves out the summary.
     """
 
     def __init__(
@@ -84,11 +86,13 @@ class Listening:
         *,
         destination: Destination | None = None,
         metrics: MetricsFlags | None = None,
+        is_quiet: bool = False,
     ) -> None:
         metrics = metrics or MetricsFlags()
         destination = destination or StandardOutput(sys.stdout.fileno())
         monitor = FleetMonitor.follow(subscriber, has_handlers=False) if metrics.metrics_port is not None else None
-        self._limits = limits
+        self._count = limits.count
+        self._is_quiet = is_quiet
         self._writer = LineWriter(renderer, destination, count=limits.count, monitor=monitor)
         self._run = StreamRun(
             subscriber,
@@ -116,9 +120,9 @@ class Listening:
         try:
             await self._run.run(has_signals=has_signals)
         finally:
-            if not self._limits.is_quiet:
+            if not self._is_quiet:
                 self._say_summary()
-        return exit_for(self._run.reason, count=self._limits.count, shown=self._writer.summary.shown)
+        return exit_for(self._run.reason, count=self._count, shown=self._writer.summary.shown)
 
     def _say_summary(self) -> None:
         run, health = self._run, self._run.subscriber.health

@@ -21,21 +21,19 @@ TICK_SECONDS = 0.25
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """When to stop, and how much to say.
+    """When to stop.
 
     Args:
         count: stop after so many messages shown; None: never.
         timeout_seconds: stop so long after the start, with a broker or without; None: never.
         within_seconds: stop so long after the first connection, for a look lasts so long; None: never.
         wait_for_broker: whether the first connection may take several attempts.
-        is_quiet: True leaves out status and summary.
     """
 
     count: int | None = None
     timeout_seconds: float | None = None
     within_seconds: float | None = None
     wait_for_broker: bool = False
-    is_quiet: bool = False
 
     def __post_init__(self) -> None:
         if self.count is not None and self.count < 1:

@@ -23,8 +23,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def demonstration(count: int | None) -> Demonstration:
-    limits = Limits(count=count, is_quiet=True)
-    return Demonstration(renderer(Format.JSONL, Selection()), limits, is_embedded=True)
+    limits = Limits(count=count)
+    return Demonstration(renderer(Format.JSONL, Selection()), limits, is_embedded=True, is_quiet=True)
 
 
 async def test_it_ends_at_the_count_and_leaves_nothing_behind(
