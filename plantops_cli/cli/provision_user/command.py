@@ -2,14 +2,14 @@
 
 import typer
 
-from plantops_cli.cli.provision_user.provisioning_flags import ProvisioningFlags
+from plantops_cli.cli.provision_user.provision_user_flags import ProvisionUserFlags
 from plantops_cli.cli.shared.command import command
 from plantops_cli.cli.shared.flags.users import BackendChoice
 from plantops_cli.cli.shared.room import check_room
 
 
 @command()
-def provision_user(flags: ProvisioningFlags) -> None:
+def provision_user(flags: ProvisionUserFlags) -> None:
     """Create or update a login in Mosquitto's password file, tell the broker, and prove it.
 
     The password comes from --secret-file or --ask-password, else from

@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import replace
 from pathlib import Path
 
-from plantops_cli.cli.provision_user.provisioning_flags import ProvisioningFlags
+from plantops_cli.cli.provision_user.provision_user_flags import ProvisionUserFlags
 from plantops_cli.cli.provision_user.report import Report
 from plantops_cli.cli.provision_user.run import NewSecret, find_password, judge_drift
 from plantops_cli.cli.shared.connection import address, name_address, resolve
@@ -21,7 +21,7 @@ from plantops_cli.mosquitto.text.logins import check_username, password_notices
 from plantops_cli.stream.options import ConnectOptions
 
 
-def run(flags: ProvisioningFlags) -> Exit:
+def run(flags: ProvisionUserFlags) -> Exit:
     """Do what the flags say, show the outcome and return the exit code.
 
     Args:
@@ -83,7 +83,7 @@ def _carry_out(
     admin: ConnectOptions,
     username: str,
     password: bytes | None,
-    flags: ProvisioningFlags,
+    flags: ProvisionUserFlags,
 ) -> DynsecOutcome:
     if flags.remove or password is None:
         return asyncio.run(delete_client(admin, username, dry_run=flags.dry_run))
@@ -106,7 +106,9 @@ def _carry_out(
         raise
 
 
-def _prove(login: ConnectOptions, outcome: DynsecOutcome, flags: ProvisioningFlags) -> Proof | RemovalProof | None:
+def _prove(
+    login: ConnectOptions, outcome: DynsecOutcome, flags: ProvisionUserFlags
+) -> Proof | RemovalProof | None:
     if flags.verify is False or flags.dry_run:
         return None
     if flags.remove:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
-from plantops_cli.cli.provision_user.provisioning_flags import ProvisioningFlags
+from plantops_cli.cli.provision_user.provision_user_flags import ProvisionUserFlags
 from plantops_cli.cli.provision_user.report import Report
 from plantops_cli.cli.shared.connection import address, name_address, resolve
 from plantops_cli.cli.shared.exits import Exit, complain, exit_code, explain
@@ -24,7 +24,7 @@ from plantops_cli.stream.options import ConnectOptions
 _BROKER_USER = "mosquitto"
 
 
-def run(flags: ProvisioningFlags) -> Exit:
+def run(flags: ProvisionUserFlags) -> Exit:
     """Do what the flags say, show the outcome and return the exit code.
 
     Args:
@@ -85,7 +85,7 @@ class NewSecret:
         self._password = password
 
     @classmethod
-    def of(cls, flags: ProvisioningFlags, password: bytes | None) -> Self:
+    def of(cls, flags: ProvisionUserFlags, password: bytes | None) -> Self:
         """Make one for a password that is generated, if it is to go to a file."""
         path = flags.connection.secret_file if flags.generate else None
         return cls(Path(path) if path else None, password)
@@ -107,7 +107,7 @@ class NewSecret:
             self.is_kept = False
 
 
-def find_password(flags: ProvisioningFlags, settings: Settings) -> bytes | None:
+def find_password(flags: ProvisionUserFlags, settings: Settings) -> bytes | None:
     """Return the password that the user is to have; to remove one, it may be None.
 
     Raises:
@@ -124,7 +124,7 @@ def find_password(flags: ProvisioningFlags, settings: Settings) -> bytes | None:
     return found
 
 
-def _request(flags: ProvisioningFlags, settings: Settings) -> Request:
+def _request(flags: ProvisionUserFlags, settings: Settings) -> Request:
     name = settings.mqtt_backend_username if flags.username is None else flags.username
     iterations = hashing.DEFAULT_ITERATIONS if flags.iterations is None else flags.iterations
     hashing.check_iterations(iterations)
@@ -151,7 +151,7 @@ def _request(flags: ProvisioningFlags, settings: Settings) -> Request:
     )
 
 
-def _address(flags: ProvisioningFlags, settings: Settings) -> ConnectOptions | None:
+def _address(flags: ProvisionUserFlags, settings: Settings) -> ConnectOptions | None:
     is_wanted = settings.is_address_given if flags.verify is None else flags.verify
     return address(flags.connection, settings) if is_wanted else None
 

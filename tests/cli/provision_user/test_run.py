@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from plantops_cli.cli.provision_user.provisioning_flags import ProvisioningFlags
+from plantops_cli.cli.provision_user.provision_user_flags import ProvisionUserFlags
 from plantops_cli.cli.provision_user.run import NewSecret, find_password, judge_drift
 from plantops_cli.cli.shared.exits import Exit
 from plantops_cli.config import load_settings
@@ -16,7 +16,7 @@ PASSWORD = b"correct horse battery staple"
 
 def test_a_generated_password_is_kept_once_nothing_stands_in_its_way(tmp_path: Path) -> None:
     path = tmp_path / "secret"
-    secret = NewSecret.of(read(ProvisioningFlags, "--generate", "--secret-file", str(path)), PASSWORD)
+    secret = NewSecret.of(read(ProvisionUserFlags, "--generate", "--secret-file", str(path)), PASSWORD)
     assert not path.exists()
     secret.keep()
     assert path.read_bytes().strip() == PASSWORD
@@ -27,7 +27,7 @@ def test_a_generated_password_is_kept_once_nothing_stands_in_its_way(tmp_path: P
 
 def test_a_password_that_was_given_is_never_written(tmp_path: Path) -> None:
     path = tmp_path / "secret"
-    secret = NewSecret.of(read(ProvisioningFlags, "--secret-file", str(path)), PASSWORD)
+    secret = NewSecret.of(read(ProvisionUserFlags, "--secret-file", str(path)), PASSWORD)
     secret.keep()
     secret.discard()
     assert list(tmp_path.iterdir()) == []
@@ -61,12 +61,12 @@ def test_another_password_is_an_error_to_who_asks(
 def test_a_password_is_made_where_none_is_to_be_given(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MQTT_BACKEND_PASSWORD", PASSWORD.decode())
     settings = load_settings()
-    made = find_password(read(ProvisioningFlags, "--generate", "--show"), settings)
+    made = find_password(read(ProvisionUserFlags, "--generate", "--show"), settings)
     assert made is not None
     assert made != PASSWORD
-    assert find_password(read(ProvisioningFlags), settings) == PASSWORD
+    assert find_password(read(ProvisionUserFlags), settings) == PASSWORD
 
 
 def test_a_user_is_removed_without_a_password(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MQTT_BACKEND_PASSWORD", raising=False)
-    assert find_password(read(ProvisioningFlags, "--remove"), load_settings()) is None
+    assert find_password(read(ProvisionUserFlags, "--remove"), load_settings()) is None

@@ -1,6 +1,6 @@
 """How a password is made: none of it is a value of a flag."""
 
-from plantops_cli.cli.provision_user.provisioning_flags import ProvisioningFlags
+from plantops_cli.cli.provision_user.provision_user_flags import ProvisionUserFlags
 from tests.support.command_line import BY_COMMAND, read
 
 PANEL = [option for option in BY_COMMAND["provision-user"] if option.rich_help_panel == "Password"]
@@ -11,5 +11,5 @@ def test_nothing_but_the_iterations_has_a_value() -> None:
 
 
 def test_iterations_are_a_number_or_the_librarys_choice() -> None:
-    assert read(ProvisioningFlags, "--iterations", "20000").iterations == 20_000
-    assert read(ProvisioningFlags).iterations is None
+    assert read(ProvisionUserFlags, "--iterations", "20000").iterations == 20_000
+    assert read(ProvisionUserFlags).iterations is None

@@ -44,7 +44,7 @@ _Connection = Annotated[
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ProvisioningFlags:
+class ProvisionUserFlags:
     """The flags of ``provision-user``, in the order of its help; None, False and nothing mean: not given.
 
     The login in ``connection`` is that of the user to make.

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from plantops_cli.cli.provision_user.provisioning_flags import ProvisioningFlags
+from plantops_cli.cli.provision_user.provision_user_flags import ProvisionUserFlags
 from plantops_cli.errors import ConfigError
 from tests.support.command_line import read
 
@@ -29,7 +29,7 @@ SECRET = "hunter2hunter2"
 )
 def test_what_contradicts_itself_is_refused(arguments: Sequence[str], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
-        read(ProvisioningFlags, *arguments)
+        read(ProvisionUserFlags, *arguments)
 
 
 @pytest.mark.parametrize(
@@ -37,12 +37,12 @@ def test_what_contradicts_itself_is_refused(arguments: Sequence[str], said: str)
 )
 def test_what_follows_the_user_name_is_refused_and_not_repeated(arguments: Sequence[str]) -> None:
     with pytest.raises(ConfigError, match="more than a user name is given") as refused:
-        read(ProvisioningFlags, *arguments)
+        read(ProvisionUserFlags, *arguments)
     assert SECRET not in f"{refused.value!r} {refused.value.hint}"
 
 
 def test_the_login_of_the_connection_is_that_of_the_user_to_make() -> None:
-    flags = read(ProvisioningFlags, "alice", "-h", "broker.example", "--secret-file", "x")
+    flags = read(ProvisionUserFlags, "alice", "-h", "broker.example", "--secret-file", "x")
     assert flags.username == "alice"
     assert (flags.connection.host, flags.connection.secret_file, flags.connection.username) == (
         "broker.example",
