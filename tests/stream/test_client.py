@@ -187,15 +187,15 @@ async def test_an_event_loop_that_was_held_up_takes_unread_answers_for_a_sign_of
     mosquitto: Mosquitto,
 ) -> None:
     options = ConnectOptions(
-        host="127.0.0.1", port=mosquitto.port, username=USERNAME, password=PASSWORD, keepalive_seconds=1
+        host="127.0.0.1", port=mosquitto.port, username=USERNAME, password=PASSWORD, keepalive_seconds=2
     )
     session = await open_session(options, lambda status: None)
     try:
         await session.subscribe({"a": 1})
         assert session.client is not None
-        for _ in range(4):
-            await asyncio.sleep(1.05)  # a ping is on its way
-            time.sleep(1.3)  # less than after what the broker gives us up
+        for _ in range(2):
+            await asyncio.sleep(2.05)  # a ping is on its way
+            time.sleep(2.4)  # the answer is late for us, and the broker gives us up after 3 s only
         assert session.client is not None
     finally:
         await session.close()
