@@ -108,6 +108,10 @@ class ScriptedBroker:
             writer.write(b"\xd0\x00")
 
 
+ROUNDS_OF_ACCEPTING = 5
+"""Turns of the event loop until asyncio has handed on what it accepted just before the server ended."""
+
+
 @asynccontextmanager
 async def serving(broker: ScriptedBroker, tls: ssl.SSLContext | None = None) -> AsyncIterator[ScriptedBroker]:
     """Run a scripted broker on a free loopback port; nothing of it is left afterwards.
@@ -129,6 +133,8 @@ async def serving(broker: ScriptedBroker, tls: ssl.SSLContext | None = None) -> 
         yield broker
     finally:
         server.close()
+        for _ in range(ROUNDS_OF_ACCEPTING):
+            await asyncio.sleep(0)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
