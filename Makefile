@@ -51,7 +51,7 @@ coverage: export PLANTOPS_FRESH := 1
 coverage: $(VENV)/dev.stamp  ## the share of lines and branches that the tests run
 	@.ci/mosquitto
 	@$(PYTHON) -m coverage erase
-	@$(PYTHON) -m coverage run -m pytest $(SIDE_BY_SIDE) $(ARGS)
+	@$(PYTHON) -m coverage run -m pytest $(SIDE_BY_SIDE) -n 4 $(ARGS)  # slower, so fewer at once
 	@$(PYTHON) -m coverage combine --quiet || true  # a process that is killed may leave half a file
 	@$(PYTHON) -m coverage report
 
