@@ -105,15 +105,15 @@ def become(request: dict[str, Any], descriptors: list[int]) -> None:
         import termios
 
         fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-    sys.stdin = sys.__stdin__ = opened(sys.stdin, "r")  # type: ignore[misc,assignment]
-    sys.stdout = sys.__stdout__ = opened(sys.stdout, "w")  # type: ignore[misc,assignment]
-    sys.stderr = sys.__stderr__ = opened(sys.stderr, "w")  # type: ignore[misc,assignment]
+    sys.stdin = sys.__stdin__ = opened(sys.stdin, "r")  # type: ignore[misc,assignment]  # Final but for a start
+    sys.stdout = sys.__stdout__ = opened(sys.stdout, "w")  # type: ignore[misc,assignment]  # like this one
+    sys.stderr = sys.__stderr__ = opened(sys.stderr, "w")  # type: ignore[misc,assignment]  # and again
 
 
 def opened(old: TextIO, mode: str) -> TextIO:
     """A standard stream as the interpreter opens it, on what its descriptor is now."""
     is_unbuffered = mode == "w" and bool(os.environ.get("PYTHONUNBUFFERED"))
-    raw = open(old.fileno(), f"{mode}b", buffering=0 if is_unbuffered else -1, closefd=False)  # noqa: SIM115
+    raw = open(old.fileno(), f"{mode}b", buffering=0 if is_unbuffered else -1, closefd=False)  # noqa: SIM115  # as long as we run
     return io.TextIOWrapper(
         raw,
         encoding=old.encoding,
@@ -146,7 +146,7 @@ def run_to_the_end(request: dict[str, Any]) -> None:
         if not isinstance(end.code, int | None):
             raise
         code = end.code or 0
-    threading._shutdown()  # type: ignore[attr-defined]
+    threading._shutdown()  # type: ignore[attr-defined]  # the interpreter's own way
     atexit._run_exitfuncs()
     gc.collect()
     try:
