@@ -215,7 +215,7 @@ class Diagnosis:
 
     async def _connect(self) -> StepReport:
         try:
-            self._session = await open_session(self._options, lambda _: None)
+            self._session = await open_session(self._options)
         except CredentialsRefusedError as exc:
             raise BrokenError(exc, str(exc), _REFUSALS) from exc
         except BrokerError as exc:

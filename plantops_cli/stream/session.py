@@ -32,7 +32,7 @@ SUBACK_SECONDS = 2.5
 
 async def open_session(
     options: ConnectOptions,
-    on_status: Callable[[Status], None],
+    on_status: Callable[[Status], None] = lambda _: None,
     exactly_once: ExactlyOnce | None = None,
     *,
     on_reached: Callable[[], None] = lambda: None,
@@ -44,7 +44,7 @@ async def open_session(
 
     Args:
         options: where and how to connect.
-        on_status: told about each step.
+        on_status: told about each step; default: nobody is.
         exactly_once: as in ``Session``.
         on_reached: called when a connection is made, and the answer of the broker is waited for.
 

@@ -134,7 +134,7 @@ class Demonstration:
             password=self._passwords[_DEVICES_USERNAME],
             mqtt_version=MQTTVersion(broker.mqtt_version),
         )
-        session = await open_session(options, lambda _: None)
+        session = await open_session(options)
         plants = make_plants(random.Random())
         fleet = asyncio.create_task(publish_fleet(session, plants), name="plantops-fleet")
         fleet.add_done_callback(lambda _: listening.stop(Stop.SOURCE_GONE))

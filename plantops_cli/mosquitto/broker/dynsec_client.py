@@ -19,7 +19,6 @@ from plantops_cli.mosquitto.text.dynsec import Command, Found, Login, Plan, Plug
 from plantops_cli.mosquitto.text.logins import check_password, check_username
 from plantops_cli.stream.options import ConnectOptions
 from plantops_cli.stream.session import Session, open_session
-from plantops_cli.stream.status import Status
 
 COMMAND_SECONDS = 5.0
 """How long the plugin may take to answer a command."""
@@ -225,7 +224,7 @@ class _Line:
 @asynccontextmanager
 async def _administering(admin: ConnectOptions, *, timeout_seconds: float) -> AsyncIterator[_Line]:
     refuse_plain_text(admin)
-    session = await open_session(admin, _say_nothing)
+    session = await open_session(admin)
     try:
         # QoS 0: the answers come at no other, and need no acknowledgement
         await session.subscribe({dynsec.RESPONSE_TOPIC: 0})
@@ -317,7 +316,3 @@ def _not_an_administrator(options: ConnectOptions, why: str) -> CommandRefusedEr
 
 def _who(options: ConnectOptions) -> str:
     return "an anonymous client" if options.username is None else f"user {shown_username(options.username)!r}"
-
-
-def _say_nothing(status: Status) -> None:
-    """Drop the steps of connecting: the outcome tells all."""

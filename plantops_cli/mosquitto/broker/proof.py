@@ -20,7 +20,6 @@ from plantops_cli.errors import (
 )
 from plantops_cli.stream.options import ConnectOptions, MQTTVersion, random_client_id
 from plantops_cli.stream.session import Session, open_session
-from plantops_cli.stream.status import Status
 
 NOT_AUTHORIZED = 0x87
 _FAILURE = 0x80
@@ -317,8 +316,4 @@ async def _answer(options: ConnectOptions, *, patience_seconds: float) -> LoginA
 
 
 async def _open(options: ConnectOptions) -> Session:
-    return await open_session(replace(options, client_id=random_client_id()), _say_nothing)
-
-
-def _say_nothing(status: Status) -> None:
-    """The proofs speak for themselves."""
+    return await open_session(replace(options, client_id=random_client_id()))
