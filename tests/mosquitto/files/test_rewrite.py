@@ -67,12 +67,6 @@ needs_leases = pytest.mark.skipif(sys.platform != "linux", reason="leases are Li
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount, and give a file away")
 
 
-@pytest.fixture(autouse=True)
-def package_on_path(monkeypatch: pytest.MonkeyPatch) -> None:
-    # the processes started here run in a folder of the test's, and the package need not be installed
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
-
-
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     folder = tmp_path / "config"
