@@ -1,4 +1,7 @@
 import json
+import pickle
+from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import FrozenInstanceError, replace
 from datetime import UTC, datetime
 
@@ -25,6 +28,14 @@ def test_another_message_has_neither() -> None:
 def test_a_message_cannot_be_changed() -> None:
     with pytest.raises(FrozenInstanceError):
         MESSAGE.topic = "other"  # type: ignore[misc]  # that is what is tested
+
+
+@pytest.mark.parametrize("duplicate", [replace, deepcopy, lambda message: pickle.loads(pickle.dumps(message))])
+def test_a_message_can_be_copied_and_handed_to_another_process(duplicate: Callable[[Message], Message]) -> None:
+    MESSAGE.decode()
+    copied = duplicate(MESSAGE)
+    assert copied == MESSAGE
+    assert copied.decode() == MESSAGE.decode()
 
 
 def test_a_message_is_made_for_a_test_of_topic_and_payload() -> None:
