@@ -1,10 +1,13 @@
-"""Topic names and topic filters (MQTT 5 section 4.7), and the two device topics.
+"""Topic names and topic filters (MQTT 5 section 4.7), patterns that name their levels, and the two device topics.
 
 Pure: nothing here knows of a connection.
 """
 
 import re
+from dataclasses import dataclass
+from keyword import iskeyword
 from typing import Literal, NamedTuple
+from unicodedata import normalize
 
 from plantops_cli.errors import TopicError
 
@@ -19,6 +22,7 @@ MAX_TOPIC_BYTES = 65_535
 
 _DEVICE_TOPIC = re.compile(r"devices/([^/+#\0\ud800-\udfff]+)/(telemetry|heartbeat)")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
+_PATTERN_HINT = "for example devices/{device_id}/telemetry"
 
 
 class DeviceTopic(NamedTuple):
@@ -117,6 +121,79 @@ def matches(topic_filter: str, topic: str) -> bool:
         wanted = wanted[:-1]
         levels = levels[: len(wanted)]
     return len(levels) == len(wanted) and all(w in ("+", level) for w, level in zip(wanted, levels, strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """A topic filter in which levels may have names: ``devices/{device_id}/telemetry``.
+
+    Attributes:
+        text: the pattern as it was written.
+        topic_filter: the same for a broker, with ``+`` for each name.
+        names: the names, in their order.
+        positions: the level of a topic that each name stands for, counted from 0.
+    """
+
+    text: str
+    topic_filter: str
+    names: tuple[str, ...] = ()
+    positions: tuple[int, ...] = ()
+
+    def captures(self, topic: str) -> dict[str, str]:
+        """Return what a topic has where the pattern has names.
+
+        Args:
+            topic: a topic name that matches the filter.
+        """
+        if not self.names:
+            return {}
+        levels = topic.split("/")
+        return {name: levels[position] for name, position in zip(self.names, self.positions, strict=True)}
+
+
+def parse_pattern(text: str) -> Pattern:
+    """Read a topic filter in which a level may be a name in braces, as the parameter of a function is called.
+
+    Args:
+        text: for example ``devices/{device_id}/telemetry``; ``+``, ``#`` and ``$share/GROUP/`` are as in any
+            filter, and a filter without braces is a pattern without names.
+
+    Raises:
+        TopicError: it is no filter (MQTT 4.7), or a name is no Python identifier, not a whole level, or not the
+            only one of its kind.
+    """
+    inner = _without_share(check_filter(text))
+    prefix = text.removesuffix(inner)
+    if "{" in prefix or "}" in prefix:
+        raise TopicError(f"pattern {_quote(text)}: a group cannot be captured", hint=_PATTERN_HINT)
+    levels = inner.split("/")
+    named = {at: _name_in(level, text) for at, level in enumerate(levels) if "{" in level or "}" in level}
+    names = tuple(named.values())
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise TopicError(
+            f"pattern {_quote(text)}: {_quote(twice)} is there more than once", hint="give each level its own name"
+        )
+    topic_filter = prefix + "/".join("+" if at in named else level for at, level in enumerate(levels))
+    return Pattern(text, topic_filter, names, tuple(named))
+
+
+def _name_in(level: str, text: str) -> str:
+    name = level[1:-1]
+    if level != f"{{{name}}}" or "{" in name or "}" in name:
+        raise TopicError(
+            f"pattern {_quote(text)}: a name in braces must be a whole level, not part of {_quote(level)}",
+            hint=_PATTERN_HINT,
+        )
+    if not name:
+        raise TopicError(f"pattern {_quote(text)}: the braces hold no name", hint=_PATTERN_HINT)
+    if not name.isidentifier() or iskeyword(name):
+        kind = "a keyword of Python" if iskeyword(name) else "no Python identifier"
+        raise TopicError(
+            f"pattern {_quote(text)}: {_quote(name)} is {kind}, so no parameter can be called so",
+            hint=_PATTERN_HINT,
+        )
+    # as Python does it to the names of parameters, so that the two meet
+    return normalize("NFKC", name)
 
 
 def _without_share(topic_filter: str) -> str:

@@ -1,3 +1,5 @@
+from keyword import kwlist
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,6 +14,7 @@ from plantops_cli.topics import (
     device_topic,
     matches,
     parse_device_id,
+    parse_pattern,
     parse_topic,
 )
 
@@ -24,6 +27,7 @@ FILTERS = st.builds(
     st.lists(LEVELS | st.just("+"), min_size=0, max_size=4),
     st.sampled_from([["#"], ["+"], ["a"]]),
 )
+NAMES = st.from_regex(r"[a-z_][a-z0-9_]*", fullmatch=True).filter(lambda name: name not in kwlist)
 LONGEST_ID = "x" * (MAX_TOPIC_BYTES - len("devices//telemetry"))
 
 
@@ -185,3 +189,88 @@ def test_matching_agrees_with_a_slow_reading_of_the_standard(topic_filter: str, 
 def test_a_topic_is_a_filter_that_matches_itself_alone(topic: str) -> None:
     assert matches(check_filter(topic), check_topic(topic))
     assert not matches(topic, f"{topic}x")
+
+
+@given(FILTERS)
+def test_a_filter_without_braces_is_a_pattern_without_names(topic_filter: str) -> None:
+    pattern = parse_pattern(topic_filter)
+    assert (pattern.text, pattern.topic_filter, pattern.names) == (topic_filter, topic_filter, ())
+    assert pattern.captures("any/topic") == {}
+
+
+@given(st.dictionaries(NAMES, IDS, min_size=1), st.booleans(), st.data())
+def test_what_a_pattern_captures_is_what_stands_where_it_has_the_name(
+    values: dict[str, str], is_shared: bool, data: st.DataObject
+) -> None:
+    order = data.draw(st.permutations([*values, None, None]))
+    text = "/".join("dull" if name is None else f"{{{name}}}" for name in order)
+    topic = "/".join("dull" if name is None else values[name] for name in order)
+    pattern = parse_pattern(f"$share/group/{text}" if is_shared else text)
+    assert pattern.names == tuple(name for name in order if name is not None)
+    assert pattern.captures(topic) == values
+    assert matches(check_filter(pattern.topic_filter), topic) != (topic[0] == "$" and order[0] is not None)
+
+
+@given(st.text() | st.text("{}a/+#$"))
+def test_any_text_is_a_pattern_of_a_valid_filter_or_refused(text: str) -> None:
+    try:
+        pattern = parse_pattern(text)
+    except TopicError:
+        return
+    assert check_filter(pattern.topic_filter).count("+") == text.count("+") + len(pattern.names)
+
+
+@pytest.mark.parametrize(
+    ("text", "topic_filter", "topic", "captures"),
+    [
+        ("devices/{device_id}/telemetry", "devices/+/telemetry", "devices/abc/telemetry", {"device_id": "abc"}),
+        ("{site}/+/{room}/#", "+/+/+/#", "a/b/c/d/e", {"site": "a", "room": "c"}),
+        ("{site}/#", "+/#", "a", {"site": "a"}),
+        ("$share/g/{x}", "$share/g/+", "a", {"x": "a"}),
+        ("$share/g//{x}/$share", "$share/g//+/$share", "/a/$share", {"x": "a"}),
+        ("{x}/a", "+/a", "/a", {"x": ""}),
+        ("{match}/{größe}", "+/+", "a/b", {"match": "a", "größe": "b"}),
+        # Python reads a parameter that is written with the micro sign as one with the Greek letter
+        ("{\u00b5}", "+", "a", {"\u03bc": "a"}),
+    ],
+)
+def test_a_name_in_braces_captures_one_level(
+    text: str, topic_filter: str, topic: str, captures: dict[str, str]
+) -> None:
+    pattern = parse_pattern(text)
+    assert pattern.topic_filter == topic_filter
+    assert matches(pattern.topic_filter, topic)
+    assert pattern.captures(topic) == captures
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("a/{}/b", "braces hold no name"),
+        ("{class}", "'class' is a keyword of Python"),
+        ("{device-id}", "'device-id' is no Python identifier"),
+        ("{1st}", "'1st' is no Python identifier"),
+        ("{ x }", "no Python identifier"),
+        ("{\u202ex}", r"'\\u202ex' is no Python identifier"),
+        ("a/{x}/{x}", "'x' is there more than once"),
+        ("{\u00b5}/{\u03bc}", "is there more than once"),
+        ("a/dev-{x}/b", "must be a whole level, not part of 'dev-{x}'"),
+        ("{x}{y}", "must be a whole level"),
+        ("{{x}}", "must be a whole level"),
+        ("{x", "must be a whole level"),
+        ("x}", "must be a whole level"),
+        ("}x{", "must be a whole level"),
+        ("{", "must be a whole level"),
+        ("{x/y}", "must be a whole level"),
+        ("$share/{group}/a", "a group cannot be captured"),
+        ("{x}/a#", "'#' must be the whole last level"),
+        ("{a+b}", "'[+]' must be a whole level"),
+        ("", "empty topic filter"),
+        ("$share/g", "GROUP/FILTER"),
+    ],
+)
+def test_a_pattern_that_names_no_whole_levels_is_refused_with_the_rule(text: str, reason: str) -> None:
+    with pytest.raises(TopicError, match=reason) as refused:
+        parse_pattern(text)
+    assert str(refused.value).isascii()
+    assert refused.value.hint or not text
