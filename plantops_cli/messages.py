@@ -10,6 +10,7 @@ import orjson
 from plantops_cli.topics import DeviceTopic, check_topic, device_topic
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_NO_CAPTURES: Mapping[str, str] = {}
 
 PayloadForm = Literal["json", "text", "binary"]
 
@@ -41,6 +42,7 @@ class Message:
         mid: the packet identifier; 0 at QoS 0.
         properties: the MQTT 5 properties, by Mosquitto's names; empty for MQTT 3.1.1.
         received_at: when this client read it, in UTC.
+        captures: what the topic has where the pattern of a handler has names; empty when that names nothing.
     """
 
     topic: str
@@ -51,6 +53,7 @@ class Message:
     mid: int
     properties: Mapping[str, object]
     received_at: datetime
+    captures: Mapping[str, str] = field(compare=False)
     _decoded: Decoded | None = field(init=False, repr=False, compare=False)
 
     def __init__(
@@ -63,6 +66,7 @@ class Message:
         mid: int,
         properties: Mapping[str, object],
         received_at: datetime,
+        captures: Mapping[str, str] = _NO_CAPTURES,
     ) -> None:
         # by the slots: that which a frozen dataclass gets by itself takes half as long again, for each message
         _set_topic(self, topic)
@@ -73,6 +77,7 @@ class Message:
         _set_mid(self, mid)
         _set_properties(self, properties)
         _set_received_at(self, received_at)
+        _set_captures(self, captures)
         _set_decoded(self, None)
 
     @classmethod
@@ -87,6 +92,7 @@ class Message:
         mid: int | None = None,
         properties: Mapping[str, object] | None = None,
         received_at: datetime | None = None,
+        captures: Mapping[str, str] | None = None,
     ) -> Self:
         """Make a message as it could arrive, for the test of a handler.
 
@@ -99,6 +105,7 @@ class Message:
             mid: as the attribute; default: 0 at QoS 0, else 1.
             properties: as the attribute; default: none.
             received_at: as the attribute; default: now.
+            captures: as the attribute; default: none.
 
         Raises:
             TopicError: no message can have this topic name (MQTT 5, 3.3.2.1).
@@ -112,6 +119,7 @@ class Message:
             mid=min(qos, 1) if mid is None else mid,
             properties=dict(properties or {}),
             received_at=received_at or now(),
+            captures=dict(captures or {}),
         )
 
     @property
@@ -165,6 +173,7 @@ class Message:
     _set_mid,
     _set_properties,
     _set_received_at,
+    _set_captures,
     _set_decoded,
 ) = (vars(Message)[each.name].__set__ for each in fields(Message))
 

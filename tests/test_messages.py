@@ -53,6 +53,13 @@ def test_a_message_is_made_with_whatever_a_test_is_about() -> None:
     assert Message.of("t", qos=1).mid == 1
 
 
+def test_what_was_captured_makes_no_other_message_of_it() -> None:
+    made = Message.of("devices/x/telemetry", captures={"device_id": "x"}, received_at=MESSAGE.received_at)
+    assert made.captures == {"device_id": "x"}
+    assert made == replace(made, captures={})
+    assert MESSAGE.captures == Message.of("t").captures == {}
+
+
 @pytest.mark.parametrize("topic", ["", "devices/+/telemetry", "#", "a\0"])
 def test_no_message_is_made_with_a_topic_that_none_can_have(topic: str) -> None:
     with pytest.raises(TopicError):
