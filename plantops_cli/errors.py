@@ -3,6 +3,7 @@
 PlantopsError                     .hint: one line of advice, or None
 ├── ConfigError                   a setting, a flag or a file that it names
 ├── TopicError (ValueError)       a topic name or filter that MQTT 4.7 or the device convention rules out
+├── PayloadError (ValueError)     a message that does not fit its handler; .topic, .errors
 ├── StateError (RuntimeError)     a method called at the wrong moment
 ├── OutputError                   standard output, or the file instead of it, refused a write
 │   └── NoRoomError               the disk is full; it may have room again
@@ -23,7 +24,7 @@ PlantopsError                     .hint: one line of advice, or None
     └── ProtocolRefusedError      no agreement on TLS, MQTT version or client id       fatal
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 
@@ -56,6 +57,32 @@ class ConfigError(PlantopsError):
 
 class TopicError(PlantopsError, ValueError):
     """A topic name or a topic filter is not valid."""
+
+
+class PayloadError(PlantopsError, ValueError):
+    """A payload, or what the topic captured, is not what the handler was written for.
+
+    Args:
+        message: what does not fit, and where in it.
+        topic: the topic of the message.
+        errors: each thing that does not fit, as pydantic says it: ``loc``, ``msg`` and ``type``.
+        handler: name of the handler that is not called because of it; None when a handler raises this itself.
+        hint: how to mend it.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        topic: str,
+        errors: Sequence[Mapping[str, object]] = (),
+        handler: str | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.topic = topic
+        self.errors = [dict(error) for error in errors]
+        self.handler = handler
 
 
 class StateError(PlantopsError, RuntimeError):

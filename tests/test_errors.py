@@ -6,6 +6,7 @@ from plantops_cli import errors
 from plantops_cli.errors import (
     BrokerError,
     ConfigError,
+    PayloadError,
     PlantopsError,
     StateError,
     SubscriptionRefusedError,
@@ -37,8 +38,9 @@ def test_exactly_what_can_heal_is_retryable() -> None:
     assert retryable == {"BrokerUnreachableError", "ConnectionLostError"}
 
 
-def test_topic_and_state_errors_are_also_what_python_calls_them() -> None:
+def test_topic_payload_and_state_errors_are_also_what_python_calls_them() -> None:
     assert issubclass(TopicError, ValueError)
+    assert issubclass(PayloadError, ValueError)
     assert issubclass(StateError, RuntimeError)
 
 
@@ -46,6 +48,14 @@ def test_topic_and_state_errors_are_also_what_python_calls_them() -> None:
 def test_an_error_says_its_message_and_keeps_the_hint_apart(hint: str | None) -> None:
     error = ConfigError("no host", hint=hint)
     assert (str(error), error.hint) == ("no host", hint)
+
+
+def test_a_refused_payload_keeps_its_own_copy_of_what_is_wrong_with_it() -> None:
+    errors = [{"loc": ("light",), "msg": "Field required", "type": "missing"}]
+    error = PayloadError("light: Field required", topic="devices/a/telemetry", errors=errors, handler="store")
+    errors[0].clear()
+    assert error.errors == [{"loc": ("light",), "msg": "Field required", "type": "missing"}]
+    assert (error.topic, error.handler, error.hint) == ("devices/a/telemetry", "store", None)
 
 
 def test_a_refused_subscription_keeps_its_own_copy_of_the_codes() -> None:
