@@ -17,6 +17,7 @@ from plantops_cli import (
     Lost,
     Message,
     MQTTSubscriber,
+    PayloadError,
     PlantopsError,
     Settings,
     State,
@@ -33,6 +34,7 @@ from plantops_cli import (
 async def handle_telemetry(message: Message) -> None:
     assert_type(message.device_id, str | None)
     assert_type(message.payload, bytes)
+    assert_type(message.captures, Mapping[str, str])
     reading: object = message.json()
     print(message.topic, reading, message.decode().error)
 
@@ -105,6 +107,10 @@ def main() -> None:
     try:
         asyncio.run(listen("localhost", 1883, "plantops_backend", "secret"))
         asyncio.run(read(build()))
+    except PayloadError as exc:
+        assert_type(exc.errors, list[dict[str, object]])
+        assert_type(exc.handler, str | None)
+        print(exc, exc.topic)
     except PlantopsError as exc:
         print(exc, exc.hint)
 
