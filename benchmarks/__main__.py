@@ -8,7 +8,18 @@ from dataclasses import fields
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import backlog, first_message, flood, latency, memory, presence, provisioning, report, startup
+from benchmarks import (
+    backlog,
+    first_message,
+    flood,
+    latency,
+    memory,
+    presence,
+    provisioning,
+    report,
+    startup,
+    typed_handlers,
+)
 from benchmarks.measure import Section, Sizes
 
 _COLUMNS = 140  # where there is no terminal to ask
@@ -21,6 +32,7 @@ _BENCHMARKS: dict[str, Callable[[Sizes], Section]] = {
     "memory": memory.measure,
     "first-message": first_message.measure,
     "presence": presence.measure,
+    "typed": typed_handlers.measure,
     "startup": lambda _: Section("Starting", _TURNS, tuple(startup.compare())),
     "provisioning": lambda _: Section("Provisioning", _TURNS, tuple(provisioning.compare())),
 }

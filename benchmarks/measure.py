@@ -93,7 +93,13 @@ class Section:
 
 
 def compare(
-    measure: str, peer: str, *, ours: Callable[[], float], peers: Callable[[], float], runs: int
+    measure: str,
+    peer: str,
+    *,
+    ours: Callable[[], float],
+    peers: Callable[[], float],
+    runs: int,
+    target: float | None = None,
 ) -> Comparison:
     """Measure two things in turn, after one run of each that does not count.
 
@@ -103,9 +109,10 @@ def compare(
         ours: runs plantops once, and returns its CPU seconds.
         peers: does the same for the peer.
         runs: how often each is counted.
+        target: the ratio that is aimed at, at most.
     """
     ours(), peers()
-    return Comparison(measure, peer, tuple((ours(), peers()) for _ in range(runs)))
+    return Comparison(measure, peer, tuple((ours(), peers()) for _ in range(runs)), target=target)
 
 
 def amount(value: float, unit: str = "") -> str:
