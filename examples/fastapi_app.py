@@ -7,22 +7,20 @@ from dataclasses import asdict
 
 from fastapi import FastAPI
 
-from plantops_cli import FleetMonitor, Message, MQTTSubscriber, load_settings, mqtt_lifespan
+from plantops_cli import FleetMonitor, MQTTSubscriber, load_settings, mqtt_lifespan
 
 settings = load_settings()
 subscriber = MQTTSubscriber.from_settings(settings)
 monitor = FleetMonitor.follow(subscriber)
-last_reading: dict[str, object] = {}
+last_reading: dict[str, dict[str, float]] = {}
 
 
-async def handle_telemetry(message: Message) -> None:
+@subscriber.on("devices/{device_id}/telemetry", concurrency=50)
+async def keep_latest(reading: dict[str, float], device_id: str) -> None:
     """Keep the latest reading of each device."""
-    device_id, reading = message.device_id, message.decode()
-    if device_id and reading.error is None:
-        last_reading[device_id] = reading.value
+    last_reading[device_id] = reading
 
 
-subscriber.register_handler("devices/+/telemetry", handle_telemetry)
 app = FastAPI(title="Plants", lifespan=mqtt_lifespan(subscriber, settings=settings))
 
 

@@ -4,6 +4,7 @@ PlantopsError                     .hint: one line of advice, or None
 ├── ConfigError                   a setting, a flag or a file that it names
 ├── TopicError (ValueError)       a topic name or filter that MQTT 4.7 or the device convention rules out
 ├── PayloadError (ValueError)     a message that does not fit its handler; .topic, .errors
+├── HandlerTimeoutError (TimeoutError)   a handler took longer than it may
 ├── StateError (RuntimeError)     a method called at the wrong moment
 ├── OutputError                   standard output, or the file instead of it, refused a write
 │   └── NoRoomError               the disk is full; it may have room again
@@ -19,6 +20,7 @@ PlantopsError                     .hint: one line of advice, or None
     ├── HeldUpError               an answer lies behind messages that wait
     ├── CredentialsRefusedError   CONNACK 4, 5, 0x86 or 0x87                           fatal
     ├── SubscriptionRefusedError  SUBACK of 0x80 or more; .filters: {filter: code}     fatal
+    ├── PublishRefusedError       PUBACK or PUBREC of 0x80 or more; .reason_code
     ├── CommandRefusedError       the broker refused an administrative command         fatal
     ├── SessionTakenOverError     another client uses our client id                    fatal
     └── ProtocolRefusedError      no agreement on TLS, MQTT version or client id       fatal
@@ -83,6 +85,10 @@ class PayloadError(PlantopsError, ValueError):
         self.topic = topic
         self.errors = [dict(error) for error in errors]
         self.handler = handler
+
+
+class HandlerTimeoutError(PlantopsError, TimeoutError):
+    """A handler took longer than it may."""
 
 
 class StateError(PlantopsError, RuntimeError):
@@ -169,6 +175,22 @@ class SubscriptionRefusedError(BrokerError):
     ) -> None:
         super().__init__(message, endpoint=endpoint, hint=hint)
         self.filters = dict(filters)
+
+
+class PublishRefusedError(BrokerError):
+    """The broker refused a message (PUBACK or PUBREC 0x80 or above), or would, so that it was not even sent.
+
+    With MQTT 3.1.1 no broker can say so: Mosquitto acknowledges what it drops, others hang up.
+
+    Args:
+        reason_code: what the broker said or would have said (MQTT 5, 3.4.2.1); None where there is no code.
+    """
+
+    def __init__(
+        self, message: str, *, endpoint: str, reason_code: int | None = None, hint: str | None = None
+    ) -> None:
+        super().__init__(message, endpoint=endpoint, hint=hint)
+        self.reason_code = reason_code
 
 
 class CommandRefusedError(BrokerError):

@@ -1,18 +1,23 @@
 """One received message, and what its payload turns out to be."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from typing import Literal, NamedTuple, Self
 
 import orjson
 
+from plantops_cli.errors import ConfigError, StateError, TopicError
 from plantops_cli.topics import DeviceTopic, check_topic, device_topic
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NO_CAPTURES: Mapping[str, str] = {}
+_QOS: tuple["QoS", ...] = (0, 1, 2)
 
 PayloadForm = Literal["json", "text", "binary"]
+
+QoS = Literal[0, 1, 2]
+"""A quality of service (MQTT 5, 4.3); ``check_qos`` makes one of a number that was read from somewhere."""
 
 
 class Decoded(NamedTuple):
@@ -29,8 +34,19 @@ class Decoded(NamedTuple):
     error: str | None
 
 
+Publish = Callable[..., Awaitable[None]]
+"""Publishes a message, as ``MQTTSubscriber.publish`` does."""
+
+
+class _Answerable:
+    """Holds the way back; no field of a message, for it is no part of it, and most have none."""
+
+    __slots__ = ("_publish",)
+    _publish: Publish
+
+
 @dataclass(frozen=True, slots=True, init=False)
-class Message:
+class Message(_Answerable):
     """One PUBLISH as it arrived.
 
     Attributes:
@@ -47,7 +63,7 @@ class Message:
 
     topic: str
     payload: bytes
-    qos: int
+    qos: QoS
     retain: bool
     dup: bool
     mid: int
@@ -60,7 +76,7 @@ class Message:
         self,
         topic: str,
         payload: bytes,
-        qos: int,
+        qos: QoS,
         retain: bool,
         dup: bool,
         mid: int,
@@ -86,7 +102,7 @@ class Message:
         topic: str,
         payload: bytes | str = b"",
         *,
-        qos: int = 0,
+        qos: QoS = 0,
         retain: bool = False,
         dup: bool = False,
         mid: int | None = None,
@@ -156,6 +172,38 @@ class Message:
         """
         return orjson.loads(self.payload)
 
+    async def reply(
+        self, payload: object, *, qos: QoS = 1, properties: Mapping[str, object] | None = None, wait: float = 10.0
+    ) -> None:
+        """Publish an answer to the response topic of the message, with its correlation data (MQTT 5, 4.10).
+
+        The topic was chosen by whoever sent the message, and the answer goes there with the rights of this client:
+        what it is not to reach, the broker has to deny it. Topics that begin with ``$`` are refused.
+
+        Args:
+            payload: as in ``MQTTSubscriber.publish``.
+            qos: 0, 1 or 2.
+            properties: as in ``MQTTSubscriber.publish``; correlation data in it take the place of the message's.
+            wait: as in ``MQTTSubscriber.publish``.
+
+        Raises:
+            StateError: the message names no response topic, or was not received by a subscriber.
+            TopicError: the response topic is none that may be published on.
+            PlantopsError: as ``MQTTSubscriber.publish``.
+        """
+        topic, data = self.properties.get("response-topic"), self.properties.get("correlation-data")
+        if not isinstance(topic, str):
+            raise StateError(
+                f"a message on {self.topic[:80]!a} names no response topic",
+                hint="whoever wants an answer sets the property response-topic (MQTT 5, 3.3.2.3.5)",
+            )
+        publish: Publish | None = getattr(self, "_publish", None)
+        if publish is None:
+            raise StateError("a message that no subscriber has received cannot be answered")
+        correlation = {} if data is None else {"correlation-data": data}
+        own = {**correlation, **(properties or {})}
+        await publish(_check_response_topic(topic), payload, qos=qos, properties=own, wait=wait)
+
     def decode(self) -> Decoded:
         """Find out what the payload is, once; never raises."""
         if self._decoded is None:
@@ -176,6 +224,37 @@ class Message:
     _set_captures,
     _set_decoded,
 ) = (vars(Message)[each.name].__set__ for each in fields(Message))
+
+
+def answerable(message: Message, publish: Publish) -> Message:
+    """Give a message its way back, and return it.
+
+    Args:
+        message: one that was just made.
+        publish: what ``Message.reply`` publishes by.
+    """
+    object.__setattr__(message, "_publish", publish)
+    return message
+
+
+def _check_response_topic(topic: str) -> str:
+    """Check where a stranger wants an answer; with ``$`` begins what is the broker's own (MQTT 4.7.2)."""
+    if topic.startswith("$"):
+        raise TopicError(f"response topic {topic[:80]!a} begins with $, which is no topic of a client")
+    return check_topic(topic)
+
+
+def check_qos(qos: object) -> QoS:
+    """Return a QoS as it is, for a type checker too; of a setting, for example.
+
+    Raises:
+        ConfigError: there is no such QoS.
+    """
+    if isinstance(qos, int) and not isinstance(qos, bool):
+        for known in _QOS:
+            if qos == known:
+                return known
+    raise ConfigError(f"QoS {qos!r} does not exist", hint="0, 1 or 2")
 
 
 def decode_payload(payload: bytes) -> Decoded:

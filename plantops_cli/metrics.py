@@ -59,7 +59,13 @@ class Metrics(Collector):
         yield _gauge("connected", "Whether there is a connection to the broker.", health.state is State.CONNECTED)
         yield _counter("received_messages", "Messages received.", health.received)
         yield _counter("invalid_topics", "Messages passed over because their topic is no topic.", health.invalid)
-        yield _counter("handler_errors", "Handlers that failed.", health.handler_errors)
+        yield _counter("handler_errors", "Calls of handlers that failed.", health.handler_errors)
+        yield _counter("handler_timeouts", "Calls of handlers that took too long.", health.handler_timeouts)
+        yield _counter("handler_retries", "Calls of handlers that were made once more.", health.handler_retries)
+        yield _counter("dead_letters", "Messages given up, and published as dead letters.", health.dead_letters)
+        yield _counter(
+            "invalid_payloads", "Messages that did not fit the types of a handler.", health.invalid_payloads
+        )
         yield _counter(
             "reconnections", "Connections made after the first one.", max(0, health.connection_count - 1)
         )

@@ -68,7 +68,7 @@ def check_topic(topic: str) -> str:
     """Return a topic name that MQTT allows in a PUBLISH (4.7.1, 4.7.3), unchanged.
 
     Raises:
-        TopicError: it is empty, too long, not UTF-8, or holds NUL or a wildcard.
+        TopicError: it is no text, empty, too long, not UTF-8, or holds NUL or a wildcard.
     """
     _check_string(topic, "topic")
     for wildcard in "+#":
@@ -81,7 +81,7 @@ def check_filter(topic_filter: str) -> str:
     """Return a topic filter that MQTT allows in a SUBSCRIBE (4.7.1, 4.8.2), unchanged.
 
     Raises:
-        TopicError: it is empty, too long, not UTF-8, or a wildcard stands where none may stand.
+        TopicError: it is no text, empty, too long, not UTF-8, or a wildcard stands where none may stand.
     """
     _check_string(topic_filter, "topic filter")
     quoted = _quote(topic_filter)
@@ -209,6 +209,10 @@ def _without_share(topic_filter: str) -> str:
 
 
 def _check_string(text: str, what: str) -> None:
+    if not isinstance(text, str):
+        raise TopicError(
+            f"a {what} is text, not of type {type(text).__name__}", hint='for example "devices/abc/telemetry"'
+        )
     if not text:
         raise TopicError(f"an empty {what} is not allowed")
     if "\0" in text:

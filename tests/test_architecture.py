@@ -32,6 +32,8 @@ FLOORS = {
     "demo": 8,
     "fastapi": 8,
     "metrics": 8,
+    "testing": 8,
+    "pytest_plugin": 9,
     "cli": 9,
     "__main__": 10,
 }
@@ -44,6 +46,7 @@ ONLY_IMPORTERS = {
     "prometheus_client": ("metrics",),
     "pydantic": ("config", "stream.handling.binding", "cli.check.contract"),
     "pydantic_settings": ("config",),
+    "pytest": ("pytest_plugin",),
 }
 # The trial writes too, but only into a folder of its own
 ONLY_WRITERS = {
@@ -64,9 +67,15 @@ PURE = {
     "stream.exactly_once",
     "stream.failures",
     "stream.handling.binding",
+    "stream.handling.handlers",
+    "stream.handling.lane",
+    "stream.handling.ledger",
     "stream.handling.parameters",
+    "stream.handling.policy",
+    "stream.handling.registration",
     "stream.inbox",
     "stream.packets",
+    "stream.publishing",
     "stream.reconnection",
     "mosquitto.text",
     "demo.plants",
@@ -78,6 +87,7 @@ PURE = {
     "fleet.roster",
     "fleet.rhythm",
     "fleet.verdict",
+    "testing.encoding",
 }
 FLAG = re.compile(r"(?<![\w-])--[a-z]")
 # What they name belongs to other programs

@@ -1,4 +1,4 @@
-"""docs/architecture.md and CONTRIBUTING.md name what there is."""
+"""The pages of docs/ and CONTRIBUTING.md name what there is."""
 
 import re
 from pathlib import Path
@@ -6,11 +6,17 @@ from pathlib import Path
 import pytest
 
 from docs.generate import ARCHITECTURE, PACKAGE, ROOT, generate
+from plantops_cli import PlainOptions
+from plantops_cli.stream.handling.dispatcher import MAX_UNACKNOWLEDGED
+from plantops_cli.stream.handling.feeding import DRAIN_SECONDS
+from plantops_cli.stream.handling.threads import MAX_THREADS
+from plantops_cli.stream.inbox import MAX_PENDING_BYTES
 from tests.test_architecture import FLOORS, ONLY_IMPORTERS
 
 PAGES = {page.name: page.read_text() for page in (ARCHITECTURE, ROOT / "CONTRIBUTING.md")}
 # the package and its tests mirror each other, for which a path may stand as an example
 _EXAMPLES = {"plantops_cli/a/b/c.py", "tests/a/b/test_c.py"}
+HANDLERS = (ROOT / "docs" / "handlers.md").read_text()
 PATH = re.compile(r"`([\w./-]+(?:\.py|\.md|/))`")
 
 
@@ -73,3 +79,21 @@ def test_contributing_points_to_the_map_and_says_how_to_add() -> None:
     assert "docs/architecture.md" in text
     for what in ("a command", "a flag", "an output format"):
         assert f"**To add {what}:**" in text
+
+
+def test_the_page_on_handlers_has_a_row_for_each_option() -> None:
+    rows = re.findall(r"^\| `(\w+)` \|", HANDLERS, re.MULTILINE)
+    assert sorted(rows) == sorted(PlainOptions.__annotations__)
+
+
+@pytest.mark.parametrize(
+    "bound",
+    [
+        f"`max_unacknowledged` ({MAX_UNACKNOWLEDGED})",
+        f"`max_threads` ({MAX_THREADS})",
+        f"`max_pending_bytes` of messages ({MAX_PENDING_BYTES >> 20} MiB",
+        f"Handlers get {DRAIN_SECONDS:g} s",
+    ],
+)
+def test_the_page_on_handlers_gives_the_bounds_that_hold(bound: str) -> None:
+    assert bound in " ".join(HANDLERS.split())

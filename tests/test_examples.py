@@ -1,11 +1,15 @@
 """The examples, run as they stand but for paths, port and user."""
 
 import asyncio
+from runpy import run_path
+
+import pytest
 
 from plantops_cli.cli.shared.exits import Exit
 from plantops_cli.mosquitto.broker.proof import LoginAnswer, log_in
 from plantops_cli.mosquitto.files.conf_file import read_config
 from plantops_cli.stream.options import ConnectOptions
+from plantops_cli.testing import testing
 from tests.support.brokers import PASSWORD, USERNAME
 from tests.support.example_conf import DEVICES, EXAMPLES, farm_mosquitto
 from tests.support.plantops import run
@@ -21,6 +25,17 @@ def test_the_configuration_lets_the_backend_in_and_nobody_else() -> None:
         nobody = ConnectOptions(host="127.0.0.1", port=broker.port)
         assert asyncio.run(log_in(login)) is LoginAnswer.ACCEPTED
         assert asyncio.run(log_in(nobody)) is LoginAnswer.REFUSED
+
+
+async def test_the_application_hears_a_device_without_any_broker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MQTT_BACKEND_PASSWORD", PASSWORD)
+    example = run_path(str(EXAMPLES / "fastapi_app.py"))
+    with testing(example["subscriber"]) as broker:
+        async with example["app"].router.lifespan_context(example["app"]):
+            await broker.deliver("devices/basil/telemetry", {"soil_moisture": 41.5})
+            await broker.deliver("devices/basil/heartbeat")
+            told = await example["devices"]()
+    assert told == {"basil": {"state": "online", "reading": {"soil_moisture": 41.5}}}
 
 
 async def test_with_the_configuration_a_crash_of_the_broker_costs_one_message_at_most() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import plantops_cli
-from plantops_cli import MQTTSubscriber, SubscriberOptions, errors
+from plantops_cli import MQTTSubscriber, SubscriberOptions, errors, testing
 from plantops_cli.errors import PlantopsError
 from plantops_cli.stream.status import Status
 
@@ -49,6 +49,12 @@ def test_a_public_name_is_called_so_and_lives_where_the_table_says(name: str) ->
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no_such_name"):
         plantops_cli.no_such_name  # noqa: B018  # looking it up is the test
+
+
+def test_the_names_of_the_test_kit_have_a_door_of_their_own() -> None:
+    # a function ``plantops_cli.testing`` would hide the room of that name
+    assert sorted(testing.__all__) == testing.__all__
+    assert all(getattr(testing, name).__module__.startswith("plantops_cli.testing.") for name in testing.__all__)
 
 
 def test_every_error_is_public() -> None:
@@ -109,7 +115,7 @@ def test_whatever_the_documentation_imports_is_public(path: str) -> None:
     imports = re.findall(r"^from plantops_cli[\w.]* import ([\w, ]+)", (ROOT / path).read_text(), re.MULTILINE)
     named = {name.strip() for names in imports for name in names.split(",")}
     assert named
-    assert named <= PUBLIC.keys()
+    assert named <= {*PUBLIC, *testing.__all__}
 
 
 def test_the_options_of_from_settings_are_the_keywords_of_the_constructor_that_settings_leave_open() -> None:

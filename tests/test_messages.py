@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plantops_cli.errors import TopicError
-from plantops_cli.messages import Message, decode_payload, in_utc, now
+from plantops_cli.errors import ConfigError, StateError, TopicError
+from plantops_cli.messages import Message, answerable, check_qos, decode_payload, in_utc, now
 from tests.support.samples import message, nanoseconds
 
 MESSAGE = message(b'{"a":1}')
@@ -64,6 +64,59 @@ def test_what_was_captured_makes_no_other_message_of_it() -> None:
 def test_no_message_is_made_with_a_topic_that_none_can_have(topic: str) -> None:
     with pytest.raises(TopicError):
         Message.of(topic)
+
+
+class Published:
+    """Remembers what was published."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, object, dict[str, object]]] = []
+
+    async def __call__(self, topic: str, payload: object, **options: object) -> None:
+        self.calls.append((topic, payload, options))
+
+
+async def test_a_reply_goes_to_the_response_topic_with_the_correlation_data() -> None:
+    published = Published()
+    asked = Message.of("a", properties={"response-topic": "r", "correlation-data": b"1", "content-type": "x"})
+    await answerable(asked, published).reply({"b": 1}, qos=0, wait=5)
+    await asked.reply(None, properties={"content-type": "y", "correlation-data": b"2"})
+    assert published.calls == [
+        ("r", {"b": 1}, {"qos": 0, "properties": {"correlation-data": b"1"}, "wait": 5}),
+        ("r", None, {"qos": 1, "properties": {"correlation-data": b"2", "content-type": "y"}, "wait": 10.0}),
+    ]
+
+
+async def test_without_correlation_data_none_are_sent() -> None:
+    published = Published()
+    await answerable(Message.of("a", properties={"response-topic": "r"}), published).reply(b"x")
+    assert published.calls == [("r", b"x", {"qos": 1, "properties": {}, "wait": 10.0})]
+
+
+@pytest.mark.parametrize("topic", ["$CONTROL/dynamic-security/v1", "$SYS/x", "$share/g/a", "a/+", "#", "", "a\0"])
+async def test_no_stranger_has_an_answer_sent_where_no_client_publishes(topic: str) -> None:
+    published = Published()
+    with pytest.raises(TopicError):
+        await answerable(Message.of("a", properties={"response-topic": topic}), published).reply(b"x")
+    assert published.calls == []
+
+
+@pytest.mark.parametrize(
+    ("properties", "why"),
+    [({}, "names no response topic"), ({"response-topic": "r"}, "no subscriber has received")],
+)
+async def test_what_cannot_be_answered_says_so(properties: dict[str, object], why: str) -> None:
+    with pytest.raises(StateError, match=why):
+        await Message.of("a", properties=properties).reply(b"x")
+
+
+def test_the_way_back_is_no_part_of_a_message() -> None:
+    asked = Message.of("a", properties={"response-topic": "r"}, received_at=now())
+    answering = answerable(replace(asked), Published())
+    assert answering == asked
+    assert "publish" not in repr(answering)
+    assert pickle.loads(pickle.dumps(answering)) == asked
+    assert not hasattr(answering, "__dict__")
 
 
 def test_a_payload_can_be_asked_for_as_json_or_text() -> None:
@@ -134,6 +187,17 @@ def test_decoding_never_raises_and_loses_nothing(payload: bytes) -> None:
 @given(st.datetimes(timezones=st.just(UTC)), st.integers(0, 999))
 def test_a_moment_in_nanoseconds_is_the_microsecond_that_it_is_in(moment: datetime, more: int) -> None:
     assert in_utc(nanoseconds(moment) + more) == moment
+
+
+@pytest.mark.parametrize("qos", [0, 1, 2])
+def test_a_qos_that_mqtt_knows_is_returned_as_it_is(qos: int) -> None:
+    assert check_qos(qos) == qos
+
+
+@pytest.mark.parametrize("qos", [-1, 3, True, 1.0, "1", None])
+def test_any_other_qos_is_refused(qos: object) -> None:
+    with pytest.raises(ConfigError, match=r"QoS .+ does not exist"):
+        check_qos(qos)
 
 
 def test_now_is_in_utc() -> None:

@@ -63,7 +63,8 @@ def test_a_command_serves_health_and_presence(own_mosquitto: Mosquitto, command:
     assert (value(lost, "outages_total"), value(lost, "reconnections_total")) == (1, 0)
     assert value(resumed, "reconnections_total") == 1
     assert value(resumed, "paused_seconds_total") == 0
-    assert {"handler_errors_total", "lost_sessions_total", "invalid_topics_total"} <= {
+    handlers = {"handler_errors", "handler_timeouts", "handler_retries", "dead_letters", "invalid_payloads"}
+    assert {f"{name}_total" for name in {"lost_sessions", "invalid_topics", *handlers}} <= {
         name.removeprefix("plantops_") for name, _ in samples
     }
     assert not any(label == "device_id" for _, labels in samples for label, _ in labels)

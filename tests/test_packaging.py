@@ -33,6 +33,12 @@ def test_the_package_is_marked_as_typed() -> None:
     assert (ROOT / "plantops_cli" / "py.typed").is_file()
 
 
+def test_pytest_finds_a_plugin_and_no_program_needs_pytest() -> None:
+    (module,) = PROJECT["entry-points"]["pytest11"].values()
+    assert (ROOT / f"{module.replace('.', '/')}.py").is_file()
+    assert "pytest" not in {req.name for req in requirements(PROJECT["dependencies"])}
+
+
 @pytest.mark.parametrize("requirement", INSTALLED, ids=str)
 def test_a_dependency_is_pinned_within_its_range(requirement: Requirement) -> None:
     assert requirement.specifier.contains(pins()[canonicalize_name(requirement.name)])

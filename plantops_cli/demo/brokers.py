@@ -12,6 +12,7 @@ from pathlib import Path
 
 from plantops_cli.errors import ConfigError
 from plantops_cli.mosquitto.broker.executable import harmless_environment
+from plantops_cli.stream.options import MQTTVersion
 
 HOST = "127.0.0.1"
 
@@ -40,13 +41,13 @@ class DemoBroker:
         name: what it is, for humans: ``mosquitto 2.0.11``.
         port: the TCP port it listens on.
         host: the address it listens on.
-        mqtt_version: what a client may speak with it: ``auto`` or ``3.1.1``.
+        mqtt_version: what a client may speak with it.
     """
 
     name: str
     port: int
     host: str = HOST
-    mqtt_version: str = "auto"
+    mqtt_version: MQTTVersion = MQTTVersion.AUTO
 
 
 @contextlib.asynccontextmanager
@@ -72,7 +73,7 @@ async def embedded_broker(password_file: Path) -> AsyncIterator[DemoBroker]:
             port = await stack.enter_async_context(serve(password_file, host=HOST))
         except OSError as exc:
             raise ConfigError(f"the embedded broker cannot listen on {HOST}: {exc.strerror}") from exc
-        yield DemoBroker(f"embedded amqtt {version('amqtt')}", port, mqtt_version="3.1.1")
+        yield DemoBroker(f"embedded amqtt {version('amqtt')}", port, mqtt_version=MQTTVersion.V311)
 
 
 @contextlib.asynccontextmanager

@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from typing import NoReturn, Protocol
 
 from plantops_cli.demo.plants import Plant, due, next_due
+from plantops_cli.messages import QoS
 
 
 class Publisher(Protocol):
     """Whatever can publish an MQTT message."""
 
-    async def publish(self, topic: str, payload: bytes, *, qos: int, retain: bool) -> object:
+    async def publish(self, topic: str, payload: bytes, *, qos: QoS, retain: bool) -> object:
         """Publish one message; return when it is out."""
         ...
 

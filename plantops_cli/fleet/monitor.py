@@ -50,7 +50,7 @@ class FleetMonitor:
         subscriber.add_status_listener(monitor.on_status)
         if has_handlers:
             for topic_filter in DEVICE_FILTERS:
-                subscriber.register_handler(topic_filter, monitor.handle)
+                subscriber.register_handler(topic_filter, monitor.handle, blocking=False)
         return monitor
 
     @property

@@ -9,6 +9,7 @@ from typing import Protocol
 from plantops_cli.errors import BrokerError
 from plantops_cli.messages import in_utc, now
 from plantops_cli.stream.batch import Batch
+from plantops_cli.stream.handling.tally import Tally
 from plantops_cli.stream.options import ConnectOptions
 from plantops_cli.stream.packets import QOS_OR_RETAIN
 from plantops_cli.stream.status import Health, Outage, Resumed, SessionBegun, SessionLost, State
@@ -137,12 +138,12 @@ class Account:
         self._invalid += counts.invalid
         self._paused_seconds += counts.paused_seconds
 
-    def health(self, counts: Counts | None, *, handler_errors: int) -> Health:
+    def health(self, counts: Counts | None, tally: Tally) -> Health:
         """Take a snapshot.
 
         Args:
             counts: of the session that is up, which are not in the account yet.
-            handler_errors: handlers that raised.
+            tally: of the handlers.
         """
         return Health(
             state=self.state,
@@ -150,10 +151,16 @@ class Account:
             connection_count=self._connection_count,
             received=self._received,
             invalid=self._invalid + (counts.invalid if counts else 0),
-            handler_errors=handler_errors,
+            handler_errors=tally.failures,
+            handler_timeouts=tally.timeouts,
+            handler_retries=tally.retries,
+            dead_letters=tally.dead_letters,
+            invalid_payloads=tally.invalid,
             outage_count=self._outage_count,
             outages=tuple(self._outages),
             lost_sessions=self._lost_sessions,
-            paused_seconds=self._paused_seconds + (counts.paused_seconds if counts else 0.0),
+            paused_seconds=self._paused_seconds
+            + tally.paused_seconds
+            + (counts.paused_seconds if counts else 0.0),
             last_message_at=None if self._last_message_ns is None else in_utc(self._last_message_ns),
         )

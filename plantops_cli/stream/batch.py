@@ -4,10 +4,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple, overload
 
-from plantops_cli.messages import Message, in_utc
+from plantops_cli.messages import Message, Publish, answerable, in_utc
 from plantops_cli.stream.packets import FLAGS, Packet, parse_properties
 
 _NO_PROPERTIES: Mapping[str, object] = {}
+_NO_CAPTURES: Mapping[str, str] = {}
 
 
 class Read(NamedTuple):
@@ -37,16 +38,22 @@ class Batch(Sequence[Message]):
 
     Args:
         reads: what was read, oldest first.
+        size: bytes of memory that they take.
 
     Attributes:
         acknowledged: how many of the packets of ``in_turn``, from the first, have been acknowledged already.
+        is_claimed: True when somebody else acknowledges it, and lets go of its memory.
+        publish: what its messages reply by, or None.
     """
 
-    __slots__ = ("_count", "_messages", "acknowledged", "reads")
+    __slots__ = ("_count", "_messages", "acknowledged", "is_claimed", "publish", "reads", "size")
 
-    def __init__(self, reads: list[Read]) -> None:
+    def __init__(self, reads: list[Read], size: int = 0) -> None:
         self.reads = reads
+        self.size = size
         self.acknowledged = 0
+        self.is_claimed = False
+        self.publish: Publish | None = None
         self._messages: list[Message] | None = None
         self._count = 0
         for read in reads:
@@ -67,6 +74,11 @@ class Batch(Sequence[Message]):
 
     def __repr__(self) -> str:
         return f"<Batch of {len(self)} messages>"
+
+    @property
+    def packet_count(self) -> int:
+        """How many there are, those included that were passed over."""
+        return self._count + sum(len(read.passed_over) for read in self.reads)
 
     @property
     def packets(self) -> list[Packet]:
@@ -97,7 +109,7 @@ class Batch(Sequence[Message]):
         for read in self.reads:
             received_at = read.received_at
             for packet in read.packets:
-                yield message_of(packet, received_at), [*passed_over, packet]
+                yield message_of(packet, received_at, _NO_CAPTURES, self.publish), [*passed_over, packet]
                 passed_over.clear()
             passed_over += read.passed_over
 
@@ -110,25 +122,34 @@ class Batch(Sequence[Message]):
         for read in self.reads:
             received_at = read.received_at
             for packet in read.packets:
-                yield message_of(packet, received_at)
+                yield message_of(packet, received_at, _NO_CAPTURES, self.publish)
 
 
-def message_of(packet: Packet, received_at: datetime) -> Message:
+def message_of(
+    packet: Packet,
+    received_at: datetime,
+    captures: Mapping[str, str] = _NO_CAPTURES,
+    publish: Publish | None = None,
+) -> Message:
     """Make a message of a packet whose topic and properties are valid.
 
     Args:
         packet: the packet.
         received_at: when it was read, in UTC.
+        captures: what its topic has where the pattern of a handler has names.
+        publish: what it replies by, if it names a response topic.
     """
     first, topic, mid, properties, payload = packet
     qos, is_retained, is_dup = FLAGS[first]
-    return Message(
-        topic=topic.decode(),
-        payload=payload,
-        qos=qos,
-        retain=is_retained,
-        dup=is_dup,
-        mid=mid,
-        properties=parse_properties(properties) if properties else _NO_PROPERTIES,
-        received_at=received_at,
+    message = Message(
+        topic.decode(),
+        payload,
+        qos,
+        is_retained,
+        is_dup,
+        mid,
+        parse_properties(properties) if properties else _NO_PROPERTIES,
+        received_at,
+        captures,
     )
+    return answerable(message, publish) if properties and publish is not None else message

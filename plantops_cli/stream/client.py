@@ -12,12 +12,13 @@ All else raises ours.
 import asyncio
 import logging
 import math
+import secrets
 import threading
 import time
-from collections import deque
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, Protocol, cast
+from functools import partial
+from typing import Any, cast
 
 import aiomqtt
 from paho.mqtt import client as paho
@@ -27,13 +28,15 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from plantops_cli.errors import BrokerError, ConnectionLostError, HeldUpError
+from plantops_cli.errors import ConnectionLostError, HeldUpError
 from plantops_cli.stream import failures
 from plantops_cli.stream.answers import Answers, unless_silent
+from plantops_cli.stream.keepalive import KeepAlive, keep_alive
 from plantops_cli.stream.opening import TCP_CONNECT_SECONDS, Opening, tls_context, transport
 from plantops_cli.stream.options import ConnectOptions, MQTTVersion
 from plantops_cli.stream.packets import MalformedPacketError, Splitter
 from plantops_cli.stream.parting import close_after_last_word, hear_out
+from plantops_cli.stream.port import Owner, Receiver
 from plantops_cli.stream.private import (
     AIOMQTT_ATTRIBUTES,
     AIOMQTT_METHODS,
@@ -41,7 +44,9 @@ from plantops_cli.stream.private import (
     PAHO_METHODS,
     check_names,
 )
-from plantops_cli.stream.reading import Reading, Receiver
+from plantops_cli.stream.publishing import PublishRequest, by_pahos_names
+from plantops_cli.stream.reading import Reading
+from plantops_cli.stream.receipts import UNTOLD_MOST, Receipts, Unanswered, most_on_their_way
 from plantops_cli.stream.tap import Tap
 from plantops_cli.stream.waiting import in_daemon_thread
 from plantops_cli.stream.writing import Writing
@@ -54,24 +59,9 @@ PRIVATE_NAMES = {aiomqtt.Client: AIOMQTT_METHODS, paho.Client: PAHO_METHODS}
 AiomqttClient = aiomqtt.Client
 """The type of ``MQTTSubscriber.client``, for those who may not import aiomqtt."""
 
-_PINGREQ = b"\xc0\x00"
 _DISCONNECT = 0xE0
+_PACKET_IDS = 65_535
 _PROTOCOLS = {MQTTVersion.V5: aiomqtt.ProtocolVersion.V5, MQTTVersion.V311: aiomqtt.ProtocolVersion.V311}
-
-
-class Owner(Protocol):
-    """What a client tells the session that it belongs to.
-
-    Attributes:
-        ended: why the connection has ended, or None.
-    """
-
-    @property
-    def ended(self) -> BrokerError | None: ...
-    def begun(self, *, is_resumed: bool, granted: Mapping[str, object]) -> None: ...
-    def end(self, error: BrokerError, *, by_us: bool) -> None: ...
-    def fail(self, error: BrokerError) -> None: ...
-    def trust_qos(self) -> None: ...
 
 
 class _ClosedBeforeConnackError(Exception):
@@ -95,7 +85,9 @@ class Client(aiomqtt.Client):
 
     Attributes:
         answers: those who wait for the broker.
+        ask: sends a ping of ours; as ``KeepAlive.ask``.
         reading: when the socket is read.
+        receipts: of what was published.
         writing: takes what is to be sent past paho.
         is_version_refused: True when no connection came about because the broker does not take this MQTT version.
         is_version_a_guess: True when silence was the only reason to say so, which a slow broker gives too.
@@ -124,7 +116,7 @@ class Client(aiomqtt.Client):
             keepalive=options.keepalive_seconds,
             clean_session=None if is_v5 else not is_durable,
             clean_start=not is_durable if is_v5 else paho.MQTT_CLEAN_START_FIRST_ONLY,
-            properties=_connect_properties(options) if is_v5 else None,
+            properties=_properties(PacketTypes.CONNECT, options.properties.items()) if is_v5 else None,
             tls_context=tls_context(options),
             tls_insecure=options.tls.insecure if options.tls else None,
             logger=logging.getLogger("plantops.paho"),
@@ -144,7 +136,10 @@ class Client(aiomqtt.Client):
         self._tap: Tap | None = None
         self._parting: Tap | None = None
         self._home_thread = threading.current_thread()
-        self._reason_codes: dict[int, asyncio.Future[int]] = {}
+        self.receipts = Receipts(UNTOLD_MOST)
+        if is_durable:
+            # what an earlier connection has left half done at QoS 2 is no message of ours (MQTT 5, 4.3.3)
+            self._client._last_mid = secrets.randbelow(_PACKET_IDS)
         self._client.connect_timeout = TCP_CONNECT_SECONDS
         self._take_over()
 
@@ -157,10 +152,13 @@ class Client(aiomqtt.Client):
         inner._create_unix_socket_connection = self._opening.connect_unix  # type: ignore[method-assign]  # nor this
         inner._ssl_wrap_socket = self._opening.connect_tls  # type: ignore[method-assign,assignment]  # nor this
         # nothing else tells of a ping and its answer
-        self._pings: deque[Callable[[], None]] = deque()
-        self._send_ping, self._pong = inner._send_pingreq, inner._handle_pingresp
-        inner._send_pingreq = self._ping  # type: ignore[method-assign]  # no hook for it
-        inner._handle_pingresp = self._ponged  # type: ignore[method-assign]  # nor this
+        pings = KeepAlive(inner._send_pingreq, inner._handle_pingresp, self.writing.push)
+        inner._send_pingreq = pings.ping  # type: ignore[method-assign]  # no hook for it
+        inner._handle_pingresp = pings.ponged  # type: ignore[method-assign]  # nor this
+        self.ask = pings.ask
+        # nor of a refusal
+        inner._handle_pubackcomp = partial(self._unless_refused, inner._handle_pubackcomp)  # type: ignore[method-assign]  # nor this
+        inner._handle_pubrec = partial(self._unless_refused, inner._handle_pubrec)  # type: ignore[method-assign]  # nor this
 
     @property
     def is_open(self) -> bool:
@@ -260,44 +258,22 @@ class Client(aiomqtt.Client):
         ours = self._options.keepalive_seconds
         self._client._keepalive = min(self._client._keepalive or ours, ours)
         granted = {} if properties is None else properties.json()  # type: ignore[no-untyped-call]  # untyped
+        # paho does not heed it either (MQTT 5, 3.2.2.3.3)
+        most = most_on_their_way(granted, is_v5=self._options.mqtt_version is MQTTVersion.V5)
+        self._client._max_inflight_messages = most
+        self.receipts = Receipts(most)
         self._owner.begun(is_resumed=flags.session_present, granted=granted)
         super()._on_connect(client, userdata, flags, reason_code, properties)
 
     # Keep-alive
 
-    def ask(self, answered: Callable[[], None]) -> None:
-        """Send a ping of our own.
-
-        Args:
-            answered: called when the broker has answered, and so has dealt with all that was sent before.
-        """
-        self._pings.append(answered)
-        self.writing.push(_PINGREQ)
-
-    def _ping(self) -> MQTTErrorCode:
-        self._pings.append(_do_nothing)
-        return self._send_ping()
-
-    def _ponged(self) -> MQTTErrorCode:
-        # answers come in the order of the pings, ours and paho's (MQTT 5, 3.12)
-        code = self._pong()
-        if self._pings:
-            self._pings.popleft()()
-        return code
-
     async def _keep_alive(self) -> None:
-        """Send pings, and end a connection on which nothing at all has come for too long."""
-        # paho would give up a connection without a CONNACK after one keep-alive
-        await asyncio.wait((self._connected,))
-        while True:
-            if self.reading.has_headway():
-                # a PINGRESP may lie behind messages, read or unread, without end
-                self._client._ping_t = 0.0
-                self._client._last_bytes_received = time.monotonic()
-            # over a ping that fails paho would close the socket, and with it what is still to be read
-            if not self.reading.is_end_unread and self._client.loop_misc() != MQTTErrorCode.MQTT_ERR_SUCCESS:
-                return
-            await asyncio.sleep(1)
+        look = self._client.loop_misc
+        await keep_alive(self._connected, self.reading, note_headway=self._note_headway, look=look)
+
+    def _note_headway(self) -> None:
+        self._client._ping_t = 0.0
+        self._client._last_bytes_received = time.monotonic()
 
     # Writing
 
@@ -380,45 +356,64 @@ class Client(aiomqtt.Client):
 
     # Asking, as a session does
 
-    async def publish_for_code(self, topic: str, payload: bytes, *, qos: int, retain: bool) -> int:
-        """Publish, and return the reason code of PUBACK or PUBCOMP; 0 at QoS 0.
+    async def publish_once(self, request: PublishRequest) -> int | Unanswered:
+        """Publish on this connection, and return the reason code of PUBACK, PUBREC or PUBCOMP; 0 at QoS 0.
+
+        Messages are read on meanwhile, beyond what may wait.
 
         Raises:
             HeldUpError: the acknowledgement would come behind messages that nobody takes.
-            BrokerError: it could not be sent, or was not acknowledged in time.
+            ConnectionLostError: it could not be sent, although there is a connection.
         """
-        try:
+        if not self.is_open:
+            return Unanswered.NOT_SENT
+        with self.reading.read_on():
             async with self.answerable():
-                return await self._publish_for_code(topic, payload, qos=qos, retain=retain)
-        except HeldUpError:  # ours, though a foreign one too
-            raise
-        except aiomqtt.MqttError as exc:
-            raise self._owner.ended or self._lost(f"publishing failed: {exc}") from exc
+                return await self._publish_in_turn(request, self.receipts)
 
-    async def _publish_for_code(self, topic: str, payload: bytes, *, qos: int, retain: bool) -> int:
-        info = self._client.publish(topic, payload, qos, retain)
-        if info.rc != paho.MQTT_ERR_SUCCESS:
-            raise aiomqtt.MqttCodeError(info.rc, "Could not publish message")
+    async def _publish_in_turn(self, request: PublishRequest, receipts: Receipts) -> int | Unanswered:
+        await receipts.turn(request.qos)
+        outcome: asyncio.Future[int | Unanswered] | int | Unanswered = Unanswered.NOT_SENT
+        try:
+            if self.is_open:  # while it waited, the connection may have ended
+                outcome = self._send(request)
+        finally:
+            if not isinstance(outcome, asyncio.Future):
+                receipts.give_back(request.qos)
+        return await outcome if isinstance(outcome, asyncio.Future) else outcome
+
+    def _send(self, request: PublishRequest) -> asyncio.Future[int | Unanswered] | int | Unanswered:
+        """Let paho send a message, and return the receipt to come, or what is known already."""
+        named = by_pahos_names(request.properties)
+        properties = _properties(PacketTypes.PUBLISH, named) if request.properties else None
+        info = self._client.publish(request.topic, request.payload, request.qos, request.retain, properties)
+        if info.rc == MQTTErrorCode.MQTT_ERR_NO_CONN:
+            return Unanswered.NOT_SENT
         if info.is_published():  # before publish() returned: QoS 0 only, for nothing is read in there
             return 0
-        acknowledged: asyncio.Future[int] = self._loop.create_future()
-        self._reason_codes[info.mid] = acknowledged
-        try:
-            async with asyncio.timeout(self.timeout):
-                return await acknowledged
-        except TimeoutError:
-            raise aiomqtt.MqttError("Operation timed out") from None
-        finally:
-            self._reason_codes.pop(info.mid, None)
+        if not self.is_open:
+            return Unanswered.LOST
+        if info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
+            raise self._lost(f"publishing failed: {paho.error_string(info.rc)}")
+        return self.receipts.expect(info.mid, request.qos)
 
     def _on_publish(
         self, client: paho.Client, userdata: Any, mid: int, reason_code: ReasonCode, properties: Properties
     ) -> None:
-        acknowledged = self._reason_codes.get(mid)
-        if acknowledged is None:
+        if not self.receipts.came(mid, _code_and_name(reason_code)[0]):
             super()._on_publish(client, userdata, mid, reason_code, properties)
-        elif not acknowledged.done():
-            acknowledged.set_result(_code_and_name(reason_code)[0])
+
+    def _unless_refused(self, take: Callable[..., MQTTErrorCode], *arguments: Any) -> MQTTErrorCode:
+        """Let paho take a PUBACK, PUBREC or PUBCOMP; a refusal is settled here.
+
+        paho overlooks it in a PUBREC, so that its PUBREL would be answered with success (MQTT 5, 4.3.3), and trips
+        over a code that is not listed for PUBACK: Mosquitto says 0x95 to what is too large.
+        """
+        packet = self._client._in_packet["packet"]
+        mid, code = int.from_bytes(packet[:2], "big"), packet[2] if len(packet) > 2 else 0
+        if code < 0x80 or mid not in self._client._out_messages:
+            return take(*arguments)
+        return self._client._do_on_publish(mid, code, Properties(PacketTypes.PUBACK))  # type: ignore[arg-type,no-untyped-call]  # goes to _on_publish
 
     async def subscribe_for_codes(
         self, filters: Mapping[str, int], *, is_resumed: bool, timeout_seconds: float
@@ -483,7 +478,12 @@ class Client(aiomqtt.Client):
             # retrieved, or asyncio would report an exception that nobody waits for
             if future.done() and not future.cancelled():
                 future.exception()
+        self.end_waiting()
+
+    def end_waiting(self) -> None:
+        """Let nobody wait for the broker any longer: the connection has ended."""
         self.answers.end()
+        self.receipts.end()
 
     def break_off(self, exc: Exception) -> None:
         """Give the connection up after bytes that are no MQTT; its state cannot be trusted any more.
@@ -568,9 +568,6 @@ class Client(aiomqtt.Client):
         self._owner.end(error, by_us=not by_broker and failures.is_given_up(name))
 
 
-def _do_nothing() -> None: ...
-
-
 def _code_and_name(code: Any) -> tuple[int, str]:
     """Take a paho reason code or a bare MQTT 3.1.1 return code apart."""
     if isinstance(code, ReasonCode):  # of MQTT 5, or what paho makes of a CONNACK of MQTT 3.1.1
@@ -578,10 +575,8 @@ def _code_and_name(code: Any) -> tuple[int, str]:
     return int(code), f"code {int(code)}"
 
 
-def _connect_properties(options: ConnectOptions) -> Properties:
-    properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # paho is silent about it
-    properties.ReceiveMaximum = options.receive_maximum
-    properties.MaximumPacketSize = options.max_packet_bytes
-    if options.session_expiry_seconds is not None:
-        properties.SessionExpiryInterval = options.session_expiry_seconds
-    return properties
+def _properties(kind: int, values: Iterable[tuple[str, object]]) -> Properties:
+    made = Properties(kind)  # type: ignore[no-untyped-call]  # paho is silent about it
+    for name, value in values:
+        setattr(made, name, value)
+    return made

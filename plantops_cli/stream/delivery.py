@@ -10,16 +10,15 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable
-from typing import Any, Protocol
+from typing import Any
 
 from plantops_cli.errors import BrokerError
 from plantops_cli.stream.batch import Batch, Read
 from plantops_cli.stream.exactly_once import ExactlyOnce, UnreleasedError
-from plantops_cli.stream.inbox import Inbox
+from plantops_cli.stream.inbox import Inbox, memory_of
 from plantops_cli.stream.packets import QOS_2, Packet, puback, pubrec
-from plantops_cli.stream.reading import Reading
+from plantops_cli.stream.port import Line
 from plantops_cli.stream.status import Paused, Status
-from plantops_cli.stream.writing import Writing
 
 logger = logging.getLogger("plantops.stream")
 
@@ -29,20 +28,11 @@ SLOW_SECONDS = 2.0
 AtOnce = Callable[[Batch], bool]
 """Handles a few messages of QoS 0 and 1 in no time, or refuses them."""
 
+Claim = Callable[[Batch], bool]
+"""Takes messages to acknowledge them and to let go of their memory when it is done with them, or refuses them."""
+
 _FEW_MESSAGES, _FEW_BYTES = 8, 2 * 1024
 _TURN_SECONDS = 0.02
-
-
-class Line(Protocol):
-    """The connection on which messages are acknowledged, and read again when there is room."""
-
-    reading: Reading
-    writing: Writing
-
-    @property
-    def is_open(self) -> bool: ...
-    def ask(self, answered: Callable[[], None]) -> None: ...
-    def break_off(self, exc: Exception) -> None: ...
 
 
 class Delivery:
@@ -68,14 +58,16 @@ class Delivery:
         self.invalid = 0
         self.paused_seconds = 0.0
         self._exactly_once = exactly_once
+        self._epoch = exactly_once.epoch
         self._on_status = on_status
         self._at_once: AtOnce | None = None
+        self._claim: Claim | None = None
         self._failure: Exception | None = None
         self._ended: BrokerError | None = None
-        self._kept: Batch | None = None
         self._news = asyncio.Event()
         self._loop = asyncio.get_running_loop()
-        self._held_since: float | None = None
+        self._held: Batch | None = None
+        self._held_since = 0.0
         self._gave_way_at = 0.0
         self._next_notice = SLOW_SECONDS
 
@@ -123,9 +115,7 @@ class Delivery:
 
     def _hand_over(self, packets: list[Packet], size: int) -> None:
         read = Read(time.time_ns(), packets)
-        if self._offer(read, size):
-            self.acknowledge(packets)
-        else:
+        if self.inbox or self._held is not None or not self._offer(read, size):
             self._queue(read, size)
 
     def _pass_over(self, packets: list[Packet], size: int) -> None:
@@ -136,14 +126,16 @@ class Delivery:
                 "message passed over: its topic is empty, no UTF-8, or holds a wildcard or NUL (MQTT 3.3.2.1): %s",
                 ascii(packet[1][:80]),
             )
-        if self.inbox or self._held_since is not None:
+        if self.inbox or self.inbox.has_in_hand:
             self._queue(Read(time.time_ns(), [], passed_over=packets), size)
         else:
             self.acknowledge(packets)
 
     def _offer(self, read: Read, size: int) -> bool:
-        """Offer what was read to ``at_once``, if it is little and nothing waits before it; True when done."""
-        if self._at_once is None or self.inbox or self._held_since is not None:
+        """Offer what was read, before which nothing waits, to ``claim`` or ``at_once``; True when taken."""
+        if self._claim is not None:
+            return self._offer_for_good(Batch([read], memory_of(read, size)))
+        if self._at_once is None:
             return False
         # much of it is quicker in a batch, and would keep the event loop from its other work
         if size > _FEW_BYTES or len(read.packets) > _FEW_MESSAGES:
@@ -151,10 +143,23 @@ class Delivery:
         if read.packets[0][0] & QOS_2:  # seldom: let many come together
             return False
         try:
-            return self._at_once(Batch([read]))
+            is_done = self._at_once(Batch([read]))
         except Exception as exc:
             self._failure, self._at_once = exc, None  # raised where the reader can catch it
             return False
+        if is_done:
+            self.acknowledge(read.packets)
+        return is_done
+
+    def _offer_for_good(self, batch: Batch) -> bool:
+        assert self._claim is not None
+        try:
+            batch.is_claimed = self._claim(batch)
+        except Exception as exc:
+            self._failure, self._claim = exc, None
+        if batch.is_claimed:
+            self.inbox.claim(batch)
+        return batch.is_claimed
 
     def _queue(self, read: Read, size: int) -> None:
         self.inbox.put(read, size)
@@ -162,7 +167,9 @@ class Delivery:
 
     # To the reader
 
-    async def batches(self, at_once: AtOnce | None = None) -> AsyncGenerator[Batch, None]:
+    async def batches(
+        self, at_once: AtOnce | None = None, claim: Claim | None = None
+    ) -> AsyncGenerator[Batch, None]:
         """Yield what has arrived, a non-empty batch at a time, until ``finish`` is called.
 
         The QoS 1 and 2 messages of a batch are acknowledged when the next one is asked for, or when ``finish``
@@ -171,12 +178,14 @@ class Delivery:
         Args:
             at_once: is offered a few messages that nothing waits before, in the very turn of the event loop in
                 which they are read; True when it is done with them, so that they are acknowledged, not yielded.
+            claim: is offered, instead, whatever nothing waits before, in that turn; True when it has taken it, so
+                that it is neither acknowledged nor yielded here.
 
         Raises:
             BrokerError: the connection ended; everything that had arrived was yielded before.
             Exception: whatever ``at_once`` raised; its messages stay unacknowledged.
         """
-        self._at_once = at_once
+        self._at_once, self._claim = at_once, claim
         self._watch()
         try:
             while True:
@@ -193,28 +202,31 @@ class Delivery:
                     self._gave_way_at = self._loop.time()
                     continue
                 batch = self.inbox.take()
-                if not batch:  # nothing in it but what was passed over
+                if not batch and not self.inbox.has_in_hand_beside(batch):  # but what was passed over
                     self.acknowledge(batch.acknowledgeable(0))
-                    self._let_go()
+                    self.let_go(batch.size)
                     await self._give_way()
                     continue
-                began = self._held_since = self._loop.time()
+                self._held, self._held_since = batch, self._loop.time()
                 self._next_notice = SLOW_SECONDS
                 try:
                     yield batch
+                    if not batch.is_claimed:
+                        self.acknowledge(batch.acknowledgeable(len(batch)))
                 finally:
-                    self._held_since = None
-                    seconds = self._loop.time() - began
-                    if seconds >= SLOW_SECONDS:
-                        self.paused_seconds += seconds
-                if batch is not self._kept:  # else it is to come again
-                    self.acknowledge(batch.acknowledgeable(len(batch)))
-                self._let_go()
+                    self._held = None
+                    if not batch.is_claimed:
+                        self._account_for(batch)
                 await self._give_way()
         finally:
-            self._at_once = self.reader = None
+            self._at_once = self._claim = self.reader = None
             self._watcher.cancel()
-            self._let_go()
+
+    def _account_for(self, batch: Batch) -> None:
+        self.let_go(batch.size)
+        seconds = self._loop.time() - self._held_since
+        if seconds >= SLOW_SECONDS:
+            self.paused_seconds += seconds
 
     def finish(self) -> None:
         """Let ``batches`` end after what has arrived; messages that come later are dropped, unacknowledged."""
@@ -238,15 +250,20 @@ class Delivery:
             await asyncio.sleep(0)
             self._gave_way_at = self._loop.time()
 
-    def _let_go(self) -> None:
-        # what was in hand has made room
-        self.inbox.let_go()
+    def let_go(self, size: int) -> None:
+        """Make room: something is done with.
+
+        Args:
+            size: bytes of memory that it took.
+        """
+        self.inbox.let_go(size)
         if self.line:
             self.line.reading.resume()
 
     def _watch(self) -> None:
         """Say that a batch is still being handled, ever more seldom; one timer for all, for each would cost."""
-        seconds = 0.0 if self._held_since is None else self._loop.time() - self._held_since
+        is_held = self._held is not None and not self._held.is_claimed
+        seconds = self._loop.time() - self._held_since if is_held else 0.0
         if seconds >= self._next_notice and not self.inbox.is_closed:
             self._next_notice = 2 * seconds
             self._on_status(Paused(seconds))
@@ -254,39 +271,35 @@ class Delivery:
 
     # Back to the broker
 
-    def acknowledge(self, packets: Iterable[Packet]) -> None:
+    def acknowledge(self, packets: Iterable[Packet]) -> bool:
         """Tell the broker that these messages are done with, in this order (MQTT 5, 4.6).
 
         Args:
             packets: messages of this connection; those of QoS 0 are passed over.
+
+        Returns:
+            False when it cannot be told any more, so that it may send them again.
         """
         at_least_once: list[int] = []
         exactly_once: list[int] = []
         for first, topic, mid, _, payload in packets:
             if first & QOS_2:
                 exactly_once.append(mid)
-                # noted also when nobody can be told any more: on the next connection it is no new message
-                self._exactly_once.handled(mid, len(topic) + len(payload))
+                # noted also when nobody can be told any more: on the next connection it is no new message; but
+                # once that has begun, an identifier of this one may stand for something else
+                if self._epoch == self._exactly_once.epoch:
+                    self._exactly_once.handled(mid, len(topic) + len(payload))
             elif mid:
                 at_least_once.append(mid)
         line = self.line
         if line is None or not line.is_open:
-            return
+            return False
         if at_least_once:
             line.writing.push(puback(at_least_once))
         if exactly_once:
             line.writing.push(pubrec(exactly_once))
             self._look_for_pubrels(line)
-
-    def keep(self, batch: Batch, *, handled: int) -> None:
-        """Acknowledge the first messages of a batch, and leave the rest of it unacknowledged for good.
-
-        Args:
-            batch: the batch that is being handled.
-            handled: how many of its messages are done with.
-        """
-        self.acknowledge(batch.acknowledgeable(handled))
-        self._kept = batch
+        return True
 
     def _look_for_pubrels(self, line: Line) -> None:
         """Ask a broker that owes many a PUBREL for a sign behind them, and give it up when they do not come."""

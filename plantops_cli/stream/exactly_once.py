@@ -28,9 +28,13 @@ class ExactlyOnce:
 
     Args:
         max_bytes: bytes of messages without PUBREL, past which the broker is asked.
+
+    Attributes:
+        epoch: how many connections have begun.
     """
 
     def __init__(self, max_bytes: int) -> None:
+        self.epoch = 0
         self._max_bytes = max_bytes
         self._in_hand: set[int] = set()
         self._handled: dict[int, int] = {}
@@ -40,6 +44,7 @@ class ExactlyOnce:
 
     def begin(self) -> None:
         """Begin a connection: what was not handled comes again, and for the rest the broker owes nothing yet."""
+        self.epoch += 1
         self._in_hand.clear()
         self._handled = dict.fromkeys(self._handled, 0)
         self._handled_bytes = 0

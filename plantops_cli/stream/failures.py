@@ -15,6 +15,7 @@ from plantops_cli.errors import (
     ConnectionLostError,
     CredentialsRefusedError,
     ProtocolRefusedError,
+    PublishRefusedError,
     SessionTakenOverError,
     SubscriptionRefusedError,
     shown_username,
@@ -34,6 +35,18 @@ _CREDENTIALS = frozenset({0x86, 0x87})
 # what cannot be read, and what is too long to be
 _MALFORMED = frozenset({0x81, 0x95})
 _RECEIVE_MAXIMUM_EXCEEDED = 0x93
+_NOT_AUTHORIZED, _PACKET_TOO_LARGE = 0x87, 0x95
+# what a PUBACK or a PUBREC may say (MQTT 5, 3.4.2.1, 3.5.2.1), and what stands for it before anything is sent
+_WHY_NOT_PUBLISHED = {
+    0x80: "for no reason that it gives",
+    0x83: "for a reason of its own",
+    _NOT_AUTHORIZED: "not authorized",
+    0x90: "topic name not accepted",
+    0x91: "packet identifier in use",
+    _PACKET_TOO_LARGE: "packet too large",
+    0x97: "quota exceeded",
+    0x99: "the payload is not of its format",
+}
 _TEMPORARY = frozenset({0x80, 0x83, 0x88, 0x89, 0x8B, 0x97, 0x9F})
 
 
@@ -158,6 +171,64 @@ def filters_refused(refused: Mapping[str, int], *, endpoint: str) -> BrokerError
         endpoint=endpoint,
         filters=refused,
         hint="the user needs the right to subscribe to it: check the broker's access control",
+    )
+
+
+def publish_refused(code: int | None, topic: str, *, endpoint: str, why: str | None = None) -> PublishRefusedError:
+    """Explain a message that the broker did not take (MQTT 5, 3.4.2.1), or would not.
+
+    Args:
+        code: the reason code; None where there is none for it.
+        topic: the topic name of the message.
+        endpoint: the broker as ``host:port``.
+        why: what is wrong, where it was found before the message was sent; None: the broker has said the code.
+    """
+    if why is None and code is not None:
+        why = f"the broker refused it (0x{code:02x}, {_WHY_NOT_PUBLISHED.get(code, 'unknown')})"
+    hints = {
+        _NOT_AUTHORIZED: "the user needs the right to publish on it: check the broker's access control",
+        _PACKET_TOO_LARGE: "send less, or let the broker take more (message_size_limit, max_packet_size)",
+    }
+    return PublishRefusedError(
+        f"{endpoint}: nothing published on {topic[:80]!a}: {why}",
+        endpoint=endpoint,
+        reason_code=code,
+        hint=hints.get(code) if code is not None else None,
+    )
+
+
+def no_receipt(topic: str, *, endpoint: str, seconds: float, qos: int) -> BrokerError:
+    """Explain a message that was not acknowledged in time, or at QoS 0 not sent; the broker may yet have it.
+
+    Args:
+        topic: the topic name of the message.
+        endpoint: the broker as ``host:port``.
+        seconds: how long it was waited for.
+        qos: of the message.
+    """
+    what = "not acknowledged" if qos else "the broker has not read on"
+    return BrokerUnreachableError(
+        f"{endpoint}: published on {topic[:80]!a}, but {what} within {seconds:g} s", endpoint=endpoint
+    )
+
+
+def lost_unacknowledged(topic: str, *, endpoint: str, qos: int) -> BrokerError:
+    """Explain a message that went out, and is not sent again.
+
+    Args:
+        topic: the topic name of the message.
+        endpoint: the broker as ``host:port``.
+        qos: of the message.
+    """
+    message = f"{endpoint}: connection lost before the acknowledgement of what was published on {topic[:80]!a}"
+    if qos == 2:
+        return ConnectionLostError(
+            message, endpoint=endpoint, hint="it may have been delivered; sent again it might come twice"
+        )
+    return ConnectionLostError(
+        f"{message}, twice",
+        endpoint=endpoint,
+        hint="there are brokers that hang up on what they do not take: for its size, its topic, its QoS",
     )
 
 

@@ -26,12 +26,26 @@ MESSAGE_BYTES = 256
 READ_OVERHEAD_BYTES = 256
 """What the objects of one read take."""
 
+EXTENSION_FACTOR = 2
+"""How many times that much they may take while somebody waits for an answer that lies behind them."""
+
 BATCH_MESSAGES = 500
 """Messages in a batch at most, and in one step of reading."""
 
 
 _TOPICS_KEPT = 100_000
 _FORBIDDEN_IN_TOPICS = "+#\0"
+
+
+class InHand:
+    """The memory of what was taken and is not done with, over all connections of a client.
+
+    Attributes:
+        size: in bytes.
+    """
+
+    def __init__(self) -> None:
+        self.size = 0
 
 
 class Portion(NamedTuple):
@@ -54,6 +68,7 @@ class Inbox:
     Args:
         max_bytes: bytes of memory that they may take, objects included. The last read may go a little beyond, and
             a single message be larger.
+        in_hand: what was taken, of this connection and of earlier ones; default: nothing.
 
     Attributes:
         room: how many more messages may come, at most those of a batch.
@@ -61,23 +76,37 @@ class Inbox:
         is_closed: True once nothing more is to be put in.
     """
 
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(self, max_bytes: int, in_hand: InHand | None = None) -> None:
         self.count = 0
         self.is_closed = False
         self._topics: set[bytes] = set()
-        self._max_bytes = max_bytes
+        self._max_bytes = self._usual_bytes = max_bytes
         self._waiting: deque[tuple[Read, int]] = deque()
         self._waiting_bytes = 0
-        self._in_hand_bytes = 0
+        self._in_hand = in_hand or InHand()
         self.room = 0
         self._measure()
 
     def __bool__(self) -> bool:
         return bool(self._waiting)
 
+    @property
+    def has_in_hand(self) -> bool:
+        """Whether something was taken that is not done with."""
+        return self._in_hand.size > 0
+
+    def has_in_hand_beside(self, batch: Batch) -> bool:
+        """Tell whether something was taken beside one batch."""
+        return self._in_hand.size > batch.size
+
     def close(self) -> None:
         """Want nothing more: what still comes is dropped, so that there is room for it without end."""
         self.is_closed = True
+        self._measure()
+
+    def extend(self, *, is_extended: bool) -> None:
+        """Take up to ``EXTENSION_FACTOR`` times as much as usual, or no more than that again."""
+        self._max_bytes = self._usual_bytes * (EXTENSION_FACTOR if is_extended else 1)
         self._measure()
 
     def knows(self, packets: list[Packet]) -> bool:
@@ -124,17 +153,21 @@ class Inbox:
             read: the messages.
             size: the bytes in which they came.
         """
-        count = len(read.packets) + len(read.passed_over)
-        size += READ_OVERHEAD_BYTES + MESSAGE_BYTES * count
+        size = memory_of(read, size)
         self._waiting.append((read, size))
         self._waiting_bytes += size
-        self.count += count
+        self.count += len(read.packets) + len(read.passed_over)
+        self._measure()
+
+    def claim(self, batch: Batch) -> None:
+        """Take note of messages that never waited, and are in hand until ``let_go``."""
+        self._in_hand.size += batch.size
         self._measure()
 
     def take(self) -> Batch:
         """Return the oldest messages that wait, a batch of them; they count until ``let_go``."""
         reads: list[Read] = []
-        count = 0
+        count = taken_bytes = 0
         while self._waiting:
             read, size = self._waiting[0]
             count += len(read.packets) + len(read.passed_over)
@@ -143,13 +176,18 @@ class Inbox:
             self._waiting.popleft()
             reads.append(read)
             self.count -= len(read.packets) + len(read.passed_over)
-            self._waiting_bytes -= size
-            self._in_hand_bytes += size
-        return Batch(reads)
+            taken_bytes += size
+        self._waiting_bytes -= taken_bytes
+        self._in_hand.size += taken_bytes
+        return Batch(reads, taken_bytes)
 
-    def let_go(self) -> None:
-        """Forget what was taken: it is done with."""
-        self._in_hand_bytes = 0
+    def let_go(self, size: int) -> None:
+        """Forget what was taken: it is done with.
+
+        Args:
+            size: the bytes of a batch.
+        """
+        self._in_hand.size -= size
         self._measure()
 
     def drop_what_comes_again(self) -> None:
@@ -168,20 +206,20 @@ class Inbox:
         Args:
             partial_bytes: what has come of a packet that is not whole yet.
         """
-        if self.is_closed or (not self._waiting_bytes and not self._in_hand_bytes):
+        if self.is_closed or (not self._waiting_bytes and not self._in_hand.size):
             return False  # what is dropped takes no room; and where nothing waits, nobody would make any
         return not self.room or self._free_bytes <= partial_bytes
 
     @property
     def _free_bytes(self) -> int:
-        return self._max_bytes - self._waiting_bytes - self._in_hand_bytes
+        return self._max_bytes - self._waiting_bytes - self._in_hand.size
 
     def _measure(self) -> None:
         if self.is_closed:
             self.room = BATCH_MESSAGES
             return
         room = self._free_bytes // MESSAGE_BYTES
-        if not self._waiting_bytes and not self._in_hand_bytes:
+        if not self._waiting_bytes and not self._in_hand.size:
             room = max(room, 1)
         self.room = min(max(room, 0), BATCH_MESSAGES)
 
@@ -225,6 +263,16 @@ class Grants:
         """
         self._asked.remove(qos)
         self._highest_granted = max(self._highest_granted, *(code for code in codes if code < 0x80), -1)
+
+
+def memory_of(read: Read, size: int) -> int:
+    """Return the bytes of memory that messages take, objects included.
+
+    Args:
+        read: the messages.
+        size: the bytes in which they came.
+    """
+    return size + READ_OVERHEAD_BYTES + MESSAGE_BYTES * (len(read.packets) + len(read.passed_over))
 
 
 def _size(packets: list[Packet]) -> int:

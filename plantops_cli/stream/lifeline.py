@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing, contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -14,9 +14,12 @@ from plantops_cli.stream import failures
 from plantops_cli.stream.account import Account
 from plantops_cli.stream.batch import Batch
 from plantops_cli.stream.exactly_once import LEAST_BYTES, ExactlyOnce
+from plantops_cli.stream.inbox import InHand
 from plantops_cli.stream.options import ConnectOptions
+from plantops_cli.stream.outgoing import Outgoing
+from plantops_cli.stream.port import MakeClient
 from plantops_cli.stream.reconnection import Reconnection
-from plantops_cli.stream.session import AtOnce, Session, open_session
+from plantops_cli.stream.session import AtOnce, Client, Session, open_session
 from plantops_cli.stream.status import Connected, Lost, Retrying, State, StatusListeners
 from plantops_cli.stream.subscriptions import Subscriptions
 from plantops_cli.stream.waiting import unless
@@ -38,6 +41,12 @@ class Lifeline:
         session: the one at hand, or None.
         obstacle: what it waits for instead of being connected, in words; None when it does not wait.
         reader: the task that iterates over ``batches``, or None.
+        last_error: why the last attempt to connect failed or the last connection ended, or None.
+        failure: what has ended it for good, or None.
+        outgoing: what is published.
+        reconnection: as given.
+        make_client: makes the client of each connection. A test kit puts another one in its place, and another
+            ``reconnection``.
     """
 
     def __init__(
@@ -52,15 +61,22 @@ class Lifeline:
         self.session: Session | None = None
         self.obstacle: str | None = None
         self.reader: asyncio.Task[Any] | None = None
+        self.last_error: BrokerError | None = None
+        self.failure: Exception | None = None
+        self.outgoing = Outgoing(self, options.endpoint)
+        self.reconnection = reconnection
+        self.make_client: MakeClient = Client
         self._options = options
         self._account = account
         self._subscriptions = subscriptions
-        self._reconnection = reconnection
         self._listeners = listeners
         self._version = options.mqtt_version
         self._exactly_once = ExactlyOnce(max(options.max_pending_bytes, LEAST_BYTES))
+        self._in_hand = InHand()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop = asyncio.Event()
+        self._change = asyncio.Event()
+        self._is_begun = False
         self._is_connecting = False
         self._is_warned = False
         self._connected_at = 0.0
@@ -93,25 +109,62 @@ class Lifeline:
             return
         if (self.is_connected or self.reader) and self._loop and self._loop.is_running():
             raise StateError(
-                "the subscriber is in use on another event loop, which still runs", hint="disconnect() there first"
+                "the subscriber is in use on another event loop, which still runs",
+                hint="disconnect() there first, or call it there: asyncio.run_coroutine_threadsafe(..., loop)",
             )
         self._loop = loop
         self._stop = asyncio.Event()
+        self._change = asyncio.Event()
         self.reader = None
-        self._is_connecting = False
+        self._is_begun = self._is_connecting = False
+        self.outgoing = Outgoing(self, self._options.endpoint)  # whose lock belongs to a loop
         self._subscriptions.abandon()
+        self._in_hand = InHand()
         if self.session:
             self._abandon(self.session)
 
+    @property
+    def held(self) -> int:
+        """How many messages were read and not yet taken."""
+        return self.session.held if self.session else 0
+
+    def leave_to_broker(self) -> None:
+        """Drop what was read, was not taken, and comes again."""
+        if self.session:
+            self.session.leave_to_broker()
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether nothing more is to be read, so that no connection will be made."""
+        return self._stop.is_set()
+
+    @property
+    def is_kept_up(self) -> bool:
+        """Whether somebody else makes the connection, or a new one when it ends."""
+        is_read = self.reader is not None and self.reader is not asyncio.current_task()
+        return is_read or self._is_begun or self._is_connecting
+
     def begin(self) -> None:
-        """Let what was stopped go on."""
+        """Let what was stopped go on: somebody is about to read."""
         self._stop.clear()
+        self.failure = None
+        self._is_begun = True
 
     def stop(self) -> None:
         """Read nothing more; ``batches`` ends after what has arrived."""
         self._stop.set()
+        self._is_begun = False
         if self.session:
             self.session.finish()
+        self._tell_of_change()
+
+    async def change(self) -> None:
+        """Wait until a connection was made or given up, or it was stopped."""
+        await self._change.wait()
+
+    def _tell_of_change(self) -> None:
+        self._change.set()
+        self._change = asyncio.Event()
 
     def subscribe_soon(self) -> None:
         """Let a connection that is read be asked for what has become wanted."""
@@ -125,7 +178,8 @@ class Lifeline:
             BrokerError, ConfigError: as ``MQTTSubscriber.connect``.
             StateError: ``stop`` was called meanwhile.
         """
-        self.begin()
+        self._stop.clear()
+        self.failure = None
         self._is_connecting = True
         try:
             session = await unless(self._stop, self._open())
@@ -134,38 +188,61 @@ class Lifeline:
             raise
         finally:
             self._is_connecting = False
+            self._tell_of_change()
         if session is None:
             raise StateError("disconnected while connecting")
 
-    async def batches(self, at_once: AtOnce | None = None) -> AsyncGenerator[Batch, None]:
-        """Yield messages across reconnections until ``stop``, as ``MQTTSubscriber.batches``."""
+    async def batches(
+        self, at_once: AtOnce | None = None, claim: Callable[[Batch, Session], bool] | None = None
+    ) -> AsyncGenerator[Batch, None]:
+        """Yield messages across reconnections until ``stop``, as ``MQTTSubscriber.batches``.
+
+        Args:
+            at_once: as there.
+            claim: as ``Delivery.batches`` has it; it gets the session, too.
+        """
 
         def counted_at_once(batch: Batch) -> bool:
+            batch.publish = self.outgoing.publish
             is_done = at_once is not None and at_once(batch)
             if is_done:
                 self._account.count(batch)
             return is_done
 
+        def counted_claim(batch: Batch) -> bool:
+            is_taken = claim is not None and self.session is not None and claim(batch, self.session)
+            if is_taken:
+                self._account.count(batch)
+            return is_taken
+
         self.enter_loop()
         self.reader = asyncio.current_task()
+        self.failure = None
+        self._is_begun = False
         try:
             while session := await self._live_session():
                 try:
                     self._subscriptions.ask_for_missing(session)
-                    async with aclosing(session.batches(at_once and counted_at_once)) as batches:
+                    async with aclosing(
+                        session.batches(at_once and counted_at_once, claim and counted_claim)
+                    ) as batches:
                         async for batch in batches:
                             self._account.count(batch)
+                            batch.publish = self.outgoing.publish
                             yield batch
                 except BrokerError as exc:
                     await self._lost(session, exc)
                 if self._stop.is_set():
                     return
-        except Exception:
+        except Exception as exc:
             self._account.state = State.FAILED
+            self.failure = exc
+            self._tell_of_change()
             await self.close()
             raise
         finally:
             self.reader = None
+            self._tell_of_change()
 
     async def messages(self) -> AsyncGenerator[Message, None]:
         """Yield messages one at a time, as ``MQTTSubscriber.messages``."""
@@ -204,14 +281,14 @@ class Lifeline:
             try:
                 await unless(self._stop, self._open())
             except BrokerError as exc:
-                if not self._reconnection.after_failure(exc):
+                if not self.reconnection.after_failure(exc):
                     raise
                 error = exc
                 continue
             return
 
     async def _pause(self, error: BrokerError | None) -> None:
-        delay = self._reconnection.next_delay()
+        delay = self.reconnection.next_delay()
         self._account.state = State.WAITING
         self._listeners.tell(Retrying(delay, error))
         with self._waiting_for(str(error) if error else f"{self._options.endpoint}: connection lost"):
@@ -239,7 +316,9 @@ class Lifeline:
                     replace(self._options, mqtt_version=self._version),
                     self._listeners.tell,
                     self._exactly_once,
+                    in_hand=self._in_hand,
                     on_reached=self._take_note_of_connection,
+                    make_client=self.make_client,
                 )
             try:
                 # who waited for the SUBACK here would wait behind all that the broker has kept
@@ -248,12 +327,14 @@ class Lifeline:
             except BaseException:
                 await session.close()
                 raise
-        except BaseException:
+        except BaseException as exc:
             self._account.state = State.DISCONNECTED
+            self.last_error = exc if isinstance(exc, BrokerError) else self.last_error
             raise
         # no await from here on: a cancelled task leaves no session that nobody knows of
-        self.session = session
+        self.session, self.last_error = session, None
         self._take_over(session, granted)
+        self._tell_of_change()
         return session
 
     def _take_over(self, session: Session, granted: dict[str, int] | None) -> None:
@@ -293,7 +374,8 @@ class Lifeline:
         began_at = now() - timedelta(seconds=asyncio.get_running_loop().time() - session.ended_at)
         await self.close()
         self._account.lost(error, began_at)
-        then = self._reconnection.after_loss(
+        self.last_error = error
+        then = self.reconnection.after_loss(
             error, lasted_seconds=session.ended_at - self._connected_at, is_given_up=session.is_given_up
         )
         if then.is_taken_over:

@@ -7,6 +7,8 @@ from enum import StrEnum
 from typing import Literal, TypedDict
 
 from plantops_cli.errors import ConfigError, shown_username
+from plantops_cli.messages import QoS
+from plantops_cli.stream.handling.policy import ErrorPolicy
 from plantops_cli.stream.inbox import MAX_PENDING_BYTES
 from plantops_cli.stream.packets import LONGEST_PACKET_BYTES
 from plantops_cli.stream.status import StatusListener
@@ -53,10 +55,12 @@ class SubscriberOptions(TypedDict, total=False):
     durable: str | None
     session_expiry_seconds: int | None
     group: str | None
-    on_error: Literal["ack", "keep"]
+    on_error: ErrorPolicy
+    max_unacknowledged: int
+    max_threads: int
     keepalive_seconds: int
-    mqtt_version: str
-    qos: int
+    mqtt_version: MQTTVersion | Literal["auto", "5", "3.1.1"]
+    qos: QoS
     max_packet_bytes: int
     max_pending_bytes: int
     websocket_path: str | None
@@ -210,6 +214,17 @@ class ConnectOptions:
     def receive_maximum(self) -> int:
         """How many messages of QoS 1 and 2 the broker may leave unacknowledged."""
         return RECEIVE_MAXIMUM if self.session_expiry_seconds is None else DURABLE_RECEIVE_MAXIMUM
+
+    @property
+    def properties(self) -> dict[str, object]:
+        """The properties of a CONNECT of MQTT 5 (3.1.2.11), by paho's names."""
+        asked: dict[str, object] = {
+            "ReceiveMaximum": self.receive_maximum,
+            "MaximumPacketSize": self.max_packet_bytes,
+        }
+        if self.session_expiry_seconds is not None:
+            asked["SessionExpiryInterval"] = self.session_expiry_seconds
+        return asked
 
     @property
     def endpoint(self) -> str:

@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import repeat
 from typing import Any, ClassVar, NamedTuple
 
+from plantops_cli.messages import QoS, check_qos
+
 Packet = tuple[int, bytes, int, bytes, bytes]
 """A PUBLISH: first byte (type and flags), topic name as sent, packet identifier (0 at QoS 0), properties without
 their length (empty for none, and with MQTT 3.1.1), payload. A PUBREL has nothing but first byte and identifier."""
@@ -48,13 +50,13 @@ PUBREL = 0x62
 class Flags(NamedTuple):
     """What the first byte of a PUBLISH says (MQTT 5, 3.3.1)."""
 
-    qos: int
+    qos: QoS
     is_retained: bool
     is_dup: bool
 
 
 def _flags(first: int) -> Flags:
-    return Flags((first & QOS_1_OR_2) >> 1, bool(first & RETAIN), bool(first & DUP))
+    return Flags(check_qos((first & QOS_1_OR_2) >> 1), bool(first & RETAIN), bool(first & DUP))
 
 
 FLAGS: Mapping[int, Flags] = {

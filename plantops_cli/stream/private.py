@@ -23,7 +23,10 @@ AIOMQTT_METHODS = (
 PAHO_METHODS = (
     "_create_socket_connection",
     "_create_unix_socket_connection",
+    "_do_on_publish",
     "_handle_pingresp",
+    "_handle_pubackcomp",
+    "_handle_pubrec",
     "_send_pingreq",
     "_sock_close",
     "_ssl_wrap_socket",
@@ -33,7 +36,16 @@ PAHO_METHODS = (
 AIOMQTT_ATTRIBUTES = ("_client", "_connected", "_disconnected", "_hostname", "_loop", "_misc_task")
 """Attributes of an ``aiomqtt.Client``; they stand on instances only."""
 
-PAHO_ATTRIBUTES = ("_keepalive", "_last_bytes_received", "_ping_t", "_sock")
+PAHO_ATTRIBUTES = (
+    "_in_packet",
+    "_keepalive",
+    "_last_bytes_received",
+    "_last_mid",
+    "_max_inflight_messages",
+    "_out_messages",
+    "_ping_t",
+    "_sock",
+)
 """Attributes of a ``paho.mqtt.client.Client``; they stand on instances only."""
 
 

@@ -5,12 +5,12 @@ without end thus never keeps the others of the event loop waiting.
 """
 
 import asyncio
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Protocol
 
 from plantops_cli.stream.answers import Answers
-from plantops_cli.stream.inbox import Inbox
-from plantops_cli.stream.packets import Packet
+from plantops_cli.stream.port import Receiver
 from plantops_cli.stream.tap import READ_BYTES, Tap
 
 # the answers to pings, two bytes each, do not show that a packet makes headway
@@ -21,21 +21,6 @@ _PAHO_SECONDS = 0.02
 # was worth it when it brought 2 KiB
 _CLOSE_READS, _SMALL_BYTES, _CLOSE_SECONDS = 16, 16 * 1024, 0.000_3
 _REST_SECONDS, _WORTH_A_REST_BYTES = 0.001, 2 * 1024
-
-
-class Receiver(Protocol):
-    """Who gets the messages.
-
-    Attributes:
-        inbox: what waits of them.
-        reader: the task that takes them out, or None.
-    """
-
-    inbox: Inbox
-    reader: asyncio.Task[Any] | None
-
-    def take(self, packets: list[Packet], size: int) -> None: ...
-    def take_exactly_once(self, packets: list[Packet], size: int) -> None: ...
 
 
 class PahoReader(Protocol):
@@ -72,6 +57,7 @@ class Reading:
         self._loop = asyncio.get_running_loop()
         self._tap: Tap | None = None
         self._has_heard = False
+        self._waiting_count = 0
         self._partial_bytes = 0
         self._close_reads = 0
         self._is_rested = False
@@ -102,6 +88,20 @@ class Reading:
             self._loop.add_reader(self._tap.fileno(), self._read)
             # TLS may hold decrypted bytes of which the selector knows nothing
             self._loop.call_soon(self._read)
+
+    @contextmanager
+    def read_on(self) -> Iterator[None]:
+        """Read beyond what usually may wait in the block, for an answer is waited for that lies behind it."""
+        self._waiting_count += 1
+        self._inbox.extend(is_extended=True)
+        if self._inbox.room:
+            self.resume()
+        try:
+            yield
+        finally:
+            self._waiting_count -= 1
+            if not self._waiting_count:
+                self._inbox.extend(is_extended=False)
 
     def has_headway(self) -> bool:
         """Tell whether something has come since the last call: a message, a good piece of one, or bytes unread."""

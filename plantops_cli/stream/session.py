@@ -6,22 +6,26 @@ What happens in it is done elsewhere: ``client`` speaks MQTT, ``delivery`` takes
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import Self
+from typing import Self, cast
 
 from plantops_cli.errors import BrokerError, ConnectionLostError, StateError
+from plantops_cli.messages import QoS
 from plantops_cli.stream import failures
 from plantops_cli.stream.batch import Batch
 from plantops_cli.stream.client import AiomqttClient, Client
-from plantops_cli.stream.delivery import AtOnce, Delivery
+from plantops_cli.stream.delivery import AtOnce, Claim, Delivery
 from plantops_cli.stream.exactly_once import LEAST_BYTES, ExactlyOnce
-from plantops_cli.stream.inbox import Grants, Inbox
+from plantops_cli.stream.inbox import Grants, Inbox, InHand
 from plantops_cli.stream.options import ConnectOptions, MQTTVersion
 from plantops_cli.stream.packets import Packet
+from plantops_cli.stream.port import ClientPort, MakeClient
+from plantops_cli.stream.publishing import PublishRequest
+from plantops_cli.stream.receipts import Unanswered
 from plantops_cli.stream.status import Connecting, FellBack, Status
 from plantops_cli.stream.waiting import unless
 
 # all that a subscriber needs of a connection, behind one door
-__all__ = ["SUBACK_SECONDS", "AiomqttClient", "AtOnce", "Session", "open_session"]
+__all__ = ["SUBACK_SECONDS", "AiomqttClient", "AtOnce", "Claim", "Client", "Session", "open_session"]
 
 SILENT_SECONDS = 3.0
 """A connection without any answer to CONNECT for so long is one to a broker that may not know MQTT 5."""
@@ -29,13 +33,18 @@ SILENT_SECONDS = 3.0
 # With the 6.5 s of an attempt to connect this stays below the 10 s that connect() promises
 SUBACK_SECONDS = 2.5
 
+PUBACK_SECONDS = 10.0
+"""How long one session waits for an acknowledgement."""
+
 
 async def open_session(
     options: ConnectOptions,
     on_status: Callable[[Status], None] = lambda _: None,
     exactly_once: ExactlyOnce | None = None,
     *,
+    in_hand: InHand | None = None,
     on_reached: Callable[[], None] = lambda: None,
+    make_client: MakeClient = Client,
 ) -> "Session":
     """Connect once, within ``options.timeout_seconds``.
 
@@ -46,7 +55,9 @@ async def open_session(
         options: where and how to connect.
         on_status: told about each step; default: nobody is.
         exactly_once: as in ``Session``.
+        in_hand: as in ``Session``.
         on_reached: called when a connection is made, and the answer of the broker is waited for.
+        make_client: as in ``Session``.
 
     Raises:
         BrokerError: no connection came about.
@@ -55,15 +66,18 @@ async def open_session(
     on_status(Connecting(options.endpoint))
     deadline = asyncio.get_running_loop().time() + options.timeout_seconds
     if options.mqtt_version is not MQTTVersion.AUTO:
-        return await Session(options, on_status, exactly_once).connect(deadline, on_reached=on_reached)
-    first = Session(replace(options, mqtt_version=MQTTVersion.V5), on_status, exactly_once)
+        only = Session(options, on_status, exactly_once, in_hand, make_client=make_client)
+        return await only.connect(deadline, on_reached=on_reached)
+    v5 = replace(options, mqtt_version=MQTTVersion.V5)
+    first = Session(v5, on_status, exactly_once, in_hand, make_client=make_client)
     try:
         return await first.connect(deadline, is_last=False, on_reached=on_reached)
     except BrokerError as exc:
         if not first.is_version_refused:
             raise
         on_status(FellBack(options.endpoint, str(exc)))
-    second = Session(replace(options, mqtt_version=MQTTVersion.V311), on_status, exactly_once)
+    v311 = replace(options, mqtt_version=MQTTVersion.V311)
+    second = Session(v311, on_status, exactly_once, in_hand, make_client=make_client)
     # a guess is told, so that the next connection begins with MQTT 5 again
     second.is_version_a_guess = first.is_version_a_guess
     return await second.connect(deadline)
@@ -76,6 +90,8 @@ class Session:
         options: where and how to connect; ``mqtt_version`` must name a version.
         on_status: told when a batch holds the stream up.
         exactly_once: what is known of an earlier connection's messages of QoS 2; default: nothing.
+        in_hand: what is in hand of earlier connections; default: nothing.
+        make_client: makes what speaks to the broker; default: by the network.
 
     Attributes:
         options: as given.
@@ -95,6 +111,9 @@ class Session:
         options: ConnectOptions,
         on_status: Callable[[Status], None],
         exactly_once: ExactlyOnce | None = None,
+        in_hand: InHand | None = None,
+        *,
+        make_client: MakeClient = Client,
     ) -> None:
         self.options = options
         self.is_version_refused = False
@@ -104,15 +123,17 @@ class Session:
         self.ended_at = 0.0
         self.is_given_up = False
         self.is_resumed = False
-        self.inbox = Inbox(options.max_pending_bytes)
+        self.inbox = Inbox(options.max_pending_bytes, in_hand)
         self.granted: Mapping[str, object] = {}
         self._loop = asyncio.get_running_loop()
-        self._client: Client | None = None
+        self._make_client = make_client
+        self._client: ClientPort | None = None
         self._grants = Grants()
         # a broker that sends PUBRELs in their turn leaves some open, however little may wait
         self._exactly_once = exactly_once or ExactlyOnce(max(options.max_pending_bytes, LEAST_BYTES))
         self._exactly_once.begin()  # before the first byte, behind which messages may come at once
         self._delivery = Delivery(self.inbox, self._exactly_once, on_status)
+        self._on_end: Callable[[], None] = lambda: None
 
     # The connection
 
@@ -132,7 +153,7 @@ class Session:
             ConfigError: a TLS file is missing or unusable.
         """
         options = self.options
-        self._client = self._delivery.line = client = Client(options, self, self._delivery)
+        self._client = self._delivery.line = client = self._make_client(options, self, self._delivery)
         is_connected = False
         try:
             async with asyncio.timeout_at(deadline):
@@ -167,8 +188,8 @@ class Session:
 
     @property
     def client(self) -> Client | None:
-        """The live client of aiomqtt, or None before ``connect`` and after the end."""
-        return self._client if self._client and self._client.is_open else None
+        """The live client of aiomqtt, or what a test puts in its place; None before and after the connection."""
+        return cast(Client, self._client) if self._client and self._client.is_open else None
 
     @property
     def heard_at(self) -> float:
@@ -177,7 +198,7 @@ class Session:
 
     # Asking the broker
 
-    async def publish(self, topic: str, payload: bytes, *, qos: int, retain: bool) -> int:
+    async def publish(self, topic: str, payload: bytes, *, qos: QoS, retain: bool) -> int:
         """Publish one message, and return when it is out, at QoS 1 when it is acknowledged.
 
         Returns the reason code of the acknowledgement (MQTT 5, 3.4.2.1): below 0x80 the broker took the
@@ -193,12 +214,20 @@ class Session:
             HeldUpError: the acknowledgement would come behind messages that nobody takes.
             BrokerError: the connection ended, or no acknowledgement came within 10 s.
         """
-        client = self._live_client()
-        publishing = client.publish_for_code(topic, payload, qos=qos, retain=retain)
-        code = await unless(client.answers.ended, publishing)
-        if code is None:
+        client, endpoint = self._live_client(), self.options.endpoint
+        try:
+            async with asyncio.timeout(PUBACK_SECONDS):
+                code = await client.publish_once(PublishRequest(topic, payload, qos, retain))
+        except TimeoutError:
+            raise failures.no_receipt(topic, endpoint=endpoint, seconds=PUBACK_SECONDS, qos=qos) from None
+        if isinstance(code, Unanswered):
             raise self.ended or StateError("the session was closed meanwhile")
         return code
+
+    async def publish_once(self, request: PublishRequest) -> int | Unanswered:
+        """Publish one message on this connection, if it has not ended; as ``Client.publish_once``."""
+        client = self.client
+        return Unanswered.NOT_SENT if client is None else await client.publish_once(request)
 
     async def subscribe(
         self, filters: Mapping[str, int], *, timeout_seconds: float = SUBACK_SECONDS
@@ -254,13 +283,17 @@ class Session:
 
     # Messages
 
-    def batches(self, at_once: AtOnce | None = None) -> AsyncGenerator[Batch, None]:
+    def batches(self, at_once: AtOnce | None = None, claim: Claim | None = None) -> AsyncGenerator[Batch, None]:
         """Yield what has arrived, until ``finish`` is called; ``Delivery.batches`` says how."""
-        return self._delivery.batches(at_once)
+        return self._delivery.batches(at_once, claim)
 
-    def acknowledge(self, packets: Iterable[Packet]) -> None:
+    def acknowledge(self, packets: Iterable[Packet]) -> bool:
         """Tell the broker that these messages are done with; as ``Delivery.acknowledge``."""
-        self._delivery.acknowledge(packets)
+        return self._delivery.acknowledge(packets)
+
+    def let_go(self, size: int) -> None:
+        """Make room: messages of a claimed batch are done with, and with them so many bytes of memory."""
+        self._delivery.let_go(size)
 
     @property
     def held(self) -> int:
@@ -288,17 +321,26 @@ class Session:
         """Let ``batches`` end after what has arrived; messages that come later are dropped, unacknowledged."""
         self._delivery.finish()
 
-    def give_up(self, batch: Batch, *, handled: int) -> None:
-        """Acknowledge the first messages of a batch only, and end the connection, so that the rest come again.
+    @property
+    def has_ended(self) -> bool:
+        """Whether the connection has ended, for whatever reason."""
+        return self.ended is not None
 
-        Args:
-            batch: the batch that is being handled.
-            handled: how many of its messages are done with.
-        """
-        self._delivery.keep(batch, handled=handled)
-        # without a session that the broker keeps, what waits would be lost, so that it is handled still
-        if self.options.session_expiry_seconds is not None:
-            self.inbox.drop_what_comes_again()
+    @property
+    def has_properties(self) -> bool:
+        """Whether messages may have properties (MQTT 5)."""
+        return self.options.mqtt_version is MQTTVersion.V5
+
+    def when_ended(self, told: Callable[[], None]) -> None:
+        """Let somebody be told when the connection ends; who has asked before is told no more."""
+        self._on_end = told
+
+    def leave_to_broker(self) -> None:
+        """Drop what waits and comes again."""
+        self.inbox.drop_what_comes_again()
+
+    def give_up(self) -> None:
+        """End the connection, so that what is not acknowledged comes again."""
         endpoint = self.options.endpoint
         self.fail(
             ConnectionLostError(
@@ -322,8 +364,9 @@ class Session:
         if self.ended is None:
             self.ended, self.ended_at, self.is_given_up = error, self._loop.time(), by_us
         self._delivery.end(self.ended)
+        self._on_end()
         if self._client:
-            self._client.answers.end()
+            self._client.end_waiting()
 
     async def close(self, timeout_seconds: float = 1.0) -> None:
         """Send DISCONNECT, and close the connection within ``timeout_seconds`` whatever the broker does."""

@@ -49,12 +49,16 @@ class Health:
         connection_count: connections made so far.
         received: messages received so far.
         invalid: PUBLISH packets that carried no valid topic name and were passed over.
-        handler_errors: handlers that raised.
+        handler_errors: calls of handlers that raised, or took longer than they may.
         outage_count: connections lost so far.
         outages: the latest outages, oldest first, at most 100.
         lost_sessions: durable sessions that the broker had forgotten when they were to be resumed.
         paused_seconds: how long the stream was held up by handlers or output that took more than 2 s for a batch.
         last_message_at: when the newest message was read, in UTC, or None before the first.
+        handler_timeouts: those handler errors that were calls that took too long.
+        handler_retries: calls of handlers that were made once more, after one that failed.
+        dead_letters: messages that were given up, and published as dead letters.
+        invalid_payloads: messages that did not fit the types of a handler.
     """
 
     state: State
@@ -68,6 +72,10 @@ class Health:
     lost_sessions: int
     paused_seconds: float
     last_message_at: datetime | None
+    handler_timeouts: int = 0
+    handler_retries: int = 0
+    dead_letters: int = 0
+    invalid_payloads: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,9 +150,15 @@ class SessionLost:
 
 @dataclass(frozen=True, slots=True)
 class Paused:
-    """Handlers or output have taken a while for what was read last, and hold up the stream."""
+    """Handlers or output have taken a while for what was read last, and hold up the stream.
+
+    Attributes:
+        seconds: how long so far.
+        handler: the name of the handler that takes so long, or None where it is not a handler.
+    """
 
     seconds: float
+    handler: str | None = None
 
 
 Status = Connecting | FellBack | Connected | Lost | Retrying | Resumed | SessionBegun | SessionLost | Paused
@@ -184,8 +198,10 @@ def describe(status: Status) -> str:
             return f"a new session begins: {endpoint} had kept nothing for {client_id!r}"
         case SessionLost(endpoint, client_id):
             return f"{endpoint} has forgotten the session {client_id!r}: what it was to keep is lost"
-        case Paused(seconds):
+        case Paused(seconds, None):
             return f"reader slow: paused {seconds:.0f} s"
+        case Paused(seconds, handler):
+            return f"handler {handler} slow: {seconds:.0f} s for one message"
 
 
 class StatusListeners:

@@ -1,17 +1,23 @@
 """MQTTSubscriber: a subscription that stays alive, and the handlers it feeds."""
 
+from __future__ import annotations  # so that help() shows the signatures as they are written here
+
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
-from dataclasses import replace
-from typing import TYPE_CHECKING, Literal, Self, Unpack
+from collections.abc import AsyncGenerator, Callable, Mapping
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, overload
 
-from plantops_cli.errors import PlantopsError, StateError, SubscriptionRefusedError, shown_username
-from plantops_cli.messages import Message
+from plantops_cli.errors import ConfigError, StateError, SubscriptionRefusedError
+from plantops_cli.messages import Message, QoS
 from plantops_cli.stream.account import Account
 from plantops_cli.stream.batch import Batch
-from plantops_cli.stream.handlers import Handler, Handlers
+from plantops_cli.stream.handling.dispatcher import MAX_UNACKNOWLEDGED, Bounds
+from plantops_cli.stream.handling.feeding import Feeding
+from plantops_cli.stream.handling.handlers import Handlers
+from plantops_cli.stream.handling.policy import ErrorPolicy
+from plantops_cli.stream.handling.registration import Handler, HandlerOptions, PlainHandler, PlainOptions
+from plantops_cli.stream.handling.tally import Tally
+from plantops_cli.stream.handling.threads import MAX_THREADS
 from plantops_cli.stream.inbox import MAX_PENDING_BYTES
 from plantops_cli.stream.lifeline import Lifeline
 from plantops_cli.stream.options import (
@@ -22,52 +28,69 @@ from plantops_cli.stream.options import (
     choose_session,
     parse_version,
 )
+from plantops_cli.stream.outgoing import WAIT_SECONDS
 from plantops_cli.stream.reconnection import Reconnection
-from plantops_cli.stream.session import AiomqttClient, AtOnce
-from plantops_cli.stream.status import Health, StatusListener, StatusListeners, log_status
+from plantops_cli.stream.session import AtOnce
+from plantops_cli.stream.standing import Standing
+from plantops_cli.stream.status import StatusListener, StatusListeners, log_status
 from plantops_cli.stream.subscriptions import Subscriptions
 from plantops_cli.stream.tls import TLSOptions
+from plantops_cli.topics import parse_pattern
 
 if TYPE_CHECKING:
     from plantops_cli.config import Settings
 
 logger = logging.getLogger("plantops.stream")
 
-DRAIN_SECONDS = 3.0
-"""How long ``disconnect`` waits for the handlers to finish what has arrived."""
+AnyHandler = TypeVar("AnyHandler", bound=Handler)
+AnyPlain = TypeVar("AnyPlain", bound=PlainHandler)
 
 
-class MQTTSubscriber:
-    """Subscribe to a broker, keep the subscription alive, and feed each message to the handlers that match.
+class MQTTSubscriber(Standing):
+    """Subscribe to a broker, stay subscribed, and feed handlers with messages.
 
-    Nothing is connected before ``connect`` or ``start``. ``async with`` connects, and disconnects in the end;
-    inside, ``start`` feeds the handlers, or ``messages`` or ``batches`` is iterated over. The object may be used
-    again after ``disconnect``, and on another event loop when the first has ended, even without ``disconnect``.
+    Nothing is connected before ``connect`` or ``start``. ``async with``
+    connects, and disconnects in the end; inside, ``start`` feeds the handlers,
+    or ``messages`` or ``batches`` is iterated over. It may be used again after
+    ``disconnect``, and on another event loop when the first has ended, even
+    without ``disconnect``.
 
     Args:
         host: name or address of the broker.
         port: its TCP port.
         username: MQTT user name, or None to connect anonymously.
         password: MQTT password; text is sent as UTF-8.
-        client_id: MQTT client id; default: a random one, with ``durable`` one made of that name.
-        durable: name of a session that the broker keeps while this client is away, so that nothing of QoS 1 is
-            lost as far as the broker keeps it; no two clients may use the same name at once.
-        session_expiry_seconds: how long, for MQTT 5 (3.1.2.11.2); default: a day. For durable sessions only.
-        group: name of a shared subscription: each message goes to one of the clients of a group (MQTT 5, 4.8.2),
-            and no retained ones come.
-        on_error: what becomes of a message whose handler raises. ``ack``: it counts as handled. ``keep``: it stays
-            unacknowledged and the connection is given up, so that it comes again, if the session is durable.
+        client_id: MQTT client id; default: random, or made of ``durable``.
+        durable: name of a session that the broker keeps while this client is
+            away, so that nothing of QoS 1 is lost as far as the broker keeps
+            it; no two clients may use the same name at once.
+        session_expiry_seconds: how long, for MQTT 5 (3.1.2.11.2); default: a
+            day. For durable sessions only.
+        group: name of a shared subscription: each message goes to one of the
+            clients of a group (MQTT 5, 4.8.2), and no retained ones come.
+        on_error: what becomes of a message whose handler fails. ``ack``: it
+            counts as handled. ``keep``: it stays unacknowledged and the
+            connection is given up, so that it comes again, if the session is
+            durable. ``Retry``: its handler is called again.
+        max_unacknowledged: how many messages may be in hand, or wait for one
+            before them; then nothing more is taken, and nothing retried.
+        max_threads: how many plain functions may block at once as handlers.
         tls: ``TLSOptions()`` for TLS, None for a plain connection.
-        keepalive_seconds: longest silence before a ping; a dead connection is noticed within twice that.
-        mqtt_version: ``5``, ``3.1.1``, or ``auto``: 5, and 3.1.1 where the broker refuses 5 or is silent on it.
-        qos: the QoS asked for when ``subscribe`` names none: 0, 1 or 2.
-        max_packet_bytes: longest packet to be received; a longer one ends the connection.
-        max_pending_bytes: memory that messages may take which wait or are being handled, objects included. Up to
-            it the connection is read while handlers are busy, then it is left unread; nothing is dropped.
-        websocket_path: path of the broker's WebSocket, for example ``/mqtt``; None for plain MQTT.
-        unix_socket: path of the broker's Unix socket, used instead of ``host`` and ``port``.
+        keepalive_seconds: longest silence before a ping; a dead connection is
+            noticed within twice that.
+        mqtt_version: ``auto`` is 5, and 3.1.1 where 5 is refused or unanswered.
+        qos: the QoS asked for when ``subscribe`` names none.
+        max_packet_bytes: longest packet; a longer one ends the connection.
+        max_pending_bytes: memory of messages that wait or are being handled.
+            At that the connection is left unread, and nothing is dropped; at
+            twice as much while somebody waits in ``publish``, for the answer
+            lies behind messages.
+        websocket_path: path of the broker's WebSocket, for example ``/mqtt``; None
+            for plain MQTT.
+        unix_socket: path of its Unix socket, instead of ``host`` and ``port``.
         connect_timeout_seconds: bound of one attempt to connect.
-        on_status: the first status listener: told about each step (connecting, lost, ...); default: it is logged.
+        on_status: the first status listener: told about each step (connecting,
+            lost, ...); default: it is logged.
 
     Raises:
         ConfigError: an argument is out of its range.
@@ -84,11 +107,13 @@ class MQTTSubscriber:
         durable: str | None = None,
         session_expiry_seconds: int | None = None,
         group: str | None = None,
-        on_error: Literal["ack", "keep"] = "ack",
+        on_error: ErrorPolicy = "ack",
+        max_unacknowledged: int = MAX_UNACKNOWLEDGED,
+        max_threads: int = MAX_THREADS,
         tls: TLSOptions | None = None,
         keepalive_seconds: int = 15,
-        mqtt_version: str = MQTTVersion.AUTO,
-        qos: int = 1,
+        mqtt_version: MQTTVersion | Literal["auto", "5", "3.1.1"] = MQTTVersion.AUTO,
+        qos: QoS = 1,
         max_packet_bytes: int = MAX_PACKET_BYTES,
         max_pending_bytes: int = MAX_PENDING_BYTES,
         websocket_path: str | None = None,
@@ -117,7 +142,8 @@ class MQTTSubscriber:
         )
         is_durable = durable is not None
         has_own_client_id = is_durable or client_id is not None
-        self._handlers = Handlers(on_error)
+        self._handlers = Handlers(on_error, is_durable=durable is not None)
+        self._tally = Tally()
         self._listeners = StatusListeners(on_status)
         self._account = Account(is_durable=is_durable)
         self._subscriptions = Subscriptions(qos=qos, group=group, on_qos_0=self._account.note_qos_0)
@@ -128,13 +154,21 @@ class MQTTSubscriber:
             reconnection=Reconnection(has_own_client_id=has_own_client_id, is_durable=is_durable),
             listeners=self._listeners,
         )
-        self._owner: asyncio.Task[None] | None = None
+        self._feeding = Feeding(
+            self._lifeline,
+            self._handlers,
+            self._tally,
+            self.publish,
+            self._listeners,
+            bounds=Bounds(max_unacknowledged, max_threads),
+            is_durable=is_durable,
+        )
         self._is_disconnecting = False
 
     @classmethod
     def from_settings(
         cls,
-        settings: "Settings",
+        settings: Settings,
         *,
         login: tuple[str | None, str | bytes | None] | None = None,
         insecure: bool = False,
@@ -176,116 +210,104 @@ class MQTTSubscriber:
         """Disconnect, as ``disconnect`` does; ``wait`` tells what has ended it before."""
         await self.disconnect()
 
-    def __repr__(self) -> str:
-        username = self._options.username
-        who = "" if username is None else f", username={shown_username(username)!r}"
-        return f"<MQTTSubscriber {self._options.endpoint}{who}, {self._lifeline.state}>"
+    @overload
+    def register_handler(
+        self, topic_filter: str, handler: PlainHandler, **options: Unpack[PlainOptions]
+    ) -> None: ...
+    @overload
+    def register_handler(self, topic_filter: str, handler: Handler, **options: Unpack[HandlerOptions]) -> None: ...
+    def register_handler(self, topic_filter: str, handler: Handler, **options: Unpack[PlainOptions]) -> None:
+        """Call ``handler`` with each message that matches, and subscribe to that.
 
-    @property
-    def host(self) -> str:
-        """Name or address of the broker."""
-        return self._options.host
-
-    @property
-    def port(self) -> int:
-        """The broker's TCP port."""
-        return self._options.port
-
-    @property
-    def username(self) -> str | None:
-        """MQTT user name, or None for an anonymous client."""
-        return self._options.username
-
-    @property
-    def password(self) -> str | bytes | None:
-        """MQTT password as it was given; nothing else shows it."""
-        return self._options.password
-
-    @property
-    def client(self) -> AiomqttClient | None:
-        """The live ``aiomqtt.Client``, for publishing; None while there is no connection."""
-        session = self._lifeline.session
-        return session.client if session and not self._lifeline.is_orphaned else None
-
-    @property
-    def options(self) -> ConnectOptions:
-        """Where it connects, as whom and how; the password does not show."""
-        return self._options
-
-    @property
-    def handlers(self) -> dict[str, list[Handler]]:
-        """The registered handlers by topic filter."""
-        return self._handlers.by_filter
-
-    @property
-    def health(self) -> Health:
-        """A snapshot of state and counters."""
-        health = self._account.health(self._lifeline.session, handler_errors=self._handlers.failure_count)
-        return replace(health, state=self._lifeline.state)
-
-    @property
-    def obstacle(self) -> str | None:
-        """What it waits for instead of being connected, in words; None when it is connected, or does not try."""
-        return self._lifeline.obstacle
-
-    @property
-    def heard_at(self) -> float | None:
-        """When something came from the broker last, be it the answer to a ping, by the clock of the event loop.
-
-        Until then it is certain that a message would have arrived; None while there is no connection.
-        """
-        return self._lifeline.session.heard_at if self._lifeline.session else None
-
-    def add_status_listener(self, listener: StatusListener) -> None:
-        """Call ``listener`` with each step from now on; one that raises is logged, and ends nothing."""
-        self._listeners.add(listener)
-
-    def remove_status_listener(self, listener: StatusListener) -> None:
-        """Tell a listener no more that was added, or given as ``on_status``; nothing happens when it is none."""
-        self._listeners.remove(listener)
-
-    def register_handler(self, topic_filter: str, handler: Handler) -> None:
-        """Call ``handler`` with each message that matches, and subscribe to the filter.
-
-        Before ``connect`` or ``start`` this only takes note; on a live connection the filter is subscribed in the
-        background, and a refusal ends the subscriber as it does in ``start``.
+        Before ``connect`` or ``start`` this only takes note. On a live connection
+        it is subscribed in the background, and a refusal ends the subscriber.
 
         Args:
-            topic_filter: an MQTT topic filter, for example ``devices/+/telemetry``.
-            handler: a function or coroutine function of one ``Message``; sync ones must not block.
+            topic_filter: an MQTT topic filter, or a pattern: some of its levels are
+                names in braces, as in ``devices/{device_id}/telemetry``.
+            handler: a function or coroutine function, of one ``Message`` or of what
+                its parameters name; as ``on`` tells.
+            options: ``concurrency``, ``key``, ``blocking``, ``timeout_seconds``,
+                ``on_error`` and ``on_invalid``, as ``HandlerOptions`` says.
 
         Raises:
             TopicError: the filter is not valid (MQTT 4.7).
+            ConfigError: an option, or a parameter of the handler, is not usable.
         """
-        self._note(topic_filter, handler, None)
+        self._note(topic_filter, handler, None, options)
         self._lifeline.subscribe_soon()
 
+    @overload
+    def on(self, pattern: str, **options: Unpack[HandlerOptions]) -> Callable[[AnyHandler], AnyHandler]: ...
+    @overload
+    def on(self, pattern: str, **options: Unpack[PlainOptions]) -> Callable[[AnyPlain], AnyPlain]: ...
+    def on(self, pattern: str, **options: Unpack[PlainOptions]) -> Callable[[Any], Any]:
+        """Register the function below as a handler, as ``register_handler`` does, and leave it as it is.
+
+        ::
+
+            @mqtt.on("devices/{device_id}/telemetry", concurrency=50)
+            async def store(reading: Telemetry, device_id: str) -> None: ...
+
+        A parameter that is annotated ``Message`` gets the message, one with a name of the pattern what the topic
+        has there, and one more the payload: ``bytes``, ``str``, or JSON of whatever type it is annotated with.
+        """
+        parse_pattern(pattern)  # now: of @mqtt.on without a pattern, nothing would be called later
+
+        def register(handler: Any) -> Any:
+            self.register_handler(pattern, handler, **options)
+            return handler
+
+        return register
+
+    @overload
     async def subscribe(
-        self, topic_filter: str, handler: Handler | None = None, *, qos: int | None = None
+        self, topic_filter: str, handler: None = None, *, qos: QoS | None = None
+    ) -> int | None: ...
+    @overload
+    async def subscribe(
+        self, topic_filter: str, handler: PlainHandler, *, qos: QoS | None = None, **options: Unpack[PlainOptions]
+    ) -> int | None: ...
+    @overload
+    async def subscribe(
+        self, topic_filter: str, handler: Handler, *, qos: QoS | None = None, **options: Unpack[HandlerOptions]
+    ) -> int | None: ...
+    async def subscribe(
+        self,
+        topic_filter: str,
+        handler: Handler | None = None,
+        *,
+        qos: QoS | None = None,
+        **options: Unpack[PlainOptions],
     ) -> int | None:
         """Subscribe to a filter now, and again after each reconnection.
 
-        The broker's answer comes behind the messages that it has sent before, and is waited for 2.5 s. A refusal
-        that comes after that ends the subscriber, as with ``register_handler``.
+        The answer comes behind messages that the broker sent before, and is waited
+        for 2.5 s. A later refusal ends the subscriber.
 
         Args:
-            topic_filter: an MQTT topic filter.
-            handler: called with each message that matches; None for readers of ``messages`` or ``batches``.
+            topic_filter: an MQTT topic filter; with a handler it may be a pattern.
+            handler: called with what matches; None for ``messages`` or ``batches``.
             qos: highest QoS wanted; default: that of the constructor.
+            options: of the handler, as in ``register_handler``.
 
         Returns:
-            The QoS that the broker granted, or None when there is no connection or no answer yet.
+            The QoS granted, or None when there is no connection or no answer yet.
 
         Raises:
-            TopicError: the filter is not valid (MQTT 4.7).
-            SubscriptionRefusedError: the broker refused it (SUBACK 0x80 or above); a new filter is forgotten.
-            HeldUpError: the answer lies behind more messages than may wait, before ``start`` or for a handler; the
-                filter is kept, and subscribed when they are handled.
+            TopicError, ConfigError: as in ``register_handler``.
+            SubscriptionRefusedError: refused (SUBACK 0x80 or above) and forgotten.
+            HeldUpError: the answer lies behind more messages than may wait, and the
+                filter is subscribed when they are handled.
             BrokerError: the connection ended meanwhile.
         """
         self._enter_loop()
-        is_new = topic_filter not in self._subscriptions.wanted
-        self._note(topic_filter, handler, qos)
+        known = set(self._subscriptions.wanted)
+        if handler is None:
+            self._note_filter(topic_filter, qos, options)
+        else:
+            topic_filter = self._note(topic_filter, handler, qos, options)
+        is_new = topic_filter not in known
         try:
             return await self._subscriptions.ask_for_one(self._lifeline.session, topic_filter)
         except SubscriptionRefusedError:
@@ -294,9 +316,54 @@ class MQTTSubscriber:
                 self._handlers.forget(topic_filter)
             raise
 
-    def _note(self, topic_filter: str, handler: Handler | None, qos: int | None) -> None:
+    async def publish(
+        self,
+        topic: str,
+        payload: object = b"",
+        *,
+        qos: QoS = 1,
+        retain: bool = False,
+        properties: Mapping[str, object] | None = None,
+        wait: float = WAIT_SECONDS,
+    ) -> None:
+        """Publish a message, and return when the broker has it, at QoS 0 when out.
+
+        It waits for a connection that is being made, or made anew. What was under
+        way when one ended is sent again, not at QoS 2. It works in handlers too.
+
+        Args:
+            topic: a topic name.
+            payload: bytes, text, None for nothing; all else, models too, as JSON.
+            qos: 0, 1 or 2.
+            retain: whether the broker keeps it for later subscribers.
+            properties: as in ``Message``; ``user-properties`` may be a mapping.
+            wait: how many seconds it may take in all.
+
+        Raises:
+            PublishRefusedError: the broker refused it, or said it would (MQTT 5).
+            HeldUpError: too many messages wait before the answer; it may be taken.
+            BrokerError: not taken within ``wait``, or what ended the subscriber.
+            StateError: it is not connected nor started, or disconnected meanwhile.
+            TopicError, ConfigError: an argument is not usable.
+        """
+        self._enter_loop()
+        await self._lifeline.outgoing.publish(
+            topic, payload, qos=qos, retain=retain, properties=properties, wait=wait
+        )
+
+    def _note_filter(self, topic_filter: str, qos: QoS | None, options: PlainOptions) -> None:
+        if options:
+            raise ConfigError(f"subscribe({topic_filter!r}): {min(options)} is for a handler, and there is none")
         self._subscriptions.want(topic_filter, qos)
-        self._handlers.add(topic_filter, handler)
+        self._handlers.note(topic_filter)
+
+    def _note(self, text: str, handler: Handler, qos: QoS | None, options: PlainOptions) -> str:
+        """Take note of what is wanted, all of it or nothing, and return the topic filter."""
+        registration = self._handlers.make(parse_pattern(text), handler, **options)
+        topic_filter = registration.pattern.topic_filter
+        self._subscriptions.want(topic_filter, qos)
+        self._handlers.add(registration)
+        return topic_filter
 
     async def connect(self) -> None:
         """Connect once and subscribe what was registered.
@@ -307,7 +374,7 @@ class MQTTSubscriber:
             StateError: it is connected or started already, or ``disconnect`` was called meanwhile.
         """
         self._enter_loop()
-        if self._lifeline.is_connected or self._is_running:
+        if self._lifeline.is_connected or self._feeding.is_running:
             raise StateError("the subscriber is connected already", hint="disconnect() first")
         await self._lifeline.connect()
 
@@ -321,13 +388,8 @@ class MQTTSubscriber:
             StateError: it is started already.
         """
         self._enter_loop()
-        if self._is_disconnecting:
-            return
-        if self._is_running:
-            raise StateError("the subscriber is started already")
-        self._lifeline.begin()
-        self._owner = asyncio.create_task(self._run(), name=f"plantops-subscriber {self._options.endpoint}")
-        self._owner.add_done_callback(_retrieve)
+        if not self._is_disconnecting:
+            self._feeding.start(f"plantops-subscriber {self._options.endpoint}")
 
     async def wait(self) -> None:
         """Wait until listening ends: by ``disconnect``, or by an error that no reconnection can heal.
@@ -337,20 +399,17 @@ class MQTTSubscriber:
             StateError: ``start`` was not called.
         """
         self._enter_loop()
-        if self._owner is None:
-            raise StateError("the subscriber was not started", hint="call start() first")
-        await asyncio.wait((self._owner,))
-        if not self._owner.cancelled():
-            self._owner.result()
+        await self._feeding.wait()
 
     def stop(self) -> None:
         """Read nothing more; ``batches`` and the background task end after what has arrived."""
         self._lifeline.stop()
 
     async def disconnect(self) -> None:
-        """Stop listening, let the handlers finish what has arrived (3 s at most), and close the connection.
+        """Stop listening, let the handlers finish, acknowledge what they have handled, and close the connection.
 
-        Safe to call again, and at any moment; ends within 5 s whatever the broker does.
+        They get 3 s. What they have not begun is left to the broker if it keeps the session; else they begin it
+        still. Safe to call again, and at any moment; ends within 5 s whatever the broker does.
         """
         self._enter_loop()
         self.stop()
@@ -358,7 +417,7 @@ class MQTTSubscriber:
         try:
             # a create_task(start()) of a moment ago begins now, and finds that it comes too late
             await asyncio.sleep(0)
-            await self._join_owner()
+            await self._feeding.leave()
             await self._lifeline.close()
         finally:
             self._is_disconnecting = False
@@ -403,46 +462,4 @@ class MQTTSubscriber:
 
     def _enter_loop(self) -> None:
         self._lifeline.enter_loop()
-        if self._owner and self._owner.get_loop() is not asyncio.get_running_loop():
-            self._owner = None
-
-    async def _join_owner(self) -> None:
-        owner = self._owner
-        if owner and owner is not asyncio.current_task():
-            await asyncio.wait((owner,), timeout=DRAIN_SECONDS)
-            owner.cancel()
-            await asyncio.wait((owner,), timeout=1.0)
-
-    @property
-    def _is_running(self) -> bool:
-        return self._owner is not None and not self._owner.done()
-
-    async def _run(self) -> None:
-        try:
-            async with aclosing(self.batches()) as batches:
-                async for batch in batches:
-                    await self._handle(batch)
-        except PlantopsError as exc:
-            logger.error("stopped listening: %s", exc)
-            raise
-        except Exception:
-            logger.exception("stopped listening")
-            raise
-
-    async def _handle(self, batch: Batch) -> None:
-        dispatch = self._handlers.dispatch
-        for position, message in enumerate(batch):
-            try:
-                is_handled = await dispatch(message)
-            except asyncio.CancelledError:
-                self.acknowledge(batch, handled=position)  # what is done with is not to come again
-                raise
-            if not is_handled and self._handlers.keeps_failed and message.qos and self._lifeline.session:
-                self._lifeline.session.give_up(batch, handled=position)
-                return
-
-
-def _retrieve(owner: asyncio.Task[None]) -> None:
-    """Look at the outcome of a background task, so that asyncio does not report it a second time."""
-    if not owner.cancelled():
-        owner.exception()
+        self._feeding.enter_loop()

@@ -10,6 +10,7 @@ from contextlib import suppress
 from functools import partial
 
 from plantops_cli.errors import BrokerError, ConfigError, HeldUpError, StateError
+from plantops_cli.messages import check_qos
 from plantops_cli.stream.session import SUBACK_SECONDS, Session
 from plantops_cli.topics import check_filter
 
@@ -33,7 +34,7 @@ class Subscriptions:
 
     def __init__(self, *, qos: int, group: str | None, on_qos_0: Callable[[str], None]) -> None:
         self.wanted: dict[str, int] = {}
-        self._qos = _check_qos(qos)
+        self._qos = check_qos(qos)
         self._group = _check_group(group)
         self._on_qos_0 = on_qos_0
         self._asking: set[asyncio.Task[dict[str, int]]] = set()
@@ -51,7 +52,7 @@ class Subscriptions:
         """
         check_filter(topic_filter)
         if qos is not None or topic_filter not in self.wanted:
-            self.wanted[topic_filter] = _check_qos(self._qos if qos is None else qos)
+            self.wanted[topic_filter] = check_qos(self._qos if qos is None else qos)
 
     def forget(self, topic_filter: str) -> None:
         """Drop a topic filter, so that the next connection does not stumble over it."""
@@ -163,12 +164,6 @@ def _end_if_failed(session: Session, asking: asyncio.Task[dict[str, int]]) -> No
         except BrokerError as exc:
             if not session.is_finishing:
                 session.fail(exc)
-
-
-def _check_qos(qos: int) -> int:
-    if qos not in (0, 1, 2):
-        raise ConfigError(f"QoS {qos} does not exist", hint="0, 1 or 2")
-    return qos
 
 
 def _check_group(group: str | None) -> str | None:

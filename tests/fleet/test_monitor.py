@@ -8,6 +8,7 @@ from plantops_cli.errors import ConnectionLostError
 from plantops_cli.fleet.monitor import clock_offset_seconds
 from plantops_cli.stream.batch import Batch, Read
 from plantops_cli.stream.status import Connected, Lost, Status
+from plantops_cli.testing import testing
 from tests.support.brokers import Mosquitto
 from tests.support.subscribing import eventually, publish_all, subscribing
 
@@ -33,14 +34,12 @@ def states(monitor: FleetMonitor) -> dict[str, DeviceState]:
     return {report.device_id: report.state for report in monitor.presence.reports(monitor.now)}
 
 
-async def test_one_call_is_enough_to_hear_both_topics(own_mosquitto: Mosquitto) -> None:
-    async with subscribing(own_mosquitto) as mqtt:
-        monitor = FleetMonitor.follow(mqtt)
-        await mqtt.connect()
-        await mqtt.start()
-        await publish_all(own_mosquitto, "devices/a/telemetry", ["{}"])
-        await publish_all(own_mosquitto, "devices/a/heartbeat", [""])
-        await eventually(lambda: monitor.presence.message_count == 2)
+async def test_one_call_is_enough_to_hear_both_topics() -> None:
+    mqtt = MQTTSubscriber("broker.invalid")
+    monitor = FleetMonitor.follow(mqtt)
+    async with testing(mqtt) as broker:
+        await broker.deliver("devices/a/telemetry", {})
+        await broker.deliver("devices/a/heartbeat")
         (report,) = monitor.presence.reports(monitor.now)
         assert report.state is DeviceState.ONLINE
         assert report.last_telemetry
@@ -76,18 +75,18 @@ async def test_an_outage_is_noticed_and_held_against_no_device(own_mosquitto: Mo
         await eventually(lambda: states(monitor) == {"a": DeviceState.ONLINE})
 
 
-async def test_who_follows_a_connected_subscriber_listens_from_then_on(own_mosquitto: Mosquitto) -> None:
-    async with subscribing(own_mosquitto) as mqtt:
-        await mqtt.connect()
+async def test_who_follows_a_connected_subscriber_listens_from_then_on() -> None:
+    mqtt = MQTTSubscriber("broker.invalid")
+    async with testing(mqtt):
         monitor = FleetMonitor.follow(mqtt)
         assert monitor.listened_seconds > 0
 
 
-async def test_the_listener_of_the_constructor_and_each_monitor_are_told(own_mosquitto: Mosquitto) -> None:
+async def test_the_listener_of_the_constructor_and_each_monitor_are_told() -> None:
     steps: list[Status] = []
-    async with subscribing(own_mosquitto, on_status=steps.append) as mqtt:
-        one, other = FleetMonitor.follow(mqtt), FleetMonitor.follow(mqtt)
-        await mqtt.connect()
+    mqtt = MQTTSubscriber("broker.invalid", on_status=steps.append)
+    one, other = FleetMonitor.follow(mqtt), FleetMonitor.follow(mqtt)
+    async with testing(mqtt):
         assert any(isinstance(step, Connected) for step in steps)
         assert one.listened_seconds > 0
         assert other.listened_seconds > 0

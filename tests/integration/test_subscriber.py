@@ -8,6 +8,7 @@ import pytest
 
 from plantops_cli.errors import CredentialsRefusedError
 from plantops_cli.messages import Message
+from plantops_cli.stream.options import MQTTVersion
 from plantops_cli.stream.subscriber import MQTTSubscriber
 from tests.support.brokers import PASSWORD, USERNAME, Mosquitto
 from tests.support.subscribing import eventually, publish_all, subscribing
@@ -90,8 +91,8 @@ async def test_the_stream_goes_on_after_a_restart_of_the_broker(own_mosquitto: M
     assert [outage.ended_at is None for outage in subscriber.health.outages] == [False]
 
 
-@pytest.mark.parametrize("version", ["auto", "3.1.1"])
-async def test_a_wrong_password_is_refused_without_showing_it(mosquitto: Mosquitto, version: str) -> None:
+@pytest.mark.parametrize("version", [MQTTVersion.AUTO, MQTTVersion.V311])
+async def test_a_wrong_password_is_refused_without_showing_it(mosquitto: Mosquitto, version: MQTTVersion) -> None:
     wrong = "not the right one"
     subscriber = MQTTSubscriber("127.0.0.1", mosquitto.port, USERNAME, wrong, mqtt_version=version)
     with pytest.raises(CredentialsRefusedError, match=USERNAME) as caught:

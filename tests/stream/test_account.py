@@ -10,6 +10,7 @@ from plantops_cli.errors import ConnectionLostError
 from plantops_cli.messages import Message, now
 from plantops_cli.stream.account import Account
 from plantops_cli.stream.batch import Batch, Read
+from plantops_cli.stream.handling.tally import Tally
 from plantops_cli.stream.options import ConnectOptions
 from plantops_cli.stream.status import Connected, Lost, Resumed, Retrying, SessionBegun, SessionLost, State, Status
 from tests.support.scripted_broker import (
@@ -129,13 +130,15 @@ def test_what_a_session_counts_is_seen_while_it_is_up_and_kept_when_it_is_over()
     account = Account()
     account.connected()
     counts = Counts(invalid=2, paused_seconds=3.0)
-    health = account.health(counts, handler_errors=1)
+    tally = Tally()
+    tally.failures = 1
+    health = account.health(counts, tally)
     assert (health.invalid, health.paused_seconds, health.handler_errors) == (2, 3.0, 1)
     assert (health.state, bool(health.connected_since)) == (State.CONNECTED, True)
     account.closed(counts)
-    after = account.health(None, handler_errors=1)
+    after = account.health(None, tally)
     assert (after.invalid, after.paused_seconds, after.connected_since) == (2, 3.0, None)
-    assert account.health(Counts(invalid=1), handler_errors=1).invalid == 3
+    assert account.health(Counts(invalid=1), tally).invalid == 3
 
 
 @pytest.mark.parametrize("is_resumed", [False, True])
@@ -148,7 +151,7 @@ def test_an_outage_ends_with_what_the_broker_has_kept_of_it(is_resumed: bool) ->
     assert resumed is not None
     assert (round(resumed.outage_seconds), resumed.is_session_kept) == (5, is_resumed)
     assert not account.is_in_outage
-    (outage,) = account.health(None, handler_errors=0).outages
+    (outage,) = account.health(None, Tally()).outages
     assert (outage.reason, outage.is_bridged) == (str(LOST), is_resumed)
 
 
@@ -157,7 +160,7 @@ def test_of_many_outages_the_latest_hundred_are_kept_and_all_are_counted() -> No
     began_at = now()
     for number in range(150):
         account.lost(LOST, began_at + timedelta(seconds=number))
-    health = account.health(None, handler_errors=0)
+    health = account.health(None, Tally())
     assert (health.outage_count, len(health.outages)) == (150, 100)
     assert health.outages[0].began_at == began_at + timedelta(seconds=50)
 
@@ -170,7 +173,7 @@ def test_a_durable_session_is_begun_at_first_and_lost_when_it_is_gone_later() ->
     assert account.look_at_session(options, is_resumed=True) is None
     account.connected()
     assert account.look_at_session(options, is_resumed=False) == SessionLost("h:1883", "plantops-one")
-    assert account.health(None, handler_errors=0).lost_sessions == 1
+    assert account.health(None, Tally()).lost_sessions == 1
 
 
 def test_of_a_session_that_is_not_durable_nothing_is_told() -> None:
@@ -189,14 +192,14 @@ def test_what_a_durable_session_cannot_keep_is_said_once(
         account.count(batch)
         account.note_qos_0("the broker granted QoS 0 to 'a'")
     assert caplog.text.count("nothing of QoS 0 is kept") == is_durable
-    assert account.health(None, handler_errors=0).received == 2
+    assert account.health(None, Tally()).received == 2
 
 
 def test_a_wanted_end_is_no_failure_and_a_failure_stays_one() -> None:
     account = Account()
     account.connected()
     account.disconnected()
-    assert account.health(None, handler_errors=0).state is State.DISCONNECTED
+    assert account.health(None, Tally()).state is State.DISCONNECTED
     account.state = State.FAILED
     account.disconnected()
-    assert account.health(None, handler_errors=0).state is State.FAILED
+    assert account.health(None, Tally()).state is State.FAILED

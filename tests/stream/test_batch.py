@@ -51,6 +51,26 @@ def test_what_was_acknowledged_already_is_not_acknowledgeable_again() -> None:
     assert [packet[2] for packet in batch.acknowledgeable(3)] == [4, 5]
 
 
+RESPONSE_TOPIC = b"\x08\0\x01r"
+
+
+async def test_messages_with_properties_reply_by_what_the_batch_was_given() -> None:
+    published: list[str] = []
+
+    async def publish(topic: str, payload: object, **options: object) -> None:
+        published.append(topic)
+
+    def made() -> Batch:
+        batch = Batch([Read(0, [(0x32, b"a", 1, RESPONSE_TOPIC, b""), (0x32, b"a", 2, b"", b"")])])
+        batch.publish = publish
+        return batch
+
+    for answering, silent in (list(made()), made()[:], [message for message, _ in made().in_turn()]):
+        await answering.reply(b"")
+        assert not hasattr(silent, "_publish")
+    assert published == ["r", "r", "r"]
+
+
 def test_who_iterates_over_a_batch_pays_for_the_properties_of_one_message_at_a_time() -> None:
     properties = b"\x26\0\0\0\0" * 10_000  # user properties without name and value
     batch = Batch([Read(0, [(0x30, b"a", 0, properties, b"")] * 20)])

@@ -9,12 +9,21 @@ import pytest
 from paho.mqtt import client as paho
 
 from plantops_cli.errors import BrokerUnreachableError, ConfigError, ConnectionLostError, CredentialsRefusedError
-from plantops_cli.messages import Message
+from plantops_cli.messages import Message, QoS
 from plantops_cli.stream.client import PRIVATE_NAMES
 from plantops_cli.stream.options import ConnectOptions, MQTTVersion
 from plantops_cli.stream.session import open_session
 from tests.support.brokers import PASSWORD, USERNAME, Mosquitto
-from tests.support.scripted_broker import DISCONNECT, PINGREQ, Packet, ScriptedBroker, packet_of, publish, serving
+from tests.support.scripted_broker import (
+    DISCONNECT,
+    PINGREQ,
+    PUBREL,
+    Packet,
+    ScriptedBroker,
+    packet_of,
+    publish,
+    serving,
+)
 from tests.support.subscribing import SECRET, WAIT_SECONDS, collect, refusal, session_on, take
 
 PUBLISH_TOO_SHORT_FOR_ITS_TOPIC = b"\x30\x03\x00\x10a"
@@ -222,6 +231,16 @@ async def test_publishing_at_qos_1_returns_the_reason_code_of_the_puback(code: i
         assert await publishing == code
 
 
+@pytest.mark.parametrize("code", [0x80, 0x87, 0x95])
+@pytest.mark.parametrize("qos", [1, 2])
+async def test_a_refusal_is_the_end_of_a_message_for_aiomqtt_too(code: int, qos: int) -> None:
+    async with serving(ScriptedBroker(pubacks=[code])) as broker, session_on(broker) as session:
+        assert session.client is not None
+        await session.client.publish("a", b"1", qos=qos)
+        assert not broker.of_kind(PUBREL)
+        assert session.ended is None
+
+
 async def test_two_messages_on_their_way_get_a_code_each() -> None:
     async with serving(ScriptedBroker()) as broker, session_on(broker) as session:
         publishing = [asyncio.create_task(session.publish("a", b"", qos=1, retain=False)) for _ in range(2)]
@@ -233,7 +252,7 @@ async def test_two_messages_on_their_way_get_a_code_each() -> None:
 
 @pytest.mark.parametrize(("version", "qos"), [("5", 0), ("3.1.1", 0), ("3.1.1", 1), ("5", 2)])
 async def test_publishing_returns_0_where_the_broker_says_no_more(
-    mosquitto: Mosquitto, version: str, qos: int
+    mosquitto: Mosquitto, version: str, qos: QoS
 ) -> None:
     options = ConnectOptions(
         host="127.0.0.1",

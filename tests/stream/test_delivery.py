@@ -224,6 +224,30 @@ async def test_a_few_messages_are_offered_in_the_turn_in_which_they_are_read() -
         assert yielded == []
 
 
+async def test_what_is_claimed_is_left_to_whoever_claimed_it() -> None:
+    claimed: list[Batch] = []
+
+    def claim(batch: Batch) -> bool:
+        claimed.append(batch)
+        return True
+
+    async with serving(ScriptedBroker()) as broker, session_on(broker) as session:
+        await session.subscribe({"#": 1})
+        reading = asyncio.create_task(read_all(session.batches(claim=claim), []))
+        await asyncio.sleep(0)
+        await broker.send(publish(b"a", qos=1, mid=7))
+        await eventually(lambda: claimed)
+        await asyncio.sleep(0.05)
+        assert broker.acknowledged == []
+        assert session.inbox.has_in_hand
+        session.acknowledge(claimed[0].packets)
+        session.let_go(claimed[0].size)
+        assert not session.inbox.has_in_hand
+        await eventually(lambda: broker.acknowledged == [7])
+        session.finish()
+        await reading
+
+
 async def test_qos_2_is_not_offered_at_once_but_yielded_together() -> None:
     offered: list[Batch] = []
 

@@ -324,7 +324,7 @@ async def test_twenty_kicks_of_a_durable_session_are_a_takeover_too() -> None:
         serving(ScriptedBroker(answers=[0, RESUMED], after_suback=b"\xe0\x00")) as broker,
         subscribing(broker, durable="one") as subscriber,
     ):
-        subscriber._lifeline._reconnection = Reconnection(
+        subscriber._lifeline.reconnection = Reconnection(
             has_own_client_id=True, is_durable=True, backoff=Backoff(base_seconds=0)
         )
         await check_cure_of_takeover(subscriber)
@@ -395,7 +395,7 @@ async def test_a_message_of_qos_2_that_a_handler_keeps_comes_again_with_all_behi
 async def test_a_disconnect_that_waits_no_longer_acknowledges_what_was_handled(
     keeping: Mosquitto, monkeypatch: pytest.MonkeyPatch, qos: int
 ) -> None:
-    monkeypatch.setattr("plantops_cli.stream.subscriber.DRAIN_SECONDS", 0.2)
+    monkeypatch.setattr("plantops_cli.stream.handling.feeding.DRAIN_SECONDS", 0.2)
     heard: list[str] = []
 
     async def handle(message: Message) -> None:
@@ -436,7 +436,7 @@ async def test_a_message_whose_handler_fails_counts_as_handled_by_default(keepin
 
 
 async def test_a_slow_reader_is_told_of_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("plantops_cli.stream.delivery.SLOW_SECONDS", 0.05)
+    monkeypatch.setattr("plantops_cli.stream.handling.holdup.SLOW_SECONDS", 0.05)
     said: list[Status] = []
     async with (
         serving(ScriptedBroker(after_suback=publish(b"a", b"1", qos=1))) as broker,
@@ -446,7 +446,7 @@ async def test_a_slow_reader_is_told_of_and_counted(monkeypatch: pytest.MonkeyPa
         await subscriber.connect()
         await subscriber.start()
         await eventually(lambda: broker.acknowledged)
-        assert subscriber.health.paused_seconds >= 0.5
+        await eventually(lambda: subscriber.health.paused_seconds >= 0.5)
     told = [status.seconds for status in said if isinstance(status, Paused)]
     assert 2 <= len(told) <= 5  # ever more seldom
     assert told == sorted(told)

@@ -1,4 +1,5 @@
 import errno
+import re
 import socket
 import ssl
 
@@ -34,6 +35,26 @@ def test_refused_credentials_name_the_user_and_are_final(code: int) -> None:
 
 def test_refused_credentials_of_nobody_name_an_anonymous_client() -> None:
     assert "an anonymous client" in str(connack_refused(0x87, username=None))
+
+
+def test_a_refused_message_has_its_topic_the_code_and_for_rights_a_cure() -> None:
+    denied = failures.publish_refused(0x87, "devices/a\x1b/set", endpoint="h:1883")
+    assert str(denied) == (
+        r"h:1883: nothing published on 'devices/a\x1b/set': the broker refused it (0x87, not authorized)"
+    )
+    assert (denied.reason_code, denied.endpoint) == (0x87, "h:1883")
+    assert "right to publish" in (denied.hint or "")
+    unknown = failures.publish_refused(0xC0, "x" * 1_000, endpoint="h:1883")
+    assert "(0xc0, unknown)" in str(unknown)
+    assert len(str(unknown)) < 200
+    assert unknown.hint is None
+
+
+@pytest.mark.parametrize(("qos", "said"), [(1, "sent|hang up"), (2, "twice")])
+def test_a_message_that_was_lost_says_whether_it_may_have_come(qos: int, said: str) -> None:
+    error = failures.lost_unacknowledged("a", endpoint="h:1883", qos=qos)
+    assert isinstance(error, ConnectionLostError)
+    assert re.search(said, error.hint or "")
 
 
 @pytest.mark.parametrize("code", [0x80, 0x83, 0x88, 0x89, 0x8B, 0x97, 0x9F])

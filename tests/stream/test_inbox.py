@@ -50,11 +50,23 @@ def test_what_is_passed_over_counts_as_messages_do() -> None:
 def test_what_is_in_hand_takes_room_until_it_is_let_go() -> None:
     inbox = inbox_of(100, max_bytes=101 * MESSAGE_BYTES)
     assert inbox.is_full()
-    inbox.take()
+    batch = inbox.take()
     assert inbox.is_full()
-    inbox.let_go()
+    inbox.let_go(batch.size)
     assert not inbox.is_full()
     assert inbox.room == 101
+
+
+def test_for_an_answer_there_is_room_for_twice_as_much_until_it_has_come() -> None:
+    inbox = inbox_of(100, max_bytes=100 * MESSAGE_BYTES)
+    assert inbox.room == 0
+    inbox.extend(is_extended=True)
+    assert inbox.room == 100 - 1  # for the read itself counts, too
+    assert not inbox.is_full()
+    inbox.put(Read(0, packets_of(100)), 0)
+    assert inbox.is_full()
+    inbox.extend(is_extended=False)
+    assert (inbox.room, inbox.is_full()) == (0, True)
 
 
 def test_no_more_is_wanted_at_once_than_fits_or_makes_a_batch() -> None:
@@ -68,8 +80,7 @@ def test_a_message_larger_than_all_that_may_wait_is_taken_all_the_same() -> None
     assert not inbox.is_full(partial_bytes=1_000_000)
     inbox.put(Read(0, packets_of(1)), 1_000_000)
     assert inbox.is_full()
-    inbox.take()
-    inbox.let_go()
+    inbox.let_go(inbox.take().size)
     assert not inbox.is_full()
 
 
@@ -108,8 +119,9 @@ def test_what_comes_again_is_dropped_and_the_rest_stays_in_order() -> None:
     inbox.put(Read(8, [], passed_over=packets_of(2)), 9)
     inbox.drop_what_comes_again()
     assert inbox.count == 2
-    assert inbox.take().packets == [(0x30, b"a", 0, b"", b"1"), (0x30, b"b", 0, b"", b"2")]
-    inbox.let_go()
+    batch = inbox.take()
+    assert batch.packets == [(0x30, b"a", 0, b"", b"1"), (0x30, b"b", 0, b"", b"2")]
+    inbox.let_go(batch.size)
     assert inbox._free_bytes == MANY_BYTES
 
 
@@ -119,8 +131,9 @@ def test_one_that_is_closed_wants_everything_for_it_keeps_nothing() -> None:
     inbox.close()
     assert not inbox.is_full(partial_bytes=MANY_BYTES)
     assert inbox.room == BATCH_MESSAGES
-    assert len(inbox.take()) == 100
-    inbox.let_go()
+    batch = inbox.take()
+    assert len(batch) == 100
+    inbox.let_go(batch.size)
     assert inbox.room == BATCH_MESSAGES
 
 

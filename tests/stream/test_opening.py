@@ -25,8 +25,20 @@ def opening_of(sock: socket.socket, *, within_tls: socket.socket | None = None) 
     return Opening(create_tcp=lambda: sock, wrap_tls=lambda inner: within_tls, unix_path="/nowhere")
 
 
+def tcp_pair() -> tuple[socket.socket, socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        ours = socket.create_connection(server.getsockname())
+        return ours, server.accept()[0]
+
+
+def test_what_is_sent_by_tcp_waits_for_nothing_that_was_sent_before() -> None:
+    ours, theirs = tcp_pair()
+    with ours, theirs:
+        assert opening_of(ours).connect_tcp().getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 def test_a_thread_that_waits_on_a_socket_is_woken_when_the_attempt_is_given_up() -> None:
-    ours, theirs = socket.socketpair()
+    ours, theirs = tcp_pair()
     opening = opening_of(ours)
     heard: list[bytes] = []
 
@@ -46,7 +58,7 @@ def test_a_thread_that_waits_on_a_socket_is_woken_when_the_attempt_is_given_up()
 
 
 def test_what_tls_has_put_around_a_socket_is_what_is_closed() -> None:
-    ours, theirs = socket.socketpair()
+    ours, theirs = tcp_pair()
     with ours, theirs:
         outer = socket.socket()
         opening = opening_of(ours, within_tls=outer)

@@ -190,5 +190,8 @@ def test_a_version_that_is_none_is_refused(text: str) -> None:
 
 
 def test_a_durable_session_leaves_less_unacknowledged_for_a_crash_of_the_broker_to_cost() -> None:
+    asked = ConnectOptions(host="h", session_expiry_seconds=60, max_packet_bytes=100).properties
+    assert asked == {"ReceiveMaximum": 500, "MaximumPacketSize": 100, "SessionExpiryInterval": 60}
+    assert "SessionExpiryInterval" not in ConnectOptions(host="h").properties
     assert ConnectOptions(host="h").receive_maximum == RECEIVE_MAXIMUM == 65_535
     assert ConnectOptions(host="h", session_expiry_seconds=60).receive_maximum == DURABLE_RECEIVE_MAXIMUM == 500

@@ -125,11 +125,35 @@ async def test_a_full_inbox_stops_the_reading_until_there_is_room(side: Side) ->
     await eventually(lambda: side.reading.is_paused)
     kept = side.keeper.inbox.count
     assert kept < 150
-    side.keeper.inbox.take()
-    side.keeper.inbox.let_go()
+    side.keeper.inbox.let_go(side.keeper.inbox.take().size)
     side.reading.resume()
     assert not side.reading.is_paused
     await eventually(lambda: side.keeper.inbox.count == 150 - kept)
+
+
+async def test_for_an_answer_more_is_read_up_to_a_second_bound(side: Side) -> None:
+    message = publish(b"a", bytes(1_000))
+    side.theirs.sendall(message * 150)
+    await eventually(lambda: side.reading.is_paused)
+    usual = side.keeper.inbox.count
+    with side.reading.read_on():
+        with side.reading.read_on():
+            await eventually(lambda: side.keeper.inbox.count == 150)
+        side.theirs.sendall(message * 150)
+        await eventually(lambda: side.reading.is_paused)
+        assert 1.5 * usual < side.keeper.inbox.count < 300
+    assert side.keeper.inbox.is_full()
+
+
+async def test_what_was_read_for_an_answer_stops_the_reading_afterwards(side: Side) -> None:
+    side.theirs.sendall(publish(b"a", bytes(1_000)) * 150)
+    await eventually(lambda: side.reading.is_paused)
+    with side.reading.read_on():
+        await eventually(lambda: side.keeper.inbox.count == 150)
+    assert not side.reading.is_paused
+    side.theirs.sendall(publish(b"a"))
+    await eventually(lambda: side.reading.is_paused)
+    assert side.keeper.inbox.count == 150
 
 
 async def test_answers_are_held_up_by_a_socket_that_is_left_unread(side: Side) -> None:

@@ -110,7 +110,7 @@ async def test_three_kicks_in_a_row_mean_that_a_client_id_of_ones_own_is_taken()
 async def test_a_kick_is_one_however_long_a_handler_then_takes() -> None:
     broker = ScriptedBroker(after_suback=publish(b"a"))
     async with serving(broker), subscribing(broker, client_id="mine") as subscriber:
-        subscriber._lifeline._reconnection = Reconnection(has_own_client_id=True, stable_seconds=1.0)
+        subscriber._lifeline.reconnection = Reconnection(has_own_client_id=True, stable_seconds=1.0)
         subscriber.register_handler("a", lambda _: asyncio.sleep(1.1))
         await subscriber.start()
         await kicked_after_each_connack(broker, 3)

@@ -11,7 +11,7 @@ from plantops_cli.errors import (
     SubscriptionRefusedError,
     TopicError,
 )
-from plantops_cli.messages import Message
+from plantops_cli.messages import Message, QoS
 from plantops_cli.stream.status import State
 from plantops_cli.stream.subscriber import MQTTSubscriber
 from tests.support.brokers import Mosquitto
@@ -265,6 +265,6 @@ def test_a_filter_that_mqtt_forbids_is_refused_before_connecting(topic_filter: s
 
 
 @pytest.mark.parametrize("qos", [-1, 3])
-async def test_a_qos_that_mqtt_does_not_know_is_refused(qos: int) -> None:
+async def test_a_qos_that_mqtt_does_not_know_is_refused(qos: QoS) -> None:
     with pytest.raises(ConfigError, match="does not exist"):
         await MQTTSubscriber("127.0.0.1").subscribe("a", qos=qos)

@@ -2,15 +2,13 @@
 
 import os
 import re
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from plantops_cli.mosquitto.files.password_file import write_user
-from tests.support.brokers import PASSWORD, USERNAME, Mosquitto, executable
+from tests.support.brokers import PASSWORD, USERNAME, Mosquitto
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 DEVICES = ("farm_devices", PASSWORD)
@@ -33,24 +31,16 @@ class FarmMosquitto(Mosquitto):
     ``kill`` and ``start`` are a crash and its end: the files stay.
     """
 
-    def start(self) -> None:
-        """Start the broker, on what an earlier one saved, and wait until it answers."""
-        for username in (USERNAME, DEVICES[0]):
-            write_user(self.folder / "passwords", username, PASSWORD.encode())
+    logins: dict[str, str] = field(
+        default_factory=lambda: {USERNAME: PASSWORD, DEVICES[0]: DEVICES[1]}, repr=False
+    )
+
+    def configuration(self) -> str:
+        """Write the files that the example names, and return the example."""
+        super().configuration()
         (self.folder / "acl").write_text(_ACL)
         (self.folder / "acl").chmod(0o600)
-        config = self.folder / "mosquitto.conf"
-        config.write_text(example_configuration(self.folder, self.port) + self.extra)
-        with (self.folder / "log").open("ab") as log:
-            self.process = subprocess.Popen([executable(), "-c", config], stdout=log, stderr=log)
-        self._wait_until_it_answers()
-
-    def kill(self) -> None:
-        """End the broker by SIGKILL: it saves nothing any more."""
-        assert self.process is not None
-        self.process.kill()
-        self.process.wait()
-        self.process = None
+        return example_configuration(self.folder, self.port) + self.extra
 
 
 def example_configuration(folder: Path, port: int) -> str:

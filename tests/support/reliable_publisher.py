@@ -10,8 +10,8 @@ import struct
 import sys
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -33,11 +33,13 @@ class Account:
     """What became of the messages, by their numbers.
 
     Attributes:
+        sent: how often each was sent: more than once, if a connection ended before its PUBACK.
         acknowledged: the moment of each PUBACK, monotonic, in seconds.
         unheard: acknowledged with 0x10: the broker had no session to keep it for (MQTT 5, 3.4.2.1).
         last_of_connection: for each connection that was lost, the number acknowledged last on it, if any.
     """
 
+    sent: Counter[int] = field(default_factory=Counter)
     acknowledged: dict[int, float] = field(default_factory=dict)
     unheard: set[int] = field(default_factory=set)
     last_of_connection: list[int | None] = field(default_factory=list)
@@ -51,7 +53,7 @@ class ReliablePublisher:
         login: user name and password.
         count: how many messages; None: until ``finish``.
         first: the number of the first one.
-        topic: their topic name.
+        topics: their topic names, to each of which they go in turn.
         rate: at most so many a second; 0: as fast as the broker takes them.
     """
 
@@ -62,11 +64,11 @@ class ReliablePublisher:
         login: tuple[str, str],
         count: int | None = None,
         first: int = 0,
-        topic: str = "devices/a/telemetry",
+        topics: Sequence[str] = ("devices/a/telemetry",),
         rate: float = 0,
     ) -> None:
         self.account = Account()
-        self.topic = topic
+        self.topics = topics
         self.rate = rate
         self._port = port
         self._connect_packet = _connect(*login)
@@ -193,7 +195,9 @@ class _Connection:
             # numbers in flight lie closer together than there are packet ids
             packet_id = number % _PACKET_IDS + 1
             self._in_flight[packet_id] = number
-            packets += _publish(self._publisher.topic, packet_id, b'{"n":%d}' % number)
+            topic = self._publisher.topics[number % len(self._publisher.topics)]
+            packets += _publish(topic, packet_id, b'{"n":%d}' % number)
+            self._publisher.account.sent[number] += 1
         self._sock.sendall(packets)
 
     def _take_acknowledgements(self) -> None:

@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
-CONNECT, PUBACK, PUBREC, PUBCOMP, SUBSCRIBE, PINGREQ, DISCONNECT = 0x10, 0x40, 0x50, 0x70, 0x80, 0xC0, 0xE0
+CONNECT, PUBLISH, PUBACK, PUBREC, PUBREL, PUBCOMP = 0x10, 0x30, 0x40, 0x50, 0x60, 0x70
+SUBSCRIBE, PINGREQ, DISCONNECT = 0x80, 0xC0, 0xE0
 CLOSE = b""
 WAIT_SECONDS = 30.0
 _T = TypeVar("_T")
@@ -23,17 +24,20 @@ class Packet(NamedTuple):
 
 @dataclass
 class ScriptedBroker:
-    """Answers on a loopback port; ``answers`` and ``subacks`` are used up one by one, the last one for ever.
+    """Answers on a loopback port; each list of answers is used up one by one, its last one for ever.
 
     Args:
         answers: to CONNECT: a reason code, raw bytes, ``CLOSE`` to hang up, or None for silence.
         subacks: to SUBSCRIBE: the codes of a SUBACK, raw bytes, None for silence, or "grant".
         after_suback: raw bytes sent right behind each SUBACK.
+        pubacks: to PUBLISH of QoS 1 or 2: the reason code of a PUBACK or PUBREC, ``CLOSE`` to hang up, or None for
+            silence.
     """
 
     answers: Iterable[int | bytes | None] = (0,)
     subacks: Iterable[Sequence[int] | str | bytes | None] = ("grant",)
     after_suback: bytes = b""
+    pubacks: Iterable[int | bytes | None] = (None,)
     port: int = 0
     received: list[Packet] = field(default_factory=list)
     connection_count: int = 0
@@ -42,6 +46,7 @@ class ScriptedBroker:
 
     def __post_init__(self) -> None:
         self._answers, self._subacks = deque(self.answers), deque(self.subacks)
+        self._pubacks = deque(self.pubacks)
 
     def of_kind(self, kind: int) -> list[Packet]:
         """The packets of one type received so far."""
@@ -84,6 +89,7 @@ class ScriptedBroker:
                 if packet.kind == CONNECT:
                     version = packet.body[6]
                 self._answer(packet, writer, version=version)
+                self._acknowledge(first_byte, body, writer, version=version)
                 async with self._news:
                     self.received.append(packet)
                     self._news.notify_all()
@@ -106,6 +112,16 @@ class ScriptedBroker:
                 writer.write(self.after_suback)
         elif packet.kind == PINGREQ:
             writer.write(b"\xd0\x00")
+
+    def _acknowledge(self, first_byte: int, body: bytes, writer: asyncio.StreamWriter, *, version: int) -> None:
+        if first_byte & 0xF0 == PUBREL:
+            writer.write(packet_of(PUBCOMP, body[:2]))
+        elif first_byte & 0xF0 == PUBLISH and first_byte & 0x06:
+            code = _next(self._pubacks)
+            if code == CLOSE:
+                writer.close()
+            elif isinstance(code, int):
+                writer.write(receipt(first_byte, body, code, version=version))
 
 
 ROUNDS_OF_ACCEPTING = 5
@@ -146,6 +162,13 @@ async def serving(broker: ScriptedBroker, tls: ssl.SSLContext | None = None) -> 
 def connack(code: int, *, version: int) -> bytes:
     """A CONNACK for MQTT 5 or 3.1.1 (4)."""
     return bytes([0x20, 3, 0, code, 0] if version == 5 else [0x20, 2, 0, code])
+
+
+def receipt(first_byte: int, body: bytes, code: int, *, version: int) -> bytes:
+    """The PUBACK to a PUBLISH of QoS 1, or the PUBREC to one of QoS 2."""
+    end = 2 + int.from_bytes(body[:2], "big")
+    kind = PUBACK if first_byte & 0x02 else PUBREC
+    return packet_of(kind, body[end : end + 2] + (bytes([code]) if version == 5 else b""))
 
 
 def suback(subscribe: bytes, codes: Sequence[int] | str, *, version: int) -> bytes:

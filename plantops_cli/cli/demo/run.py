@@ -24,7 +24,7 @@ from plantops_cli.demo.simulation import publish_fleet
 from plantops_cli.formats.renderer import Renderer
 from plantops_cli.mosquitto.broker.executable import find_mosquitto
 from plantops_cli.mosquitto.files.password_file import write_user
-from plantops_cli.stream.options import ConnectOptions, MQTTVersion
+from plantops_cli.stream.options import ConnectOptions
 from plantops_cli.stream.session import open_session
 from plantops_cli.stream.subscriber import MQTTSubscriber
 
@@ -132,7 +132,7 @@ class Demonstration:
             port=broker.port,
             username=_DEVICES_USERNAME,
             password=self._passwords[_DEVICES_USERNAME],
-            mqtt_version=MQTTVersion(broker.mqtt_version),
+            mqtt_version=broker.mqtt_version,
         )
         session = await open_session(options)
         plants = make_plants(random.Random())

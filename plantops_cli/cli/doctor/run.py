@@ -23,6 +23,7 @@ from plantops_cli.doctor.diagnosis import Diagnosis
 from plantops_cli.doctor.step import Step, StepResult
 from plantops_cli.errors import ConfigError, TopicError, shown_username
 from plantops_cli.formats.terminal import encodable, escape, json_escape
+from plantops_cli.messages import check_qos
 from plantops_cli.stream.options import ConnectOptions
 
 _MARKS = {
@@ -75,14 +76,13 @@ async def _steps(flags: DoctorFlags) -> AsyncIterator[Step]:
         settings = resolve(connection, given)
         made = options(connection, settings)
         wanted = Selection(filters=flags.filters).topic_filters
-        if flags.qos not in (0, 1, 2):
-            raise ConfigError(f"QoS {flags.qos} does not exist", hint="0, 1 or 2")
+        qos = check_qos(flags.qos)
     except (ConfigError, TopicError) as exc:
         yield Step("settings", StepResult.FAILED, time.monotonic() - began, (str(exc),), exc.hint, exc)
         return
     said = tuple(_settings(connection, given, settings, made))
     yield Step("settings", StepResult.OK, time.monotonic() - began, said)
-    diagnosis = Diagnosis(made, wanted, qos=flags.qos, wait_seconds=flags.wait_seconds, is_canary=flags.is_canary)
+    diagnosis = Diagnosis(made, wanted, qos=qos, wait_seconds=flags.wait_seconds, is_canary=flags.is_canary)
     async for step in diagnosis.steps():
         yield step
 

@@ -7,6 +7,7 @@ from plantops_cli.cli.shared.flags.subscribe import SessionFlags
 from plantops_cli.cli.shared.stderr import say
 from plantops_cli.config import Settings, load_settings, parse_url
 from plantops_cli.errors import ConfigError
+from plantops_cli.messages import check_qos
 from plantops_cli.stream.options import ConnectOptions
 from plantops_cli.stream.status import Connecting, Status, describe
 from plantops_cli.stream.subscriber import MQTTSubscriber
@@ -53,7 +54,7 @@ def subscriber(
     if is_login_ensured:
         _ensure(settings, login)
     return MQTTSubscriber.from_settings(
-        settings, login=login, qos=qos, on_status=on_status, **flags.keywords, **session.keywords
+        settings, login=login, qos=check_qos(qos), on_status=on_status, **flags.keywords, **session.keywords
     )
 
 

@@ -11,6 +11,7 @@ for a handler that needs it.
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
+from difflib import get_close_matches
 from functools import partial
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypeGuard, get_origin
@@ -44,6 +45,7 @@ _TOPICS_KEPT = 10_000
 # nor may a payload have our time with what is wrong with it
 _ERRORS_KEPT, _ERRORS_LISTED, _CHARACTERS_SHOWN = 20, 1_000, 200
 _EMPTY = Parameter.empty
+_HINT = "annotate it with a pydantic model, a dataclass, a TypedDict or what they are made of"
 _BUILTIN = (dict, frozenset, list, set, tuple)
 # the schemas of pydantic that have parts
 _OF_PARTS = {
@@ -102,7 +104,7 @@ def bind(handler: Callable[..., object], pattern: Pattern) -> Binding:
         )
     name = name_of(handler)
     if is_generator_function(handler):
-        raise ConfigError(f"handler {name} is a generator, which a call does not run", hint="use no yield in it")
+        raise ConfigError(f"handler {name} is a generator, which is not run by a call", hint="use no yield in it")
     parameters = parameters_of(handler)
     if parameters is None and isinstance(handler, type):
         raise ConfigError(f"handler {name} is a class of unknown parameters", hint="wrap it in a function")
@@ -148,7 +150,19 @@ def _roles(parameters: Sequence[Parameter], pattern: Pattern, handler: str) -> d
             f"{takers[0].name!r} and {takers[1].name!r}",
             hint=f"name what stands in the topic, for example devices/{{{takers[1].name}}}/telemetry",
         )
+    for taker in takers:
+        _check_spelling(taker, [name for name in pattern.names if name not in roles], handler)
     return roles | {each.name: "payload" for each in takers}
+
+
+def _check_spelling(taker: Parameter, unused: Sequence[str], handler: str) -> None:
+    """Refuse what looks like a slip: a parameter of one value that is called nearly as a level of the topic."""
+    near = get_close_matches(taker.name, unused, 1, 0.85)
+    if near and not any(map(_has_parts, kinds_of(taker.annotation))):
+        raise ConfigError(
+            f"handler {handler}: parameter {taker.name!r} would take the payload; did you mean {near[0]!r}?",
+            hint="call it as the pattern does, or quite differently",
+        )
 
 
 def _may_take_payload(parameter: Parameter) -> bool:
@@ -233,7 +247,12 @@ def _capture_maker(parameter: Parameter, position: int, handler: str) -> _Make:
         return itemgetter(position)
     adapter = _adapter(parameter, handler)
     if _needs_parts(adapter.core_schema, {}):
-        raise _unfit(parameter, handler, "cannot be made of the text that the pattern captures")
+        raise _unfit(
+            parameter,
+            handler,
+            "cannot be made of the text that the pattern captures",
+            "annotate it with a type of one value, such as str, int or UUID",
+        )
     validate = adapter.validator.validate_python
     return lambda levels: validate(levels[position])
 
@@ -274,12 +293,9 @@ def _adapter(parameter: Parameter, handler: str) -> "TypeAdapter[object]":
     return adapter
 
 
-def _unfit(parameter: Parameter, handler: str, why: str) -> ConfigError:
+def _unfit(parameter: Parameter, handler: str, why: str, hint: str = _HINT) -> ConfigError:
     shown = inspect.formatannotation(parameter.annotation)[:_CHARACTERS_SHOWN]
-    return ConfigError(
-        f"handler {handler}: parameter {parameter.name!r}: {shown} {why}",
-        hint="annotate it with a pydantic model, a dataclass, a TypedDict or what they are made of",
-    )
+    return ConfigError(f"handler {handler}: parameter {parameter.name!r}: {shown} {why}", hint=hint)
 
 
 def _needs_parts(schema: Mapping[str, Any], known: _Known) -> bool:

@@ -8,13 +8,22 @@ import pytest
 from plantops_cli import errors
 from plantops_cli.cli.app import run
 from plantops_cli.cli.shared.exits import MEANINGS, Exit, complain, exit_code, explain
-from plantops_cli.errors import BrokerError, ConfigError, PlantopsError, SubscriptionRefusedError, TopicError
+from plantops_cli.errors import (
+    BrokerError,
+    ConfigError,
+    PayloadError,
+    PlantopsError,
+    SubscriptionRefusedError,
+    TopicError,
+)
 from tests.support.plantops import run as run_process
 from tests.support.plantops import start
 
 CODES = {
     "ConfigError": 2,
     "TopicError": 2,
+    "PayloadError": 1,
+    "HandlerTimeoutError": 1,
     "StateError": 1,
     "NoRoomError": 1,
     "ForeignFileError": 7,
@@ -30,6 +39,7 @@ CODES = {
     "HeldUpError": 3,
     "CredentialsRefusedError": 5,
     "SubscriptionRefusedError": 6,
+    "PublishRefusedError": 3,
     "CommandRefusedError": 5,
     "SessionTakenOverError": 3,
     "ProtocolRefusedError": 3,
@@ -46,6 +56,8 @@ def an_error(kind: type[PlantopsError]) -> PlantopsError:
         return kind("refused", endpoint="localhost:1883", filters={})
     if issubclass(kind, BrokerError):
         return kind("gone", endpoint="localhost:1883")
+    if issubclass(kind, PayloadError):
+        return kind("wrong", topic="a")
     return kind("wrong")
 
 

@@ -616,8 +616,9 @@ def test_a_payload_that_some_json_can_be_is_not_refused() -> None:
     [list[int], dict[str, int], Telemetry, Row, Reading, Telemetry | None, tuple[str, str], Pet],
 )
 def test_a_parameter_of_many_parts_is_not_made_of_one_captured_text(annotation: object) -> None:
-    with pytest.raises(ConfigError, match=r"parameter 'device_id': .* cannot be made of the text"):
+    with pytest.raises(ConfigError, match=r"parameter 'device_id': .* cannot be made of the text") as refused:
         bind(naming(annotation), PATTERN)
+    assert "str, int or UUID" in str(refused.value.hint)
 
 
 @pytest.mark.parametrize(
@@ -682,3 +683,16 @@ def test_a_decorator_that_does_not_hand_everything_on_is_refused() -> None:
 
     with pytest.raises(ConfigError, match="decorator does not hand on"):
         bind(positional_only, PATTERN)
+
+
+def test_a_parameter_that_is_called_nearly_as_a_level_of_the_topic_does_not_take_the_payload() -> None:
+    async def store(devic_id: str) -> None: ...
+
+    with pytest.raises(ConfigError, match="did you mean 'device_id'"):
+        bind(store, parse_pattern("devices/{device_id}/telemetry"))
+
+
+def test_a_model_may_be_called_nearly_as_a_level_of_the_topic() -> None:
+    async def store(device_idx: dict[str, float]) -> None: ...
+
+    assert bind(store, parse_pattern("devices/{device_id}/telemetry")).payload_type == dict[str, float]

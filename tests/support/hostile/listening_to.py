@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from plantops_cli.errors import BrokerError, StateError
-from plantops_cli.messages import Message
+from plantops_cli.messages import Message, check_qos
+from plantops_cli.stream.options import MQTTVersion
 from plantops_cli.stream.status import Lost, Status
 from plantops_cli.stream.subscriber import MQTTSubscriber
 from tests.support.hostile.frames import FramedWriter, accept, unframe
@@ -109,8 +110,8 @@ class _Listening:
             port,
             "alice",
             "secret",
-            mqtt_version="auto" if seed % 7 == 0 else self._stream.version,
-            qos=2 if seed % 11 == 0 else seed // 2 % 3,
+            mqtt_version="auto" if seed % 7 == 0 else MQTTVersion(self._stream.version),
+            qos=2 if seed % 11 == 0 else check_qos(seed // 2 % 3),
             durable="listener" if seed % 11 == 0 else None,
             on_error="keep" if seed % 13 == 0 else "ack",
             connect_timeout_seconds=_CONNECT_SECONDS,
