@@ -1,4 +1,7 @@
-"""Run benchmarks and print their tables: python -m benchmarks [NAME...]; all of them write docs/performance.md."""
+"""Run benchmarks and print their tables: python -m benchmarks [NAME...]; all of them write docs/performance.md.
+
+``libraries`` stands for all whose names begin with it.
+"""
 
 import argparse
 import sys
@@ -10,6 +13,7 @@ from rich.table import Table
 
 from benchmarks import (
     backlog,
+    blocking,
     first_message,
     flood,
     latency,
@@ -20,6 +24,7 @@ from benchmarks import (
     startup,
     typed_handlers,
 )
+from benchmarks.libraries import beside, interrupted, quick, slow
 from benchmarks.measure import Section, Sizes
 
 _COLUMNS = 140  # where there is no terminal to ask
@@ -33,14 +38,21 @@ _BENCHMARKS: dict[str, Callable[[Sizes], Section]] = {
     "first-message": first_message.measure,
     "presence": presence.measure,
     "typed": typed_handlers.measure,
+    "blocking": blocking.measure,
     "startup": lambda _: Section("Starting", _TURNS, tuple(startup.compare())),
     "provisioning": lambda _: Section("Provisioning", _TURNS, tuple(provisioning.compare())),
+    "libraries-quick": quick.measure,
+    "libraries-slow": slow.measure,
+    "libraries-beside": beside.measure,
+    "libraries-stopped": interrupted.stopped,
+    "libraries-killed": interrupted.killed,
+    "libraries-restarted": interrupted.restarted,
 }
 
 
 def main() -> int:
     """Measure and print; exit 1 when something could not be measured as it should."""
-    names, sizes = _arguments()
+    names, sizes, is_renewing = _arguments()
     console = Console(width=None if sys.stdout.isatty() else _COLUMNS)
     sections = []
     for name in names or _BENCHMARKS:
@@ -49,22 +61,32 @@ def main() -> int:
         console.print(*_tables(sections[-1]), sep="\n")
     if not names:
         console.print(f"written: {report.write(sections)}")
+    elif is_renewing:
+        console.print(f"renewed: {report.renew(sections)}")
     return 1 if any(section.failures for section in sections) else 0
 
 
-def _arguments() -> tuple[list[str], Sizes]:
+def _arguments() -> tuple[list[str], Sizes, bool]:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", metavar="NAME", nargs="*", help=f"one of: {', '.join(_BENCHMARKS)}")
     for field in fields(Sizes):
         default = getattr(Sizes(), field.name)
+        help_text = f"{default:,} by itself" if isinstance(default, int) else "words of their names; all by itself"
+        metavar = "N" if isinstance(default, int) else "A,B"
         parser.add_argument(
-            f"--{field.name}", type=int, default=default, metavar="N", help=f"{default:,} by itself"
+            f"--{field.name}", type=type(default), default=default, metavar=metavar, help=help_text
         )
+    parser.add_argument("--renew", action="store_true", help="put what NAME measures into docs/performance.md")
     given = vars(parser.parse_args())
-    names = given.pop("names")
-    if unknown := set(names) - set(_BENCHMARKS):
-        parser.error(f"no such benchmark: {', '.join(sorted(unknown))}; there are {', '.join(_BENCHMARKS)}")
-    return names, Sizes(**given)
+    names, is_renewing = given.pop("names"), given.pop("renew")
+    if unknown := [name for name in names if not _members(name)]:
+        parser.error(f"no such benchmark: {', '.join(unknown)}; there are {', '.join(_BENCHMARKS)}")
+    return [member for name in names for member in _members(name)], Sizes(**given), is_renewing
+
+
+def _members(name: str) -> list[str]:
+    """The benchmark of that name, or those of a group: ``libraries`` is all that begin with it."""
+    return [name] if name in _BENCHMARKS else [one for one in _BENCHMARKS if one.startswith(f"{name}-")]
 
 
 def _tables(section: Section) -> Iterator[Table | str]:

@@ -66,7 +66,7 @@ class Child:
             MeasurementError: nothing came.
         """
         if not self._readable.select(patience):
-            raise MeasurementError(f"{self._name} printed nothing for {patience:.0f} s{self._last_words()}")
+            raise MeasurementError(f"{self._name} printed nothing for {patience:.0f} s{self.last_words()}")
         chunk = os.read(self._stdout, _BYTES_AT_ONCE)
         self.line_count += chunk.count(b"\n")
         return chunk
@@ -84,7 +84,7 @@ class Child:
         while self.line_count < count:
             if not self.read(patience=patience):
                 raise MeasurementError(
-                    f"{self._name} ended after {self.line_count:,} of {count:,} lines{self._last_words()}"
+                    f"{self._name} ended after {self.line_count:,} of {count:,} lines{self.last_words()}"
                 )
         return time.monotonic()
 
@@ -103,15 +103,16 @@ class Child:
         pid, status, usage = os.wait4(self.process.pid, os.WNOHANG)
         while not pid:
             if time.monotonic() > deadline:
-                raise MeasurementError(f"{self._name} did not end{self._last_words()}")
+                raise MeasurementError(f"{self._name} did not end{self.last_words()}")
             time.sleep(0.005)
             pid, status, usage = os.wait4(self.process.pid, os.WNOHANG)
         self.process.returncode = os.waitstatus_to_exitcode(status)
         if self.process.returncode and not is_asked:
-            raise MeasurementError(f"{self._name} ended with {self.process.returncode}{self._last_words()}")
+            raise MeasurementError(f"{self._name} ended with {self.process.returncode}{self.last_words()}")
         return usage.ru_utime + usage.ru_stime
 
-    def _last_words(self) -> str:
+    def last_words(self) -> str:
+        """What it said on standard error, cut to its end, to be put behind a complaint."""
         self._said.seek(0)
         said = " / ".join(line for line in self._said.read().decode(errors="replace").splitlines() if line.strip())
         return f": {said[-_LAST_WORDS:]}" if said else ""

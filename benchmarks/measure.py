@@ -20,6 +20,7 @@ class Sizes:
         latency: messages of one latency run, at 1,000 a second.
         memory: messages over which the peak of memory is taken.
         stall: seconds for which nobody reads.
+        libraries: words of the names of the libraries to be compared, with commas between; all of them by itself.
     """
 
     rounds: int = 5
@@ -28,6 +29,7 @@ class Sizes:
     latency: int = 4_000
     memory: int = 10_000_000
     stall: int = 60
+    libraries: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from benchmarks.measure import Comparison, Section, amount
 PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
 CHART = PAGE.with_suffix(".svg")
 COMPARISON_HEADER = ("measure", "peer", "plantops", "the peer", "ratio", "spread of the ratio", "target")
+_HEADING = "\n\n## "
 _INTRODUCTION = """# Performance
 
 Written by `make bench`; do not edit. Each figure stands beside a peer's from the same run: a ratio below 1 means
@@ -28,6 +29,19 @@ def write(sections: Sequence[Section]) -> Path:
     PAGE.write_text(
         "\n\n".join([*_head(has_chart=bool(bars)), *(text for s in sections for text in _parts(s))]) + "\n"
     )
+    return PAGE
+
+
+def renew(sections: Sequence[Section]) -> Path:
+    """Put sections into the page, in place of those of the same title or at its end; return where it is."""
+    today = f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}"
+    head, *old = PAGE.read_text().rstrip().split(_HEADING)
+    parts = {text.partition("\n")[0]: text.rstrip() for text in old}
+    for section in sections:
+        remark = f"Measured on {today}, apart from the rest."
+        title, *texts = _parts(section)
+        parts[section.title] = "\n\n".join([title, remark, *texts]).removeprefix(_HEADING.lstrip())
+    PAGE.write_text(_HEADING.join([head.rstrip(), *parts.values()]) + "\n")
     return PAGE
 
 

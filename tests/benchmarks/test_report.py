@@ -56,6 +56,18 @@ def test_the_page_says_what_was_missing_and_what_failed(tmp_path: Path, monkeypa
     assert ElementTree.parse(tmp_path / "performance.svg").getroot().get("width") == "720"
 
 
+def test_a_renewed_section_takes_the_place_of_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = tmp_path / "performance.md"
+    monkeypatch.setattr(report, "PAGE", page)
+    page.write_text("# Performance\n\nBy turns.\n\n## Flood\n\nOld.\n\n## Latency\n\nKept.\n")
+    report.renew([Section("Flood", "New."), Section("Libraries", "First.")])
+    texts = page.read_text().split("\n\n")
+    assert [texts[0], *texts[2:4]] == ["# Performance", "## Flood", texts[3]]
+    assert texts[3].endswith(", apart from the rest.")
+    assert texts[4:7] == ["New.", "## Latency", "Kept."]
+    assert (texts[7], texts[9]) == ("## Libraries", "First.\n")
+
+
 def test_bars_are_as_long_as_their_values() -> None:
     drawn = ElementTree.fromstring(draw("a < b", [Bar("one", 10, is_ours=True), Bar("a & b", 5)]))
     _, longest, half = (float(rect.get("width", 0)) for rect in drawn.findall("{*}rect"))

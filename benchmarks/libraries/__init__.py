@@ -1,0 +1,1 @@
+"""plantops and other libraries for MQTT in Python: the same handlers, the same broker, by turns."""
