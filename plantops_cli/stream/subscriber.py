@@ -3,7 +3,6 @@
 from __future__ import annotations  # so that help() shows the signatures as they are written here
 
 import asyncio
-import logging
 from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, overload
 
@@ -39,8 +38,6 @@ from plantops_cli.topics import parse_pattern
 
 if TYPE_CHECKING:
     from plantops_cli.config import Settings
-
-logger = logging.getLogger("plantops.stream")
 
 AnyHandler = TypeVar("AnyHandler", bound=Handler)
 AnyPlain = TypeVar("AnyPlain", bound=PlainHandler)
@@ -142,7 +139,7 @@ class MQTTSubscriber(Standing):
         )
         is_durable = durable is not None
         has_own_client_id = is_durable or client_id is not None
-        self._handlers = Handlers(on_error, is_durable=durable is not None)
+        self._handlers = Handlers(on_error, is_durable=is_durable)
         self._tally = Tally()
         self._listeners = StatusListeners(on_status)
         self._account = Account(is_durable=is_durable)

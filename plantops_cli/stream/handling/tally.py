@@ -4,12 +4,15 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
 
 from plantops_cli.errors import HandlerTimeoutError, PayloadError
 from plantops_cli.messages import Message
 
 logger = logging.getLogger("plantops.stream")
 
+_HERE = Path(__file__).parent
 # strangers choose the topics
 _DEVICES_COUNTED = 10_000
 _LINES, _SECONDS = 10, 10.0
@@ -50,7 +53,8 @@ class Tally:
         self.timeouts += isinstance(error, HandlerTimeoutError)
         self.on_failure(message, error)
         if (more := self._rate(f"failed {what}").ask()) is not None:
-            logger.error("%s failed on a message of %a%s%s", what, message.topic, hint, more, exc_info=error)
+            exc_info = type(error), error, _behind_us(error.__traceback__)
+            logger.error("%s failed on a message of %a%s%s", what, message.topic, hint, more, exc_info=exc_info)
 
     def note_invalid(self, name: str, message: Message, error: PayloadError, *, is_told: bool) -> None:
         """Count a message that does not fit the types of a handler, and log it if nobody else is told.
@@ -85,6 +89,13 @@ class Tally:
 
 
 def _do_nothing(message: Message, error: BaseException) -> None: ...
+
+
+def _behind_us(traceback: TracebackType | None) -> TracebackType | None:
+    """Return the traceback from the user's own code on; how that came to be called is no news."""
+    while traceback is not None and Path(traceback.tb_frame.f_code.co_filename).parent == _HERE:
+        traceback = traceback.tb_next
+    return traceback
 
 
 class Rate:

@@ -8,6 +8,8 @@ import pytest
 from plantops_cli.errors import HandlerTimeoutError, PayloadError
 from plantops_cli.messages import Message
 from plantops_cli.stream.handling.tally import Rate, Tally
+from tests.support.handling import engine, packet
+from tests.support.subscribing import eventually
 
 MESSAGE = Message.of("devices/abc/telemetry", b"{}")
 
@@ -110,3 +112,19 @@ def test_who_wants_to_know_is_told_of_each_failure_and_of_each_invalid_message()
     tally.fail("handle", MESSAGE, failed)
     tally.note_invalid("handle", MESSAGE, unfit, is_told=True)
     assert told == [(MESSAGE, failed), (MESSAGE, unfit)]
+
+
+@pytest.mark.parametrize("blocking", [None, False])
+async def test_the_traceback_of_a_handler_that_failed_begins_with_the_handler(
+    blocking: bool | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(_: Message) -> None:
+        raise ValueError("oops")
+
+    async with engine() as made:
+        made.on("#", fail, blocking=blocking)
+        await made.take(packet("a", mid=1))
+        await eventually(lambda: made.connection.acknowledged == [1])
+    _, _, frames = caplog.text.partition("Traceback (most recent call last):\n")
+    assert frames.splitlines()[0].endswith("in fail")
+    assert "worker.py" not in caplog.text.partition("Traceback")[2]
