@@ -11,11 +11,11 @@ from statistics import median
 from benchmarks.measure import Comparison, MeasurementError, Section, Sizes, amount, compare
 from plantops_cli.messages import Message
 from plantops_cli.stream.batch import Batch, Read
-from plantops_cli.stream.handling.dispatcher import Bounds, Dispatcher
+from plantops_cli.stream.handling.bounds import MAX_THREADS, Bounds
+from plantops_cli.stream.handling.dispatcher import Dispatcher
 from plantops_cli.stream.handling.handlers import Handlers
 from plantops_cli.stream.handling.registration import Handler
 from plantops_cli.stream.handling.tally import Tally
-from plantops_cli.stream.handling.threads import MAX_THREADS
 from plantops_cli.stream.packets import PUBLISH, QOS_1, Packet
 from plantops_cli.stream.status import Status
 from plantops_cli.topics import parse_pattern
@@ -189,7 +189,7 @@ def _dispatcher(handler: Handler, max_threads: int, concurrency: int, is_blockin
 
 
 async def _publish(topic: str, payload: object = b"", **options: object) -> None:
-    raise NotImplementedError("a handler here publishes nothing")
+    """Publish nothing, for no handler here does."""
 
 
 def _ignore(_: Status) -> None: ...

@@ -518,3 +518,9 @@ def test_only_a_handler_with_types_loads_pydantic() -> None:
     assert "pydantic" not in loaded_by("-c", bind)
     typed = "def handle(reading: dict[str, float]): ...\nbind(handle, parse_pattern('#'))"
     assert "pydantic" in loaded_by("-c", bind + typed)
+
+
+def test_who_has_no_handlers_loads_nothing_that_calls_them() -> None:
+    loaded = loaded_by("-c", "from plantops_cli import MQTTSubscriber; MQTTSubscriber('localhost')")
+    assert "plantops_cli.stream.handling.feeding" in loaded
+    assert not loaded & {f"plantops_cli.stream.handling.{name}" for name in ("dispatcher", "worker", "threads")}

@@ -7,9 +7,8 @@ import pytest
 
 from docs.generate import ARCHITECTURE, PACKAGE, ROOT, generate
 from plantops_cli import PlainOptions
-from plantops_cli.stream.handling.dispatcher import MAX_UNACKNOWLEDGED
+from plantops_cli.stream.handling.bounds import MAX_THREADS, MAX_UNACKNOWLEDGED
 from plantops_cli.stream.handling.feeding import DRAIN_SECONDS
-from plantops_cli.stream.handling.threads import MAX_THREADS
 from plantops_cli.stream.inbox import MAX_PENDING_BYTES
 from tests.test_architecture import FLOORS, ONLY_IMPORTERS
 

@@ -10,13 +10,12 @@ from plantops_cli.errors import ConfigError, StateError, SubscriptionRefusedErro
 from plantops_cli.messages import Message, QoS
 from plantops_cli.stream.account import Account
 from plantops_cli.stream.batch import Batch
-from plantops_cli.stream.handling.dispatcher import MAX_UNACKNOWLEDGED, Bounds
+from plantops_cli.stream.handling.bounds import MAX_THREADS, MAX_UNACKNOWLEDGED, Bounds
 from plantops_cli.stream.handling.feeding import Feeding
 from plantops_cli.stream.handling.handlers import Handlers
 from plantops_cli.stream.handling.policy import ErrorPolicy
 from plantops_cli.stream.handling.registration import Handler, HandlerOptions, PlainHandler, PlainOptions
 from plantops_cli.stream.handling.tally import Tally
-from plantops_cli.stream.handling.threads import MAX_THREADS
 from plantops_cli.stream.inbox import MAX_PENDING_BYTES
 from plantops_cli.stream.lifeline import Lifeline
 from plantops_cli.stream.options import (

@@ -7,7 +7,8 @@ from typing import Any
 
 from plantops_cli.messages import now
 from plantops_cli.stream.batch import Batch, Read
-from plantops_cli.stream.handling.dispatcher import Bounds, Dispatcher
+from plantops_cli.stream.handling.bounds import Bounds
+from plantops_cli.stream.handling.dispatcher import Dispatcher
 from plantops_cli.stream.handling.handlers import NOBODY, Call, Handlers, Part
 from plantops_cli.stream.handling.ledger import Ledger, Work
 from plantops_cli.stream.handling.registration import Registration

@@ -14,13 +14,12 @@ import sys
 from collections import deque
 from collections.abc import Callable, Hashable, Set
 from contextlib import suppress
-from dataclasses import asdict, dataclass
 from itertools import takewhile
 from typing import Protocol
 
-from plantops_cli.errors import ConfigError
 from plantops_cli.messages import Publish
 from plantops_cli.stream.batch import Batch, Read
+from plantops_cli.stream.handling.bounds import Bounds
 from plantops_cli.stream.handling.handlers import Handlers, Part
 from plantops_cli.stream.handling.holdup import Holdup
 from plantops_cli.stream.handling.lane import Lane
@@ -28,15 +27,12 @@ from plantops_cli.stream.handling.ledger import Ledger, Work
 from plantops_cli.stream.handling.registration import Registration
 from plantops_cli.stream.handling.tally import Tally
 from plantops_cli.stream.handling.team import Team
-from plantops_cli.stream.handling.threads import MAX_THREADS, Threads
+from plantops_cli.stream.handling.threads import Threads
 from plantops_cli.stream.handling.turns import Turns
 from plantops_cli.stream.packets import DUP, LONGEST_TOPIC_KEPT, QOS_1_OR_2, Packet
 from plantops_cli.stream.status import Paused, Status
 
 logger = logging.getLogger("plantops.stream")
-
-MAX_UNACKNOWLEDGED = 500
-"""How many messages may be in hand by default, handled or not, before nothing more is taken."""
 
 # who publishes chooses the topics, and so could fill our memory with ways
 _TOPICS_KEPT = 10_000
@@ -70,28 +66,6 @@ class Source(Protocol):
     @property
     def held(self) -> int: ...
     def leave_to_broker(self) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """How much may be in hand at once.
-
-    Args:
-        max_unacknowledged: messages in the hands of handlers, or waiting for the acknowledgement of one before
-            them; then nothing more is taken.
-        max_threads: handlers that block, each in a thread of its own.
-
-    Raises:
-        ConfigError: one is no whole number of 1 or more.
-    """
-
-    max_unacknowledged: int = MAX_UNACKNOWLEDGED
-    max_threads: int = MAX_THREADS
-
-    def __post_init__(self) -> None:
-        for name, count in asdict(self).items():
-            if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-                raise ConfigError(f"{name}={count!r} is not possible", hint="a whole number, 1 or more")
 
 
 class Dispatcher:

@@ -3,14 +3,18 @@
 import asyncio
 import logging
 from contextlib import aclosing
+from typing import TYPE_CHECKING
 
 from plantops_cli.errors import PlantopsError, StateError
 from plantops_cli.messages import Publish
-from plantops_cli.stream.handling.dispatcher import Bounds, Dispatcher
+from plantops_cli.stream.handling.bounds import Bounds
 from plantops_cli.stream.handling.handlers import Handlers
 from plantops_cli.stream.handling.tally import Tally
 from plantops_cli.stream.lifeline import Lifeline
 from plantops_cli.stream.status import StatusListeners
+
+if TYPE_CHECKING:
+    from plantops_cli.stream.handling.dispatcher import Dispatcher
 
 logger = logging.getLogger("plantops.stream")
 
@@ -70,6 +74,9 @@ class Feeding:
         """
         if self.is_running:
             raise StateError("the subscriber is started already")
+        # not before: who reads the stream without handlers is to pay nothing for them
+        from plantops_cli.stream.handling.dispatcher import Dispatcher
+
         self._lifeline.begin()
         self._dispatcher = dispatcher = Dispatcher(
             self._handlers,
@@ -112,7 +119,7 @@ class Feeding:
                 self._dispatcher.abandon()
             self._task = self._dispatcher = None
 
-    async def _run(self, dispatcher: Dispatcher) -> None:
+    async def _run(self, dispatcher: "Dispatcher") -> None:
         lifeline = self._lifeline
         try:
             async with aclosing(lifeline.batches(claim=dispatcher.claim)) as batches:

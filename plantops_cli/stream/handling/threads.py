@@ -11,13 +11,6 @@ from typing import Any, TypeVar
 
 logger = logging.getLogger("plantops.stream")
 
-MAX_THREADS = 32
-"""How many handlers may block at once by default.
-
-Where they wait, twice as many take half the time (``python -m benchmarks blocking``). But where they compute
-instead, each further thread may hold up the event loop for a switch interval (``sys.getswitchinterval``).
-"""
-
 _T = TypeVar("_T")
 
 

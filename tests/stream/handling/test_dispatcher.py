@@ -7,11 +7,9 @@ from typing import Any
 
 import pytest
 
-from plantops_cli.errors import ConfigError
 from plantops_cli.messages import Message
 from plantops_cli.stream.batch import Batch, Read
 from plantops_cli.stream.handling import worker as worker_module
-from plantops_cli.stream.handling.dispatcher import Bounds
 from plantops_cli.stream.handling.policy import Retry
 from plantops_cli.stream.status import Paused
 from tests.support.handling import Engine, again, engine, packet
@@ -93,13 +91,6 @@ async def test_nothing_is_claimed_beyond_the_bound_or_in_the_end() -> None:
 
 
 # In hand
-
-
-@pytest.mark.parametrize("count", [0, -1, True, 1.5, "2", None])
-def test_limits_are_whole_numbers_of_one_or_more(count: Any) -> None:
-    for name in ("max_unacknowledged", "max_threads"):
-        with pytest.raises(ConfigError, match=name):
-            Bounds(**{name: count})
 
 
 async def test_what_is_done_with_is_acknowledged_in_its_order_and_memory_released_when_all_of_it_is() -> None:
