@@ -387,3 +387,21 @@ async def test_a_disconnect_that_was_cancelled_may_be_asked_for_again(
             await asyncio.wait_for(mqtt.disconnect(), 0.05)
         await asyncio.wait_for(mqtt.disconnect(), 30)
         assert mqtt.health.connected_since is None
+
+
+@pytest.mark.parametrize("durable", ["fails", None])
+@CONCURRENCIES
+async def test_a_disconnect_in_a_flood_waits_for_no_bound_when_handlers_are_quick(
+    broker: Mosquitto, durable: str | None, concurrency: int
+) -> None:
+    count = 0
+
+    async def handle(_: Message) -> None:
+        nonlocal count
+        count += 1
+
+    async with running(broker, handle, concurrency=concurrency, durable=durable) as mqtt:
+        flooding = asyncio.create_task(publish_all(broker, HEALTHY, ["x"] * 6_000))
+        await eventually(lambda: count > 500)
+        assert await seconds_to_disconnect(mqtt) < 1.0 + BUSY_SECONDS / 2  # the bound of the handlers is 3 s
+        await flooding
