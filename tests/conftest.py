@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,12 @@ import pytest
 
 from tests.support.brokers import Mosquitto
 from tests.support.certificates import Certificates, make_certificates
+
+# The commands are to find what they find with a user: no unbuffered streams, which hide late failures, and
+# a Ctrl-C that ends them, which a shell turns off for what it runs in the background
+os.environ.pop("PYTHONUNBUFFERED", None)
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # the same examples at every run in CI; no deadline, for machines are busy
 hypothesis.settings.register_profile("plantops", deadline=None, derandomize="CI" in os.environ)

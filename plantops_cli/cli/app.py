@@ -109,14 +109,16 @@ def _run(arguments: Sequence[str], *, is_debug: bool) -> int:
     if is_completion:
         command.main(list(arguments), prog_name="plantops")
     check_ask_password(list(arguments), _flags(command))
+    code: int = Exit.OK
     try:
         # not .main(): it would answer a closed pipe with exit code 1
         with command.make_context("plantops", list(arguments)) as context:
             command.invoke(context)
-        sys.stdout.flush()
     except typer.Exit as exc:
-        return exc.exit_code
-    return Exit.OK
+        code = exc.exit_code
+    # Python would do it at its end, where nobody can say any more that it failed
+    sys.stdout.flush()
+    return code
 
 
 def _flags(group: TyperGroup) -> dict[str, bool]:

@@ -13,7 +13,9 @@ from typer.core import TyperOption
 
 import plantops_cli
 from plantops_cli.cli.app import COMMANDS, build_app, run
+from tests.support.brokers import Mosquitto
 from tests.support.command_line import BY_COMMAND
+from tests.support.plantops import run as run_process
 
 # Those of mosquitto_sub; -P asks here, because everybody can read a password on a command line
 LETTERS_OF_LISTEN = {
@@ -108,3 +110,22 @@ def test_a_command_behind_the_end_of_flags_is_that_command(capsys: pytest.Captur
 def test_what_is_no_command_is_said_to_be_none(typed: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run([typed]) == 2
     assert typed in capsys.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/dev/full is Linux's")
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("check", "--within", "0.1"), 3),
+        (("doctor", "-o", "json"), 1),
+        (("doctor",), 1),
+        (("fleet", "--once", "--within", "0.1"), 1),
+        (("--version",), 1),
+    ],
+)
+def test_an_output_that_fails_at_the_very_end_is_said_and_has_its_exit_code(
+    mosquitto: Mosquitto, arguments: tuple[str, ...], code: int
+) -> None:
+    done = run_process(*arguments, env=mosquitto.environment, redirect=">/dev/full")
+    assert done.code == code
+    assert "cannot write to standard output: No space left on device" in done.errors[-1]
