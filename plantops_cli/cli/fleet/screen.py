@@ -8,7 +8,6 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
 
 from rich.console import Console
 from rich.live import Live
@@ -18,6 +17,7 @@ from plantops_cli.cli.fleet.keyboard import Keyboard
 from plantops_cli.cli.fleet.rendering import age
 from plantops_cli.cli.shared.presence_keeper import PresenceKeeper
 from plantops_cli.cli.shared.run import StreamRun
+from plantops_cli.cli.shared.stderr import silence
 from plantops_cli.cli.shared.stopping import Stop
 from plantops_cli.fleet.snapshot import Snapshot
 from plantops_cli.stream.status import State, Status, describe
@@ -95,8 +95,10 @@ class Screen:
         """Give the terminal back as it was; again, and nothing happens."""
         live, self._live = self._live, None
         if live:
-            with suppress(OSError):  # of a terminal that has hung up
+            try:
                 live.stop()
+            except OSError:  # of a terminal that has hung up
+                silence(sys.stdout)
         self._keyboard.close()
         self._log.give_back()
 
@@ -138,7 +140,12 @@ class Screen:
             field=self._field,
             size=(columns, height),
         )
-        self._live.update(board, refresh=True)
+        try:
+            self._live.update(board, refresh=True)
+        except OSError:
+            # drawn between the hang-up and the news of it
+            self._stop(Stop.TERMINATED)
+            return
         ended = time.monotonic()
         # a fleet so large that drawing takes long is drawn the more seldom
         self._next_at = ended + max(_FRAME_SECONDS, _REST_SHARE * (ended - began))

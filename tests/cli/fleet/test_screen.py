@@ -1,10 +1,12 @@
 """The live board on a real terminal, in front of a broker that does what it is told."""
 
 import asyncio
+import io
 import logging
 import os
 import pty
 import signal
+import sys
 import termios
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
@@ -144,6 +146,27 @@ async def test_a_terminal_that_hangs_up_ends_it_and_is_no_error() -> None:
         board.terminal.hang_up()
         await board.ended()
     assert (board.run.reason, faults) == (Stop.TERMINATED, [])
+
+
+@pytest.mark.parametrize("last", ["connected for", LEAVE])
+async def test_a_terminal_that_hangs_up_while_it_is_written_to_ends_it_and_is_no_error(
+    last: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class HangsUp(io.TextIOWrapper):
+        def write(self, text: str) -> int:
+            if last in text:
+                board.terminal.hang_up()
+            return super().write(text)
+
+    async with serving(ScriptedBroker()) as broker, board_on(broker.port) as board:
+        stream = HangsUp(os.fdopen(os.dup(board.terminal.descriptor), "wb"), line_buffering=True)
+        monkeypatch.setattr(sys, "stdout", stream)
+        await eventually(lambda: board.run.subscriber.health.connection_count == 1)
+        if last == LEAVE:
+            board.terminal.press(b"q")
+        await board.ended()
+        stream.close()  # as at the end of a program: what the terminal did not take has gone with it
+    assert board.run.reason in (Stop.TERMINATED, Stop.INTERRUPTED)
 
 
 def test_a_terminal_that_hangs_up_on_who_it_controls_leaves_no_traceback_elsewhere(
