@@ -47,5 +47,5 @@ def ensure_login(settings: Settings, *, username: str, password: bytes) -> None:
         logger.warning("user %r was added to %s; %s", username, path, effect)
         for notice in outcome.notices:
             logger.warning("%s", notice)
-    elif not outcome.login.password_matches:
+    elif outcome.login.password_matches is False:
         logger.warning("user %r has another password in %s; it was left as it is", username, path)

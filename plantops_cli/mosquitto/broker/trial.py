@@ -44,7 +44,7 @@ _LOG_BYTES = 8192
 # sun_path of the socket holds 104 bytes on macOS, 108 on Linux; the rest is for our folder and the socket's name
 _MAX_PARENT_BYTES = 70
 
-_HASH = re.compile(rb"\$(?:6|7|argon2)")
+_HASH = re.compile(rb"\$[a-z0-9-]{1,32}\$")
 _QUOTED_PASSWORD = re.compile(r"(password file '[^']*').*")
 _TIMESTAMP = re.compile(r"^\d+: ")
 

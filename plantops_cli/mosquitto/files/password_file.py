@@ -11,7 +11,9 @@ from plantops_cli.mosquitto.text.actions import Action
 from plantops_cli.mosquitto.text.hashing import (
     DEFAULT_ITERATIONS,
     check_iterations,
+    entry_kind,
     hash_password,
+    is_comparable,
     is_weaker,
     verify_password,
 )
@@ -36,7 +38,8 @@ class Provisioned:
         path: the password file, as it was given.
         username: the user.
         password_matches: whether the user can now log in with the given password; False only for a user who
-            was there with another one and was not to be overwritten; None when no password was given.
+            was there with another one and was not to be overwritten; None when no password was given, or when
+            such a user has an entry that no password can be compared with here.
         is_new_file: whether the file was made, with mode 0600, and the broker's user may not read it yet.
         rewritten: the file before and after, for ``rewrite.restore``.
         notices: what a person should know, one line each.
@@ -114,7 +117,7 @@ def write_user(
         entry = find_entry(content, username)
         is_match = entry is not None and matches(entry)
         if entry is not None and not overwrite:
-            return _Plan(Action.UNCHANGED, is_match)
+            return _left_alone(username, entry, is_match=is_match)
         lines = count_entries(content, username)
         if is_match and entry is not None and lines == 1 and not is_weaker(entry, iterations):
             return _Plan(Action.UNCHANGED, is_match)
@@ -219,6 +222,13 @@ def _carry_out(
         rewritten,
         made.notices + rewritten.notices,
     )
+
+
+def _left_alone(username: str, entry: str, *, is_match: bool) -> _Plan:
+    if is_comparable(entry):
+        return _Plan(Action.UNCHANGED, is_match)
+    unknown = f"whether {username} has this password cannot be told here: its entry is {entry_kind(entry)}"
+    return _Plan(Action.UNCHANGED, notices=(unknown,))
 
 
 def _action(entry: str | None, *, is_match: bool) -> Action:

@@ -41,6 +41,12 @@ _SALT = r"(?P<salt>[A-Za-z0-9+/]{16}|[A-Za-z0-9+/]{86}==)"
 _KEY = r"(?P<key>[A-Za-z0-9+/]{86}==)"
 _ENTRY = re.compile(rf"\$(?:6|7\$(?P<iterations>[0-9]{{1,10}}))\${_SALT}\${_KEY}")
 _ARGON2_ENTRY = re.compile(r"\$argon2id\$[!-~]+")
+# as the PHC string format writes a hash, and crypt(5) before it: $kind$, then parameters, salt and key
+_FOREIGN_ENTRY = re.compile(
+    r"\$(?!(?:6|7|argon2id)\$)(?P<kind>[a-z0-9-]{1,32})\$[A-Za-z0-9+/=,.$_-]{20,}", re.ASCII
+)
+# of anything else, which may be a password that looks like a hash, not even a part is shown
+_SHOWN_KIND = re.compile(r"[0-9]{1,2}|argon2[a-z]{0,2}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +102,7 @@ def verify_password(password: bytes, entry: str) -> bool:
         ConfigError: OpenSSL refuses the algorithm.
     """
     parts = parse_entry(entry)
-    if parts is None or (parts.iterations or 0) > MAX_VERIFIED_ITERATIONS:
+    if parts is None or not is_comparable(entry):
         return False
     key = _make_key(password, parts.salt, iterations=parts.iterations)
     return hmac.compare_digest(key, parts.key)
@@ -144,6 +150,9 @@ def entry_kind(entry: str) -> str:
     """
     if is_argon2(entry):
         return "argon2id"
+    foreign = _FOREIGN_ENTRY.fullmatch(entry)
+    if foreign is not None:
+        return f"unknown kind (${foreign['kind']}$)" if _SHOWN_KIND.fullmatch(foreign["kind"]) else "unknown kind"
     parts = parse_entry(entry)
     if parts is None:
         return "malformed"
@@ -189,6 +198,25 @@ def is_argon2(entry: str) -> bool:
         entry: what follows ``user:`` in the file.
     """
     return _ARGON2_ENTRY.fullmatch(entry) is not None
+
+
+def is_of_unknown_kind(entry: str) -> bool:
+    """Tell whether an entry has the form of a hash, but of a kind that no Mosquitto up to 2.1 makes.
+
+    Args:
+        entry: what follows ``user:`` in the file.
+    """
+    return _FOREIGN_ENTRY.fullmatch(entry) is not None
+
+
+def is_comparable(entry: str) -> bool:
+    """Tell whether ``verify_password`` can say of an entry which password it was made of.
+
+    Args:
+        entry: what follows ``user:`` in the file.
+    """
+    parts = parse_entry(entry)
+    return parts is not None and (parts.iterations or 0) <= MAX_VERIFIED_ITERATIONS
 
 
 def _make_key(password: bytes, salt: bytes, *, iterations: int | None) -> bytes:

@@ -10,13 +10,23 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from plantops_cli.mosquitto.text.hashing import MAX_ITERATIONS, SALT_BYTES, entry_kind, is_argon2, parse_entry
+from plantops_cli.mosquitto.text.hashing import (
+    MAX_ITERATIONS,
+    SALT_BYTES,
+    entry_kind,
+    is_argon2,
+    is_of_unknown_kind,
+    parse_entry,
+)
 from plantops_cli.mosquitto.text.lines import newline_of
 from plantops_cli.mosquitto.text.lint import FileFault, Weight
 from plantops_cli.mosquitto.text.logins import MAX_STRING_BYTES, cut_name, why_no_username
 
-_HASH_IN_NAME = re.compile(r"\$(?:6|7|argon2id)\$[A-Za-z0-9+/=$,]{16,}")
-_PLAUSIBLE_LINE = re.compile(rb"^(?![^\S\n]*#)[^:\n]+:[^\S\n]*\$(?:6|7|argon2id)\$[^:\n]*$", re.MULTILINE)
+_HASH_IN_NAME = re.compile(r"\$[a-z0-9-]{1,32}\$[A-Za-z0-9+/=$,._-]{16,}")
+# 8 and more: for a Mosquitto to come; other kinds are those of htpasswd and /etc/shadow
+_PLAUSIBLE_LINE = re.compile(
+    rb"^(?![^\S\n]*#)[^:\n]+:[^\S\n]*\$(?:[6-9]|[1-9][0-9]|argon2[a-z]{1,2})\$[^:\n]*$", re.MULTILINE
+)
 _ORDINARY_LINE = re.compile(
     rb"(?P<name>[A-Za-z0-9_.@/-]{1,255}):\$7\$[1-9][0-9]{0,5}\$[A-Za-z0-9+/]{16}\$[A-Za-z0-9+/]{86}==\r?"
 )
@@ -30,13 +40,13 @@ class FileUser(NamedTuple):
         line: its number, from 1.
         username: the user; bytes that are not UTF-8 appear as ``\\xff``, and a hash that strayed in as ``(hash)``.
         kind: what ``entry_kind`` calls the entry.
-        is_valid: whether a Mosquitto takes the entry for a hash at all.
+        is_valid: whether a Mosquitto takes the entry for a hash at all; None when its kind is not known here.
     """
 
     line: int
     username: str
     kind: str
-    is_valid: bool
+    is_valid: bool | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +58,12 @@ class _Line:
     begins_with_colon: bool
 
     @property
+    def is_unknown(self) -> bool:
+        return is_of_unknown_kind(self.entry)
+
+    @property
     def is_valid(self) -> bool:
-        return is_argon2(self.entry) or parse_entry(self.entry) is not None
+        return is_argon2(self.entry) or self.is_unknown or parse_entry(self.entry) is not None
 
     @property
     def is_nameless(self) -> bool:
@@ -62,7 +76,7 @@ class _Line:
 
 
 def find_entry(content: bytes, username: str) -> str | None:
-    """Return the entry that counts for a user: of several, the last valid one.
+    """Return the entry that counts for a user: of several, the last that is valid or of an unknown kind.
 
     Args:
         content: the whole password file.
@@ -93,7 +107,7 @@ def list_users(content: bytes) -> list[FileUser]:
         content: the whole password file.
     """
     return [
-        FileUser(number, _readable(line.name), entry_kind(line.entry), line.is_valid)
+        FileUser(number, _readable(line.name), entry_kind(line.entry), None if line.is_unknown else line.is_valid)
         for number, line in _numbered_lines(content)
         if line.is_user
     ]
@@ -134,8 +148,8 @@ def why_no_password_file(content: bytes) -> str | None:
 
     Mosquitto skips lines that it does not understand, so that a few of them are no reason. These are: a byte
     order mark, which spoils the first user; NUL, which hides the next user; and lines that are neither blank
-    nor comments, none of which begins ``user:$6$``, ``user:$7$`` or ``user:$argon2id$``, as in a
-    ``mosquitto.conf`` or an ``/etc/passwd`` given by mistake.
+    nor comments, none of which begins ``user:$6$``, ``user:$7$``, a higher number, or ``user:$argon2id$``, as in
+    a ``mosquitto.conf`` or an ``/etc/passwd`` given by mistake.
 
     Args:
         content: the whole file.
@@ -266,6 +280,9 @@ def _name_faults(name: bytes) -> Iterator[tuple[Weight, str]]:
 def _entry_faults(entry: str, user: str) -> Iterator[tuple[Weight, str]]:
     if is_argon2(entry):
         yield Weight.STOPS_21, f"{user} has an argon2id hash, which only a Mosquitto 2.1 built with argon2 reads"
+        return
+    if is_of_unknown_kind(entry):
+        yield Weight.STOPS_21, f"{user} has a hash of an unknown kind, which no Mosquitto up to 2.1 reads"
         return
     parts = parse_entry(entry)
     if parts is None:

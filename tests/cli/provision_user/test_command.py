@@ -283,6 +283,14 @@ def test_list_shows_names_and_kinds_and_never_a_hash(path: Path, secret_file: Pa
     assert "$7$" not in "".join(lines) + json.dumps(document)
 
 
+def test_list_names_a_kind_that_it_does_not_know_as_unknown(path: Path) -> None:
+    path.write_text(f"alice:$8$1000${'A' * 16}${'B' * 86}==\nbob:$8$cut\n")
+    lines = plantops("--file", path, "--list").stdout.splitlines()
+    users = json.loads(plantops("--file", path, "--list", "-o", "json").stdout)["users"]
+    assert [line.split(maxsplit=1)[1] for line in lines] == ["unknown kind ($8$)", "malformed"]
+    assert [user["valid"] for user in users] == [None, False]
+
+
 def test_a_dry_run_says_what_it_would_do(path: Path, secret_file: Path) -> None:
     result = plantops("--file", path, "--secret-file", secret_file, "--dry-run")
     assert (result.returncode, result.stdout) == (DONE, f"plantops_backend: would be created in {path}\n")

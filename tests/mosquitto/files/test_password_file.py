@@ -21,6 +21,7 @@ from plantops_cli.mosquitto.text.actions import Action
 from plantops_cli.mosquitto.text.hashing import entry_kind, hash_password, verify_password
 from plantops_cli.mosquitto.text.passwords import count_entries, find_entry
 from tests.mosquitto.conftest import StartMosquitto
+from tests.support.password_entries import ARGON2_ENTRY
 
 USER = "plantops_backend"
 PASSWORD = b"correct horse battery staple"
@@ -416,6 +417,18 @@ def test_an_existing_user_is_not_even_upgraded_when_it_is_to_be_left_alone(path:
     path.write_bytes(content)
     assert told(provision(path, b"s3cr3t", overwrite=False)) == (Action.UNCHANGED, True, False)
     assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("entry", [ARGON2_ENTRY, SHA512.replace("$6$", "$8$")], ids=["argon2id", "$8$"])
+def test_of_a_user_whose_entry_cannot_be_compared_nothing_is_claimed(path: Path, entry: str) -> None:
+    content = f"{USER}:{entry}\n".encode()
+    path.write_bytes(content)
+    outcome = provision(path, overwrite=False)
+    assert told(outcome) == (Action.UNCHANGED, None, False)
+    assert "cannot be told here" in outcome.notices[0]
+    assert path.read_bytes() == content
+    assert provision(path).action is Action.UPDATED
+    assert logs_in(path, USER, PASSWORD)
 
 
 @pytest.mark.parametrize("overwrite", [True, False])

@@ -94,6 +94,11 @@ def test_an_entry_with_absurd_iterations_is_refused_without_hashing(iterations: 
     assert not verify_password(b"s3cr3t", ENTRY.replace("$7$1000$", f"$7${iterations}$"))
 
 
+def test_of_a_kind_that_is_not_known_only_a_number_is_shown() -> None:
+    # a password may look so too
+    assert entry_kind("$hunter2$correct-horse-battery-staple") == "unknown kind"
+
+
 @pytest.mark.parametrize("broken", [ENTRY[1:], ENTRY[:-2], ENTRY + "\n", ENTRY + "$", ENTRY.replace("$7$", "$8$")])
 def test_a_malformed_entry_does_not_verify(broken: str) -> None:
     assert not verify_password(b"s3cr3t", broken)
@@ -158,6 +163,16 @@ def test_the_time_of_a_login_is_measured() -> None:
         (SHA512_ENTRY, "SHA-512"),
         (TOOL_ENTRIES["2.1.2 -H sha512"][1], "SHA-512, 64-byte salt"),
         (ARGON2_ENTRY, "argon2id"),
+        (ENTRY.replace("$7$", "$8$"), "unknown kind ($8$)"),
+        (SHA512_ENTRY.replace("$6$", "$12$"), "unknown kind ($12$)"),
+        (ARGON2_ENTRY.replace("argon2id", "argon2i"), "unknown kind ($argon2i$)"),
+        ("$2y$05$bvIG6Nmid91Mu9RcmmWZfO5HJIMCT8riNW0hEp8f6/FuA2/mHZFpe", "unknown kind"),
+        (
+            "$scrypt$ln=16,r=8,p=1$aM15713r3Xsvxbi31lqr1Q$nFNh2CVHVjNldFVKDHDlm4CbdRSCdEBsjjJxD+iCs5E",
+            "unknown kind",
+        ),
+        ("$8$short", "malformed"),
+        ("$hunter2$ and a blank that no hash has", "malformed"),
         (ENTRY.replace("$1000$", "$0$"), "malformed"),
         (ENTRY.replace("$1000$", "$2147483648$"), "malformed"),
         ("plain", "malformed"),

@@ -65,7 +65,7 @@ files = st.builds(
 any_files = st.one_of(files, st.binary())
 
 
-def others(content: bytes, username: str) -> list[tuple[str, str, bool]]:
+def others(content: bytes, username: str) -> list[tuple[str, str, bool | None]]:
     return [user[1:] for user in list_users(content) if user.username != username]
 
 
@@ -208,6 +208,14 @@ def test_the_users_are_listed_with_their_lines_and_kinds() -> None:
     ]
 
 
+def test_a_kind_that_is_not_known_is_listed_as_that_and_not_as_broken() -> None:
+    content = f"alice:{ENTRY.replace('$7$', '$8$')}\nbob:{ARGON2_ENTRY}\n".encode()
+    assert list_users(content) == [
+        FileUser(1, "alice", "unknown kind ($8$)", None),
+        FileUser(2, "bob", "argon2id", True),
+    ]
+
+
 def test_a_missing_final_newline_is_added_before_a_new_line() -> None:
     assert upsert_entry(b"alice:x", "bob", ENTRY) == f"alice:x\nbob:{ENTRY}\n".encode()
 
@@ -225,6 +233,7 @@ def test_a_new_line_ends_as_those_of_the_file() -> None:
         f"# x\nTODO\nalice:plain\nbob:{ENTRY}\n".encode(),
         b"carol:$7$10",
         f"dave:{ARGON2_ENTRY}\n".encode(),
+        f"erin:{ENTRY.replace('$7$', '$8$')}\n".encode(),
     ],
 )
 def test_a_file_with_junk_is_still_a_password_file(content: bytes) -> None:
@@ -239,8 +248,9 @@ def test_a_file_with_junk_is_still_a_password_file(content: bytes) -> None:
         (b"# mosquitto.conf\n\nlistener 1883\naddress broker:1883\n", "line 3 "),
         (b"root:x:0:0:root:/root:/bin/bash\n", "line 1 "),
         (b"root:$6$saltsalt$hash:19000:0:99999:7:::\n", "line 1 "),
+        (b"root:$2y$05$bvIG6Nmid91Mu9RcmmWZfO5HJIMCT8riNW0hEp8f6/FuA2/mHZFpe\n", "line 1 "),
     ],
-    ids=["BOM", "NUL", "mosquitto.conf", "passwd", "shadow"],
+    ids=["BOM", "NUL", "mosquitto.conf", "passwd", "shadow", "htpasswd"],
 )
 def test_a_file_that_is_no_password_file_is_refused_by_its_line(content: bytes, line: str) -> None:
     reason = why_no_password_file(content)
@@ -268,6 +278,7 @@ def test_a_file_that_is_no_password_file_is_refused_by_its_line(content: bytes, 
         (f"alice:{ENTRY}".encode(), Weight.STOPS_21, "'alice' again, after line 1"),
         (b"x" * 65_536 + b":hunter2", Weight.STOPS_21, "more than 65,535 bytes"),
         (f"bob:{ARGON2_ENTRY}".encode(), Weight.STOPS_21, "built with argon2"),
+        (f"bob:{ENTRY.replace('$7$', '$8$')}".encode(), Weight.STOPS_21, "a hash of an unknown kind"),
         (f"bob:{LONG_SALT_ENTRY}".encode(), Weight.NOTE, "salt of 64 bytes"),
         (f"bob:{ENTRY.replace('$1000$', '$1000001$')}".encode(), Weight.NOTE, "1,000,001 iterations"),
         (f"a+b:{ENTRY}".encode(), Weight.NOTE, r"'a+b' contains '+'"),
