@@ -12,7 +12,9 @@ import select
 import signal
 import stat
 import subprocess
-from contextlib import suppress
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -65,6 +67,8 @@ class _Seen:
     working_folder: Path | None
     executable: Path | None
     is_in_another_view: bool
+    has_own_root: bool
+    started_seconds: float | None
 
 
 class BrokerProcess:
@@ -80,26 +84,32 @@ class BrokerProcess:
         config: the configuration file on its command line, as it sees it; None when there is none, or when the
             path is relative to a working folder that may not be read.
         is_in_another_view: whether it has other mounts or another root folder than we, as in a container.
+        started_seconds: when it was started, since the epoch, by the clock as it goes now; None when that may
+            not be read.
     """
 
     __slots__ = (
+        "_has_own_root",
         "_pidfd",
         "config",
         "executable",
         "is_in_another_view",
         "pid",
+        "started_seconds",
         "user",
         "working_folder",
     )
 
     def __init__(self, pid: int, pidfd: int, seen: _Seen) -> None:
         self._pidfd = pidfd
+        self._has_own_root = seen.has_own_root
         self.pid = pid
         self.user = seen.user
         self.working_folder = seen.working_folder
         self.executable = seen.executable
         self.config = _absolute(config_argument(seen.arguments), seen.working_folder)
         self.is_in_another_view = seen.is_in_another_view
+        self.started_seconds = seen.started_seconds
 
     def __repr__(self) -> str:
         return f"BrokerProcess(pid={self.pid}, config={str(self.config)!r})"
@@ -162,19 +172,41 @@ class BrokerProcess:
         return within(self.root, path) if self.is_in_another_view else Path(path)
 
     def version(self) -> tuple[int, int] | None:
-        """Ask the broker's own program for its version; None when it cannot be asked safely.
+        """Ask the broker's own program for its version; None when it cannot be asked safely."""
+        with self.program() as program:
+            if program is None:
+                return None
+            try:
+                return parse_version(_help_of(program))
+            except (OSError, subprocess.SubprocessError):
+                return None
 
-        It runs with our rights, so only when nobody but root and us can have written it. It is opened through
-        the process, hence it is the very program that runs, even when a package has replaced the file since.
+    @contextmanager
+    def program(self) -> Iterator[str | None]:
+        """Hold the broker's own program, for us to run: its path, or None when that is not safe.
+
+        It runs with our rights, so only when nobody but root and us can have written it, and root only where
+        our root folder is: who is root in a container need not be trusted outside. It is opened through the
+        process, hence it is the very program that runs, even when a package has replaced the file since.
         """
-        if self.executable is None or self.executable.name.removesuffix(" (deleted)") != COMMAND_NAME:
+        program = self._open_program()
+        if program is None:
+            yield None
+            return
+        with program:
+            descriptor = program.fileno()
+            is_fit = self.is_alive() and _is_trusted(os.fstat(descriptor))
+            # by the number of our process: the child that is to run it has closed the descriptor by then
+            yield f"/proc/{os.getpid()}/fd/{descriptor}" if is_fit else None
+
+    def _open_program(self) -> BinaryIO | None:
+        if self._has_own_root or self.executable is None:
+            return None
+        if self.executable.name.removesuffix(" (deleted)") != COMMAND_NAME:
             return None
         try:
-            with Path(f"/proc/{self.pid}/exe").open("rb") as program:
-                if not self.is_alive() or not _is_trusted(os.fstat(program.fileno())):
-                    return None
-                return parse_version(_help_of(program))
-        except (OSError, subprocess.SubprocessError):
+            return Path(f"/proc/{self.pid}/exe").open("rb")
+        except OSError:
             return None
 
 
@@ -361,6 +393,8 @@ def _look(pid: int) -> _Seen | None:
         working_folder=_target_of(folder / "cwd"),
         executable=_target_of(folder / "exe"),
         is_in_another_view=_is_in_another_view(folder),
+        has_own_root=_has_own_root(folder),
+        started_seconds=_started_seconds(folder),
     )
 
 
@@ -386,6 +420,27 @@ def _is_in_another_view(folder: Path) -> bool:
     return False
 
 
+def _has_own_root(folder: Path) -> bool:
+    try:
+        return not (folder / "root").samefile("/proc/self/root")
+    except OSError:
+        return False  # then its program cannot be opened either
+
+
+def _started_seconds(folder: Path) -> float | None:
+    # the 22nd field of /proc/PID/stat is in ticks since the machine started (proc(5)); the second, the name,
+    # may hold blanks and brackets
+    try:
+        _, _, fields = (folder / "stat").read_text(errors="replace").rpartition(")")
+        ticks = int(fields.split()[19])
+    except (OSError, ValueError, IndexError):
+        return None
+    now_seconds = time.time()
+    # the ticks are rounded down; it had not read anything before the end of that hundredth of a second
+    age_seconds = time.clock_gettime(time.CLOCK_BOOTTIME) - (ticks + 1) / os.sysconf("SC_CLK_TCK")
+    return now_seconds - age_seconds
+
+
 def _absolute(path: str | None, working_folder: Path | None) -> Path | None:
     if path is None or path.startswith("/"):
         return None if path is None else Path(path)
@@ -396,11 +451,9 @@ def _is_trusted(program: os.stat_result) -> bool:
     return program.st_uid in (0, os.geteuid()) and not program.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
-def _help_of(program: BinaryIO) -> bytes:
-    descriptor = program.fileno()
-    done = subprocess.run(  # noqa: S603 - the broker's own program, see _is_trusted
-        [f"/proc/self/fd/{descriptor}", "-h"],
-        pass_fds=[descriptor],
+def _help_of(program: str) -> bytes:
+    done = subprocess.run(  # noqa: S603 - the broker's own program, see BrokerProcess.program
+        [program, "-h"],
         env={},
         stdin=subprocess.DEVNULL,
         capture_output=True,

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -18,7 +19,7 @@ from plantops_cli.mosquitto.broker.process import (
     parse_version,
     within,
 )
-from tests.support.brokers import Mosquitto
+from tests.support.brokers import START_SECONDS, Mosquitto, executable, free_port
 
 AS_NOBODY = """
 import os, sys
@@ -30,6 +31,9 @@ process = find_by_pid(int(sys.argv[1]))
 print(process.may_signal())
 process.close()
 """
+
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else, or mount")
 
 
 @pytest.fixture
@@ -66,6 +70,48 @@ def test_the_version_is_asked_of_its_own_program(broker: Mosquitto) -> None:
         assert process.version() == tuple(int(part) for part in shown.split(".")[:2])
 
 
+def in_a_root_of_its_own(folder: Path) -> tuple[str, ...]:
+    """A command line before the broker's: it has all of the system, in another root folder, as in a container."""
+    binds = "for d in usr etc dev proc tmp; do mkdir {0}/$d; mount --rbind /$d {0}/$d; done; "
+    links = "for d in bin sbin lib lib64; do ln -s usr/$d {0}/$d; done; "
+    script = "mount -t tmpfs none {0}; " + binds + links + 'exec chroot {0} "$@"'
+    return ("unshare", "--mount", "sh", "-ec", script.format(folder), "sh")
+
+
+@needs_root
+def test_the_program_of_a_container_is_never_run(tmp_path: Path) -> None:
+    (tmp_path / "root").mkdir()
+    config = f"listener {free_port()} 127.0.0.1\nuser root\npid_file {tmp_path / 'pid'}\n"
+    (tmp_path / "mosquitto.conf").write_text(config)
+    command = [*in_a_root_of_its_own(tmp_path / "root"), executable(), "-c", str(tmp_path / "mosquitto.conf")]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as running:
+        try:
+            process = wait_for_broker(tmp_path / "pid")
+            with closing(process), process.program() as program:
+                assert process.is_in_another_view
+                assert (program, process.version()) == (None, None)
+        finally:
+            running.kill()
+
+
+def wait_for_broker(pid_file: Path) -> BrokerProcess:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        process = find_by_pid_file(pid_file)
+        if isinstance(process, BrokerProcess):
+            return process
+        time.sleep(0.02)
+    pytest.fail("mosquitto did not start")
+
+
+def test_a_process_knows_when_it_was_started(tmp_path: Path) -> None:
+    before = time.time()
+    with Mosquitto(tmp_path, extra=f"pid_file {tmp_path / 'pid'}") as broker, closing(found(broker)) as process:
+        assert process.started_seconds is not None
+        # to a hundredth of a second, and by another clock
+        assert before - 0.1 < process.started_seconds < time.time() + 0.1
+
+
 def test_the_end_of_the_process_is_seen(broker: Mosquitto) -> None:
     with closing(found(broker)) as process:
         assert not process.wait_for_end(0.01)
@@ -74,7 +120,7 @@ def test_the_end_of_the_process_is_seen(broker: Mosquitto) -> None:
         assert not process.is_alive()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+@needs_root
 def test_a_broker_of_somebody_else_may_not_be_signalled(broker: Mosquitto) -> None:
     command = [sys.executable, "-c", AS_NOBODY, str(pid_of(broker))]
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
