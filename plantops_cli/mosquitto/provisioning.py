@@ -5,6 +5,7 @@ for the files are right; only when the broker ended at the reload are the old on
 """
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -53,7 +54,8 @@ class Request:
         allow_control: whether the password may hold control characters.
         lock_timeout_seconds: how long to wait for another run on a file.
         new_file_owner: uid and gid of a file that is made by root.
-        is_trial_wanted: whether to try the new files on a trial broker before they are written.
+        is_trial_wanted: whether to try the new files on a trial broker before they are written: of the running
+            broker's own program where it is safe to run, else of the local one.
         config: the broker's ``mosquitto.conf``; None for that of the process to reload.
         reload: the broker to tell, as ``broker.find_broker`` takes it; None for the configuration's.
         is_proof_wanted: whether to prove the outcome on a broker whose address is known.
@@ -146,7 +148,7 @@ def _provision(request: Request, broker: Broker) -> Outcome:
     if plan.is_changed:
         remarks += _check(request, broker, plan)
     if request.is_trial_wanted:
-        _try(request, plan)
+        _try(request, plan, broker)
     if request.is_dry_run:
         return replace(plan, remarks=remarks)
     # a generated password goes to its file before the broker's file has it: a login nobody knows is of no use
@@ -200,16 +202,19 @@ def _check(request: Request, broker: Broker, plan: Outcome) -> tuple[str, ...]:
         reader=reader,
         version=broker.version,
         locate=broker.locate,
+        witness=broker.witness,
         new_file_owner=request.new_file_owner,
     )
 
 
 def _reload(broker: Broker, outcome: Outcome) -> Outcome:
+    told_seconds = time.time()
     try:
         is_told = broker.tell()
     except ReloadError as exc:
         return replace(outcome, failure=exc)
     if broker.has_survived():
+        broker.remember_reading(told_seconds)
         pinned = _explain_pinned(broker)
         return replace(outcome, is_reloaded=is_told, remarks=outcome.remarks + ((pinned,) if pinned else ()))
     # 2.1 ends when it does not like its files: with the old ones it can be started again
@@ -306,24 +311,25 @@ def _write_login(request: Request) -> Provisioned:
     )
 
 
-def _try(request: Request, plan: Outcome) -> None:
+def _try(request: Request, plan: Outcome, broker: Broker) -> None:
     if request.password is None or not plan.login.password_matches:
         return  # a user who is left alone with another password cannot be tried
-    executable = find_mosquitto()
-    if executable is None:
-        raise ConfigError(
-            "no mosquitto on this machine to try the new files on",
-            hint="install it (on Debian: apt install mosquitto), or do without the trial",
+    with broker.program() as own:
+        executable = own or find_mosquitto()
+        if executable is None:
+            raise ConfigError(
+                "no mosquitto on this machine to try the new files on",
+                hint="install it (on Debian: apt install mosquitto), or do without the trial",
+            )
+        asyncio.run(
+            try_files(
+                executable,
+                passwords=plan.login.rewritten.new,
+                acl=plan.grant.rewritten.new if plan.grant else None,
+                username=request.username,
+                password=request.password,
+            )
         )
-    asyncio.run(
-        try_files(
-            executable,
-            passwords=plan.login.rewritten.new,
-            acl=plan.grant.rewritten.new if plan.grant else None,
-            username=request.username,
-            password=request.password,
-        )
-    )
 
 
 def _prove(request: Request, outcome: Outcome, address: ConnectOptions, broker: Broker) -> Outcome:

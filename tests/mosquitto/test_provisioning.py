@@ -22,6 +22,8 @@ from plantops_cli.stream.options import ConnectOptions
 from tests.mosquitto.conftest import StartUnprivileged
 from tests.support.brokers import PASSWORD, USERNAME, Mosquitto
 from tests.support.certificates import Certificates
+from tests.support.newer_broker import install_newer
+from tests.support.password_entries import ARGON2_ENTRY
 from tests.support.unprivileged_broker import PASSWORD as ALICES
 from tests.support.unprivileged_broker import USER as ALICE
 from tests.support.unprivileged_broker import give_to_broker, mounting
@@ -338,6 +340,84 @@ def test_a_neighbour_that_a_reload_would_trip_over_stops_everything(broker: Mosq
     with pytest.raises(BrokerFileError, match=r"acl', line 3: .*switch off all access control"):
         provision(replace(told(broker, request_), acl_file=None))
     assert (broker.folder / "passwords").read_bytes() == before
+
+
+@pytest.fixture
+def newer(broker: Mosquitto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mosquitto:
+    """A broker that passes for a 2.1, and takes an argon2id hash; one neighbour has such a hash from the start."""
+    (tmp_path / "bin").mkdir()
+    install_newer(tmp_path / "bin")
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    broker.stop()
+    add_argon2(broker, "alice")
+    broker.start()
+    time.sleep(0.05)  # the age of a process is known to a hundredth of a second
+    return broker
+
+
+def add_argon2(broker: Mosquitto, username: str) -> None:
+    with (broker.folder / "passwords").open("a") as passwords:
+        passwords.write(f"{username}:{ARGON2_ENTRY}\n")
+
+
+def hide_program(tmp_path: Path) -> None:
+    """Make the broker's program one that is not to be run, which costs us its version and a trial."""
+    (tmp_path / "bin" / "mosquitto").chmod(0o775)
+
+
+def test_a_neighbour_that_the_brokers_own_program_takes_is_no_obstacle(
+    newer: Mosquitto, request_: Request
+) -> None:
+    add_argon2(newer, "bob")
+    outcome = provision(told(newer, request_))
+    assert (outcome.is_reloaded, outcome.failure) == (True, None)
+    assert isinstance(outcome.proof, Proof)
+    assert any(
+        "'alice' has an argon2id hash" in line and "1 more like it" in line and "takes the file" in line
+        for line in outcome.notices
+    )
+
+
+def test_a_neighbour_that_the_broker_has_loaded_is_no_obstacle_now_or_after_our_reload(
+    newer: Mosquitto, request_: Request, tmp_path: Path
+) -> None:
+    hide_program(tmp_path)
+    outcome = provision(told(newer, request_))
+    assert isinstance(outcome.proof, Proof)
+    assert any(
+        "'alice' has an argon2id hash" in line and "has the file loaded" in line for line in outcome.notices
+    )
+    assert isinstance(provision(replace(told(newer, request_), username="second")).proof, Proof)
+
+
+def test_a_neighbour_that_was_written_since_and_of_which_nothing_is_known_stops_everything(
+    newer: Mosquitto, request_: Request, tmp_path: Path
+) -> None:
+    hide_program(tmp_path)
+    add_argon2(newer, "bob")
+    before = (newer.folder / "passwords").read_bytes()
+    with pytest.raises(BrokerFileError, match=r"'alice' has an argon2id hash.*end the broker"):
+        provision(told(newer, request_))
+    assert (newer.folder / "passwords").read_bytes() == before
+
+
+def test_a_trial_is_made_with_the_program_of_the_broker_in_use(
+    broker: Mosquitto, request_: Request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mosquitto").write_text("#!/bin/sh\necho Error: of another build >&2\nexit 3\n")
+    (tmp_path / "mosquitto").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with pytest.raises(BrokerFileError, match="of another build"):
+        provision(replace(request_, is_trial_wanted=True))
+    assert isinstance(provision(replace(told(broker, request_), is_trial_wanted=True)).proof, Proof)
+
+
+def test_a_rule_that_a_broker_loses_without_a_word_is_an_obstacle_though_it_starts(
+    broker: Mosquitto, request_: Request
+) -> None:
+    (broker.folder / "acl").write_bytes(OTHERS + b"topic deny a\0\ntopic deny b\n")
+    with pytest.raises(BrokerFileError, match="line 3: contains NUL"):
+        provision(replace(told(broker, request_), acl_file=None))
 
 
 def test_a_broker_that_dies_of_a_reload_gets_its_old_files_back(broker: Mosquitto, request_: Request) -> None:

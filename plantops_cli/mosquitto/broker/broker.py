@@ -3,6 +3,8 @@
 import re
 import shlex
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +21,9 @@ from plantops_cli.mosquitto.broker.process import (
     has_pidfd,
     user_named,
 )
+from plantops_cli.mosquitto.broker.witness import Witness
 from plantops_cli.mosquitto.files.conf_file import read_config
+from plantops_cli.mosquitto.files.lock import mark_as_read
 from plantops_cli.mosquitto.text.conf import BrokerConfig
 from plantops_cli.mosquitto.text.dynsec import knows_user
 
@@ -72,6 +76,14 @@ class Broker:
     def version(self) -> tuple[int, int] | None:
         """Major and minor version of a running broker, or None."""
         return self.process.version() if isinstance(self.process, BrokerProcess) else None
+
+    @property
+    def witness(self) -> Witness | None:
+        """Whom to ask about the files of a running broker, or None."""
+        if not isinstance(self.process, BrokerProcess) or self.config is None:
+            return None
+        folders = (self.locate(item.value) for item in self.config.directives if item.name == "include_dir")
+        return Witness(self.process, (*map(Path, self.config.files), *folders))
 
     def locate(self, path: str) -> Path:
         """Find here what the broker knows by a path."""
@@ -140,6 +152,24 @@ class Broker:
     def has_survived(self) -> bool:
         """Tell whether a broker that was told is still there a moment later."""
         return not (isinstance(self.process, BrokerProcess) and self.process.wait_for_end(SURVIVAL_SECONDS))
+
+    @contextmanager
+    def program(self) -> Iterator[str | None]:
+        """Hold the program of a running broker, for a trial; None when there is none that is safe to run."""
+        if not isinstance(self.process, BrokerProcess):
+            yield None
+            return
+        with self.process.program() as program:
+            yield program
+
+    def remember_reading(self, since_seconds: float) -> None:
+        """Keep that the broker has read its files anew, beside those that we have a lock file for.
+
+        Args:
+            since_seconds: when it was told to, since the epoch.
+        """
+        for file in self.config.reload_files if self.config else ():
+            mark_as_read(self.locate(file.path), since_seconds)
 
     def pinned_files(self) -> tuple[str, ...]:
         """Return the files that the broker still sees although they were replaced: each is mounted by itself.

@@ -14,8 +14,9 @@ from pathlib import Path
 
 from plantops_cli.errors import BrokerFileError
 from plantops_cli.mosquitto.broker.process import BrokerUser
+from plantops_cli.mosquitto.broker.witness import Witness
 from plantops_cli.mosquitto.text.acl import check_acl
-from plantops_cli.mosquitto.text.conf import BrokerConfig, ReloadFile
+from plantops_cli.mosquitto.text.conf import BrokerConfig, FileKind, ReloadFile
 from plantops_cli.mosquitto.text.lint import FileFault, Weight
 from plantops_cli.mosquitto.text.passwords import check_password_file
 from plantops_cli.mosquitto.text.psk import check_psk_file
@@ -32,6 +33,7 @@ def check_reload(
     reader: BrokerUser | None,
     version: tuple[int, int] | None,
     locate: Callable[[str], Path],
+    witness: Witness | None = None,
     new_file_owner: tuple[int, int] | None = None,
 ) -> tuple[str, ...]:
     """Make sure that the broker will survive a reload with its access control, and return what else was found.
@@ -42,6 +44,8 @@ def check_reload(
         reader: as whom the broker reads its files; None when it is not known, so that only a missing file counts.
         version: the broker's version; None when it is not known, which is judged as 2.1.
         locate: finds here what the broker knows by a path.
+        witness: the running broker, which may show that it takes what our rules would refuse; None to go by
+            the rules alone.
         new_file_owner: uid and gid that a file which is made now will have; None for ours.
 
     Raises:
@@ -58,7 +62,7 @@ def check_reload(
             )
             if file.kind in _CHECKS:
                 content = path.read_bytes() if new is None else new
-                notices += _check_content(file, path, content, version, danger)
+                notices += _check_content(file, path, content, version, danger, witness)
         except OSError as exc:
             raise BrokerFileError(
                 f"{str(path)!r} cannot be checked: {exc.strerror or type(exc).__name__}", hint="run it as root"
@@ -184,15 +188,44 @@ def _check_readable(
 
 
 def _check_content(
-    file: ReloadFile, path: Path, content: bytes, version: tuple[int, int] | None, danger: str
+    file: ReloadFile,
+    path: Path,
+    content: bytes,
+    version: tuple[int, int] | None,
+    danger: str,
+    witness: Witness | None,
 ) -> Iterator[str]:
-    fatal = Weight.STOPS_ALL if version is not None and version < _STRICT else Weight.STOPS_21
-    for fault in _CHECKS[file.kind](content):
-        where = f"{str(path)!r}" + (f", line {fault.line}" if fault.line else "")
-        if fault.weight >= fatal:
-            raise _refusal(f"{where}: {fault.message}", danger, "mend it first")
+    least = Weight.STOPS_ALL if version is not None and version < _STRICT else Weight.STOPS_21
+    faults = _CHECKS[file.kind](content)
+    fatal = [fault for fault in faults if fault.weight >= least]
+    if fatal:
+        excuse = _excuse(file.kind, path, content, fatal, least, witness) if witness else None
+        if excuse is None:
+            raise _refusal(_place(path, fatal[0]), danger, "mend it first")
+        others = f", and {len(fatal) - 1} more like it" if len(fatal) > 1 else ""
+        yield f"{_place(path, fatal[0])}{others}; {excuse}"
+        return
+    for fault in faults:
         if fault.weight is Weight.STOPS_21:
-            yield f"{where}: {fault.message}; Mosquitto 2.1 would refuse the file"
+            yield f"{_place(path, fault)}; Mosquitto 2.1 would refuse the file"
+
+
+def _place(path: Path, fault: FileFault) -> str:
+    return f"{str(path)!r}" + (f", line {fault.line}" if fault.line else "") + f": {fault.message}"
+
+
+def _excuse(
+    kind: FileKind, path: Path, content: bytes, fatal: list[FileFault], least: Weight, witness: Witness
+) -> str | None:
+    """Say what the broker shows against our rules, or None."""
+    if witness.has_loaded(path):
+        loaded = [fault for fault in _CHECKS[kind](path.read_bytes()) if fault.weight >= least]
+        if len(fatal) <= len(loaded):  # what we write adds none
+            return "the broker has the file loaded as it is"
+    # a broker that starts may still have passed over a rule
+    if any(fault.is_silent for fault in fatal) or not witness.takes(kind, content):
+        return None
+    return "a trial showed that the broker takes the file as it is"
 
 
 def _danger(kind: str, version: tuple[int, int] | None, *, is_open: bool) -> str:

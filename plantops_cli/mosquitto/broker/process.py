@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from plantops_cli.errors import ReloadError
+from plantops_cli.mosquitto.broker.executable import harmless_environment
 
 COMMAND_NAME = "mosquitto"
 VERSION_SECONDS = 5.0
@@ -454,7 +455,7 @@ def _is_trusted(program: os.stat_result) -> bool:
 def _help_of(program: str) -> bytes:
     done = subprocess.run(  # noqa: S603 - the broker's own program, see BrokerProcess.program
         [program, "-h"],
-        env={},
+        env=harmless_environment(),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         timeout=VERSION_SECONDS,

@@ -14,9 +14,10 @@ import asyncio
 import os
 import pwd
 import re
+import secrets
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -29,15 +30,24 @@ from plantops_cli.errors import (
     BrokerUnreachableError,
     ConfigError,
     ConnectionLostError,
+    PlantopsError,
     ProofError,
 )
 from plantops_cli.mosquitto.broker.executable import harmless_environment
 from plantops_cli.mosquitto.broker.proof import LoginAnswer, log_in, probe_acl, with_wrong_password
+from plantops_cli.mosquitto.text.conf import FileKind
 from plantops_cli.stream.options import ConnectOptions, MQTTVersion
 
 _WHO = "a trial broker with the new files"
 _BROKER_USER = "mosquitto"
-_SOCKET, _PASSWORDS, _ACL, _CONFIG = "socket", "passwords", "acl", "mosquitto.conf"
+_SOCKET, _CONFIG = "socket", "mosquitto.conf"
+_FILES: Mapping[FileKind, tuple[str, str]] = {
+    "password": ("password_file", "passwords"),
+    "acl": ("acl_file", "acl"),
+    "psk": ("psk_file", "psk"),
+}
+"""The option that names each kind of file, and the name that it gets in our folder."""
+
 _POLL_SECONDS = 0.005
 _LOG_BYTES = 8192
 
@@ -86,7 +96,10 @@ async def try_files(
         BrokerFileError: the broker refuses to start with these files.
         ProofError: it starts, but does not treat the login as it should, or gives no answer in time.
     """
-    with _furnished(passwords=passwords, acl=acl) as folder, _running(executable, folder) as broker:
+    files: dict[FileKind, bytes] = {"password": passwords}
+    if acl is not None:
+        files["acl"] = acl
+    with _furnished(files) as folder, _running(executable, folder) as broker:
         options = ConnectOptions(
             host="localhost",
             unix_socket=str(broker.socket),
@@ -105,6 +118,34 @@ async def try_files(
             ) from None
         except BrokerError as exc:
             raise ProofError(f"{_WHO} failed: {exc}") from exc
+
+
+async def is_taken(executable: str, kind: FileKind, content: bytes, *, timeout_seconds: float = 10.0) -> bool:
+    """Tell whether a ``mosquitto`` starts with a file, and then answers.
+
+    Args:
+        executable: the ``mosquitto`` to start.
+        kind: what the file is to it: ``password``, ``acl`` or ``psk``.
+        content: the whole file.
+        timeout_seconds: bound of the whole trial.
+    """
+    try:
+        with _furnished({kind: content}) as folder, _running(executable, folder) as broker:
+            async with asyncio.timeout(timeout_seconds):
+                await _first_answer(broker, _stranger(broker))
+    except (PlantopsError, TimeoutError):
+        return False
+    return True
+
+
+def _stranger(broker: _TrialBroker) -> ConnectOptions:
+    return ConnectOptions(
+        host="localhost",
+        unix_socket=str(broker.socket),
+        username="nobody",
+        password=secrets.token_bytes(16),
+        mqtt_version=MQTTVersion.V5,
+    )
 
 
 async def _prove(broker: _TrialBroker, options: ConnectOptions, *, has_acl: bool) -> None:
@@ -146,7 +187,8 @@ def _refused_to_start(broker: _TrialBroker) -> BrokerFileError:
     broker.log.seek(max(0, broker.log.tell() - _LOG_BYTES))
     reason = why_it_ended(broker.log.read()) or f"it ended with exit code {broker.process.returncode}"
     return BrokerFileError(
-        f"{_WHO} does not start: {reason}", hint="mend the file; the broker in use would not start with it either"
+        f"{_WHO} does not start: {reason}",
+        hint="mend the file, or do without the trial where the broker in use is of another build",
     )
 
 
@@ -171,16 +213,15 @@ def _shown(line: str) -> str:
 
 
 @contextmanager
-def _furnished(*, passwords: bytes, acl: bytes | None) -> Iterator[Path]:
+def _furnished(files: Mapping[FileKind, bytes]) -> Iterator[Path]:
     """Make the private folder with all that a broker needs, and take it away again."""
     with ExitStack() as stack:
         try:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="plantops-", dir=_parent())))
             owner = _hand_over(folder)
-            _write(folder / _PASSWORDS, passwords, owner=owner)
-            if acl is not None:
-                _write(folder / _ACL, acl, owner=owner)
-            _write(folder / _CONFIG, _config(owner=owner, has_acl=acl is not None).encode(), owner=owner)
+            for kind, content in files.items():
+                _write(folder / _FILES[kind][1], content, owner=owner)
+            _write(folder / _CONFIG, _config(files, owner=owner).encode(), owner=owner)
         except OSError as exc:
             raise ConfigError(
                 f"no folder for a trial broker can be made in {_parent()!r}: {exc.strerror or exc}",
@@ -216,13 +257,12 @@ def _write(path: Path, content: bytes, *, owner: pwd.struct_passwd | None) -> No
         file.write(content)
 
 
-def _config(*, owner: pwd.struct_passwd | None, has_acl: bool) -> str:
+def _config(kinds: Iterable[FileKind], *, owner: pwd.struct_passwd | None) -> str:
     lines = [
         f"listener 0 {_SOCKET}",
         "allow_anonymous false",
         "persistence false",  # or it would look for, and leave, a database in its folder
-        f"password_file {_PASSWORDS}",
-        *([f"acl_file {_ACL}"] if has_acl else []),
+        *(" ".join(_FILES[kind]) for kind in kinds),
         "log_dest stderr",
         "log_type error",
         # says nothing to a broker that root did not start

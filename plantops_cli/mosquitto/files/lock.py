@@ -8,7 +8,7 @@ import stat
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from plantops_cli.errors import BrokerFileBusyError, BrokerFileError
@@ -31,7 +31,7 @@ def locked(target: Path, *, owner: tuple[int, int] | None, timeout_seconds: floa
         BrokerFileError: something else bears the name of the lock file.
         OSError: it can be neither made nor opened.
     """
-    lock = _open_lock(target.with_name(f".{target.name}.lock"), owner)
+    lock = _open_lock(_lock_of(target), owner)
     try:
         lock_descriptor(lock, target, timeout_seconds=timeout_seconds)
         yield
@@ -115,6 +115,37 @@ def _open_to_read(target: Path) -> int | None:
         return None
 
 
+def mark_as_read(path: Path, at_seconds: float) -> None:
+    """Keep, as the time of the lock file, that a broker read a file anew; without a lock file keep nothing.
+
+    Args:
+        path: the file, or a link to it.
+        at_seconds: since the epoch; the broker began to read it no sooner.
+    """
+    with suppress(OSError):
+        os.utime(_lock_of(_followed(path)), (at_seconds, at_seconds), follow_symlinks=False)
+
+
+def read_at_seconds(path: Path) -> float:
+    """Return what ``mark_as_read`` kept of a file; 0 for nothing.
+
+    Args:
+        path: the file, or a link to it.
+    """
+    try:
+        return _lock_of(_followed(path)).lstat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _followed(path: Path) -> Path:
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
+
+
+def _lock_of(target: Path) -> Path:
+    return target.with_name(f".{target.name}.lock")
+
+
 def _open_lock(path: Path, owner: tuple[int, int] | None) -> int:
     flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
@@ -122,6 +153,7 @@ def _open_lock(path: Path, owner: tuple[int, int] | None) -> int:
     except FileExistsError:
         lock = os.open(path, flags)
     else:
+        os.utime(lock, (0, 0))  # see mark_as_read
         # only a file made here: one that was there may be a hard link to anything
         if owner is not None and os.geteuid() == 0:
             os.fchown(lock, *owner)

@@ -91,7 +91,7 @@ def check_acl(content: bytes) -> list[FileFault]:
         try:
             message = _why_surprising(number, line)
         except _BadLineError as exc:
-            faults.append(FileFault(number, str(exc), Weight.STOPS_ALL))
+            faults.append(FileFault(number, str(exc), Weight.STOPS_ALL, is_silent=b"\0" in line))
         else:
             if message is not None:
                 faults.append(FileFault(number, message, Weight.NOTE))

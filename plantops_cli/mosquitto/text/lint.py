@@ -25,8 +25,10 @@ class FileFault:
         line: its number, from 1; None when the whole file is meant.
         message: what is wrong; never a hash, nor anything else of a password file but user names.
         weight: what the broker makes of it.
+        is_silent: whether a broker may read the file all the same, and pass over a part of it without a word.
     """
 
     line: int | None
     message: str
     weight: Weight
+    is_silent: bool = False

@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 
 from plantops_cli.errors import BrokerFileError, ConfigError, ProofError
-from plantops_cli.mosquitto.broker.trial import try_files, why_it_ended
+from plantops_cli.mosquitto.broker.trial import is_taken, try_files, why_it_ended
+from plantops_cli.mosquitto.text.conf import FileKind
 from plantops_cli.mosquitto.text.hashing import hash_password
 from plantops_cli.mosquitto.text.passwords import upsert_entry
 from tests.support.brokers import executable
+from tests.support.password_entries import ARGON2_ENTRY
 
 USERNAME = "plantops_backend"
 PASSWORD = b"correct horse battery staple"
@@ -179,6 +181,28 @@ async def test_started_by_root_the_broker_becomes_another_user_who_owns_the_fold
     with pytest.raises(BrokerFileError):
         await try_(program=script_in(tmp_path, script))
     assert set((tmp_path / "seen").read_text().splitlines()) == {"mosquitto", "user mosquitto"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "content", "expected"),
+    [
+        ("password", PASSWORDS, True),
+        ("password", f"alice:{ARGON2_ENTRY}\n".encode(), True),
+        ("acl", READ_ONLY, True),
+        ("acl", READ_ONLY + b"  # indented\n", False),
+        ("psk", b"alice:c0ffee\n", True),
+        ("psk", b"alice:no hex\n", False),
+    ],
+)
+async def test_the_broker_says_of_a_single_file_whether_it_takes_it(
+    kind: FileKind, content: bytes, expected: bool
+) -> None:
+    assert await is_taken(executable(), kind, content, timeout_seconds=60) is expected
+
+
+@pytest.mark.parametrize("script", ["exit 3", "exec sleep 60"])
+async def test_a_program_that_does_not_start_or_answer_takes_nothing(tmp_path: Path, script: str) -> None:
+    assert not await is_taken(script_in(tmp_path, script), "acl", b"", timeout_seconds=0.3)
 
 
 async def test_ten_trials_at_once_do_not_meet() -> None:

@@ -14,7 +14,9 @@ from plantops_cli.mosquitto.files.lock import (
     is_disturbed,
     lock_descriptor,
     locked,
+    mark_as_read,
     opened_steady,
+    read_at_seconds,
     wait_until,
 )
 
@@ -54,6 +56,18 @@ def is_free(target: Path) -> bool:
 def enter(context: AbstractContextManager[object]) -> None:
     with context:
         pass
+
+
+def test_a_lock_file_keeps_when_a_broker_read_the_file_and_by_itself_says_never(target: Path) -> None:
+    link = target.with_name("link")
+    link.symlink_to(target.name)
+    mark_as_read(target, 1000.0)
+    assert not lock_of(target).exists()
+    assert is_free(target)
+    assert read_at_seconds(target) == 0.0
+    mark_as_read(link, 1000.0)
+    assert is_free(target)
+    assert (read_at_seconds(target), read_at_seconds(link)) == (1000.0, 1000.0)
 
 
 def test_one_run_at_a_time_holds_the_lock_and_the_next_gets_it(target: Path) -> None:

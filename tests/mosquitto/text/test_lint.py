@@ -13,6 +13,11 @@ def test_what_stops_more_brokers_weighs_more() -> None:
     assert max(Weight.NOTE, Weight.STOPS_21) is Weight.STOPS_21
 
 
+def test_a_fault_for_which_a_broker_loses_rules_without_a_word_is_told_apart() -> None:
+    silent, loud = check_acl(b"topic read a\0\nbogus\n")
+    assert (silent.is_silent, loud.is_silent) == (True, False)
+
+
 @pytest.mark.parametrize(
     ("faults", "weight"),
     [
