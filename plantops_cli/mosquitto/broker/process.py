@@ -29,6 +29,7 @@ VERSION_SECONDS = 5.0
 _MAX_LINKS = 40  # as many as Linux itself follows before it says ELOOP (path_resolution(7))
 _PID = re.compile(rb"\s*([0-9]{1,10})\s*")
 _VERSION = re.compile(rb"mosquitto version (\d{1,4})\.(\d{1,4})")
+_READS_ALL = 1 << 1 | 1 << 2  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
 _NEEDS_LINUX = "on other systems let a command do it: command:CMD"
 
 
@@ -51,11 +52,13 @@ class BrokerUser:
         uid: user id.
         gid: group id.
         groups: supplementary group ids.
+        reads_all: whether a capability lets it read files that their modes do not (capabilities(7)).
     """
 
     uid: int
     gid: int
     groups: tuple[int, ...] = ()
+    reads_all: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -384,13 +387,13 @@ def _look(pid: int) -> _Seen | None:
     try:
         name = (folder / "comm").read_bytes().removesuffix(b"\n")
         arguments = (folder / "cmdline").read_bytes().removesuffix(b"\0").split(b"\0")
-        user = _user((folder / "status").read_text(errors="replace"))
+        status = (folder / "status").read_text(errors="replace")
     except OSError:
         return None
     return _Seen(
         name=name.decode(errors="replace"),
         arguments=tuple(os.fsdecode(argument) for argument in arguments),
-        user=user,
+        user=_user(status, has_our_users=_has_our_users(folder)),
         working_folder=_target_of(folder / "cwd"),
         executable=_target_of(folder / "exe"),
         is_in_another_view=_is_in_another_view(folder),
@@ -399,11 +402,13 @@ def _look(pid: int) -> _Seen | None:
     )
 
 
-def _user(status: str) -> BrokerUser:
-    """Take the file system ids, the last of the four, and the groups from ``/proc/PID/status`` (proc(5))."""
+def _user(status: str, *, has_our_users: bool) -> BrokerUser:
+    """Take the file system ids, the last of the four, groups and rights from ``/proc/PID/status`` (proc(5))."""
     fields = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
     uid, gid = (int(fields[name].split()[-1]) for name in ("Uid", "Gid"))
-    return BrokerUser(uid, gid, tuple(int(group) for group in fields["Groups"].split()))
+    groups = tuple(int(group) for group in fields["Groups"].split())
+    reads_all = has_our_users and bool(int(fields.get("CapEff", "0"), 16) & _READS_ALL)
+    return BrokerUser(uid, gid, groups, reads_all)
 
 
 def _target_of(link: Path) -> Path | None:
@@ -419,6 +424,14 @@ def _is_in_another_view(folder: Path) -> bool:
         return not all(theirs.samefile(ours) for theirs, ours in pairs)
     # Only root and the broker's user may compare; whom a container's broker runs as, the host seldom does
     return False
+
+
+def _has_our_users(folder: Path) -> bool:
+    # in a user namespace of its own its capabilities are of no use on files of others (user_namespaces(7))
+    try:
+        return (folder / "ns/user").samefile("/proc/self/ns/user")
+    except OSError:
+        return False
 
 
 def _has_own_root(folder: Path) -> bool:

@@ -49,6 +49,7 @@ _LISTENER_OPTIONS = {
     "psk_hint",
     "require_certificate",
     "socket_domain",
+    "tls_keyform",
     "tls_version",
     "use_identity_as_username",
     "use_subject_as_username",
@@ -480,7 +481,9 @@ def _reload_files(draft: _Draft) -> Iterator[ReloadFile]:
             yield from _plugin_files(_finished(plugin))
     for scope in scopes:
         for kind in _LISTENER_FILES:
-            yield from _named_file(scope.options, kind, kind)
+            # the key of an engine has a name of the engine's, such as a pkcs11: URI
+            if kind != "keyfile" or _text(scope.options, "tls_keyform") != "engine":
+                yield from _named_file(scope.options, kind, kind)
 
 
 def _named_file(options: Mapping[str, Directive], name: str, kind: FileKind) -> Iterator[ReloadFile]:

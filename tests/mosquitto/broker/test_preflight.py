@@ -167,6 +167,11 @@ def test_a_file_that_the_broker_may_not_read_is_refused(tmp_path: Path) -> None:
         check(folder, reader=NOBODY)
 
 
+def test_a_broker_whose_capabilities_let_it_read_every_file_is_not_asked_for_rights(tmp_path: Path) -> None:
+    (tmp_path / "closed").touch(mode=0)
+    assert is_readable(tmp_path / "closed", BrokerUser(1234, 1234, reads_all=True))
+
+
 @needs_root
 @pytest.mark.parametrize(
     ("mode", "folder_mode", "expected"), [(0o644, 0o755, True), (0o640, 0o755, False), (0o644, 0o700, False)]

@@ -104,6 +104,31 @@ def wait_for_broker(pid_file: Path) -> BrokerProcess:
     pytest.fail("mosquitto did not start")
 
 
+@needs_root
+def test_a_broker_that_may_read_every_file_is_known_by_its_capabilities(tmp_path: Path) -> None:
+    rights = "+dac_read_search"
+    user = ("setpriv", "--reuid=65534", "--clear-groups", f"--inh-caps={rights}", f"--ambient-caps={rights}")
+    for prefix, expected in ((user, True), (("setpriv", "--reuid=65534", "--clear-groups"), False)):
+        with subprocess.Popen(
+            [*prefix, executable(), "-p", str(free_port())], stderr=subprocess.DEVNULL
+        ) as running:
+            try:
+                wait_for_uid(running.pid, 65534)
+                process = find_by_pid(running.pid)
+                assert isinstance(process, BrokerProcess)
+                with closing(process):
+                    assert process.user.reads_all is expected
+            finally:
+                running.kill()
+
+
+def wait_for_uid(pid: int, uid: int) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while f"Uid:\t{uid}" not in (status := Path(f"/proc/{pid}/status").read_text()) or "mosquitto" not in status:
+        assert time.monotonic() < deadline, status
+        time.sleep(0.01)
+
+
 def test_a_process_knows_when_it_was_started(tmp_path: Path) -> None:
     before = time.time()
     with Mosquitto(tmp_path, extra=f"pid_file {tmp_path / 'pid'}") as broker, closing(found(broker)) as process:

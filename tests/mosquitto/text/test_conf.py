@@ -211,6 +211,12 @@ def test_every_file_that_a_reload_reads_is_named_with_its_line() -> None:
     ]
 
 
+def test_the_key_of_an_engine_is_no_file() -> None:
+    text = "listener 8883\ncertfile c\ntls_keyform {}\nkeyfile pkcs11:token=broker\n"
+    assert [file.kind for file in config(text.format("engine")).reload_files] == ["certfile"]
+    assert [file.kind for file in config(text.format("pem")).reload_files] == ["certfile", "keyfile"]
+
+
 def test_the_file_plugins_of_2_1_name_files_too() -> None:
     broker = config(
         "listener 1883\nplugin /usr/lib/mosquitto_password_file.so\nplugin_opt_password_file p\n"
