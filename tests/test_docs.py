@@ -1,5 +1,6 @@
 """The pages of docs/ and CONTRIBUTING.md name what there is."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from plantops_cli.stream.handling.feeding import DRAIN_SECONDS
 from plantops_cli.stream.inbox import MAX_PENDING_BYTES
 from tests.test_architecture import FLOORS, ONLY_IMPORTERS
 
+SECURITY = (ROOT / "SECURITY.md").read_text()
 PAGES = {page.name: page.read_text() for page in (ARCHITECTURE, ROOT / "CONTRIBUTING.md")}
 # the package and its tests mirror each other, for which a path may stand as an example
 _EXAMPLES = {"plantops_cli/a/b/c.py", "tests/a/b/test_c.py"}
@@ -78,6 +80,41 @@ def test_contributing_points_to_the_map_and_says_how_to_add() -> None:
     assert "docs/architecture.md" in text
     for what in ("a command", "a flag", "an output format"):
         assert f"**To add {what}:**" in text
+
+
+def existing_tests() -> set[str]:
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+    trees = (ast.parse(path.read_text()) for path in (ROOT / "tests").rglob("test_*.py"))
+    return {node.name for tree in trees for node in tree.body if isinstance(node, functions)}
+
+
+def promises() -> list[str]:
+    """The items of what SECURITY.md promises, each with the names of its tests."""
+    _, _, promised = SECURITY.partition("\n## What is promised\n")
+    return promised.partition("\n## ")[0].split("\n- ")[1:]
+
+
+def test_every_promise_of_security_names_its_tests() -> None:
+    assert len(promises()) > 20
+    assert [promise for promise in promises() if not re.search(r"`test_\w+`", promise)] == []
+
+
+def test_every_test_that_security_names_exists() -> None:
+    assert sorted(set(re.findall(r"`(test_\w+)`", SECURITY)) - existing_tests()) == []
+
+
+def test_security_is_promised_for_secrets_strangers_files_and_rights_and_not_for_all() -> None:
+    headings = re.findall(r"^###? (.+)$", SECURITY, re.MULTILINE)
+    assert headings == [
+        "To report a weakness",
+        "What is promised",
+        *("Secrets", "Untrusted bytes", "Files", "Rights"),
+        "What is not promised",
+    ]
+
+
+def test_a_weakness_is_reported_to_no_address_that_was_made_up() -> None:
+    assert re.findall(r"\S+@\S+|https?://\S+", SECURITY) == []
 
 
 def test_the_page_on_handlers_has_a_row_for_each_option() -> None:
