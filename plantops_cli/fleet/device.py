@@ -47,7 +47,7 @@ class DeviceReport:
         error: what was wrong with the first of these.
         is_retained_only: whether only a retained message is known of it.
         is_expected: whether it is on the roster; None without one.
-        missing: sequence numbers that were skipped and have not come; None without such a field.
+        missing: sequence numbers that were skipped and have not come; None: no message of it had one.
         missed: sequence numbers that were skipped while we were not listening.
         out_of_order: messages that came after a later one, by sequence number or timestamp.
         duplicates: messages that came twice, by sequence number or timestamp.
@@ -154,6 +154,16 @@ class Device:
         """Its topics, as far as they were heard."""
         return (signal for signal in (self.telemetry, self.heartbeat) if signal)
 
+    @property
+    def is_numbered(self) -> bool:
+        """Whether there was a sequence number in a message of it."""
+        return any(signal.sequence for signal in self.signals())
+
+    @property
+    def is_stamped(self) -> bool:
+        """Whether there was a timestamp in a message of it."""
+        return any(signal.clock for signal in self.signals())
+
     def rate(self, now: float, window_end: float) -> float:
         """Messages a second over the last minute, or since it was heard first if that is not so long ago.
 
@@ -201,8 +211,8 @@ class Device:
             now: the time, as far as we listen.
             window_end: when the window that is being counted ends.
             has_roster: whether there is a roster that it could be on.
-            is_numbered: whether sequence numbers are looked for.
-            is_order_kept: whether these, or timestamps, are looked for.
+            is_numbered: whether its sequence numbers are told.
+            is_order_kept: whether it is told what these, or timestamps, say of the order.
         """
         telemetry, heartbeat = self.telemetry, self.heartbeat
         signals = list(self.signals())

@@ -15,7 +15,14 @@ import orjson
 from plantops_cli.fleet.device import WINDOW_SECONDS, Device, DeviceReport, DeviceState
 from plantops_cli.fleet.judging import Patience, state_of, steady_until
 from plantops_cli.fleet.rhythm import Signal
-from plantops_cli.fleet.sequence import DeviceClock, SequenceNumbers, find, moment_of, number_of
+from plantops_cli.fleet.sequence import (
+    DeviceClock,
+    SequenceNumbers,
+    find,
+    moment_of,
+    number_of,
+    sequence_number_of,
+)
 from plantops_cli.messages import Message
 
 MAX_DEVICES = 100_000
@@ -88,6 +95,8 @@ class Presence:
         self._offline_after_seconds = offline_after_seconds
         self._seq, self._clock, self._field = _path(seq), _path(clock), _path(field)
         self._is_order_kept = bool(seq or clock)
+        self._absent = {role: name for role, name in (("seq", seq), ("clock", clock), ("field", field)) if name}
+        self._is_looked_for = False
         self._contract = contract
         self._is_payload_kept = is_payload_kept
         self._clock_offset_seconds = clock_offset_seconds
@@ -213,6 +222,11 @@ class Presence:
             return 0
         return sum(bool(device.count) and not device.is_expected for device in self._devices.values())
 
+    @property
+    def absent_fields(self) -> dict[str, str]:
+        """Names given as ``seq``, ``clock`` or ``field``, by these, where no message had what was looked for."""
+        return dict(self._absent) if self._is_looked_for else {}
+
     def reports(self, at: float) -> list[DeviceReport]:
         """Report on every device, in the order in which they were met.
 
@@ -228,8 +242,8 @@ class Presence:
                 now,
                 window_end=self._window_end,
                 has_roster=self._has_roster,
-                is_numbered=bool(self._seq),
-                is_order_kept=self._is_order_kept,
+                is_numbered=device.is_numbered,
+                is_order_kept=device.is_numbered or device.is_stamped,
             )
             for device in self._devices.values()
         ]
@@ -252,8 +266,6 @@ class Presence:
     def _begin(self, device: Device, is_telemetry: bool) -> Signal:
         """Begin to keep a topic of a device."""
         signal = Signal()
-        if self._seq:
-            signal.sequence = SequenceNumbers()
         if is_telemetry:
             device.telemetry = signal
         else:
@@ -300,8 +312,10 @@ class Presence:
         if self._is_payload_kept:
             device.payload = payload if len(payload) <= _LONGEST_PAYLOAD_KEPT else None
         if self._field:
+            self._is_looked_for = True
             value = number_of(find(document, self._field))
             if value is not None:
+                self._absent.pop("field", None)
                 if device.values is None:
                     device.values = deque(maxlen=_VALUES_KEPT)
                 device.values.append(value)
@@ -309,12 +323,15 @@ class Presence:
             self._look_for_order(signal, document, at)
 
     def _look_for_order(self, signal: Signal, document: object, at: float) -> None:
-        if signal.sequence:
-            value = number_of(find(document, self._seq))
-            if isinstance(value, int):
-                signal.sequence.take(value)
+        self._is_looked_for = True
+        number = sequence_number_of(find(document, self._seq)) if self._seq else None
+        if number is not None:
+            self._absent.pop("seq", None)
+            signal.sequence = signal.sequence or SequenceNumbers()
+            signal.sequence.take(number)
         stamp = moment_of(find(document, self._clock)) if self._clock else None
         if stamp is not None:
+            self._absent.pop("clock", None)
             signal.clock = signal.clock or DeviceClock()
             signal.clock.take(stamp, arrived=at + self._clock_offset_seconds)
 

@@ -1,12 +1,13 @@
 """A snapshot of a fleet: what the reports of its devices come to. Pure."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from plantops_cli.fleet.device import DeviceReport, DeviceState
 
 _RANK = {state: rank for rank, state in enumerate(DeviceState)}
+_SOUGHT = {"seq": "sequence number", "clock": "timestamp", "field": "number"}
 AILING = (DeviceState.LATE, DeviceState.MUTE, DeviceState.NO_HEARTBEAT)
 
 
@@ -21,6 +22,7 @@ class Snapshot:
         passed_over: how many of these were of no device, or of one too many.
         outages: how often the connection was lost.
         clock_offset_seconds: what to add to the times of the reports to get seconds since 1970.
+        absent_fields: as ``Presence.absent_fields``.
     """
 
     reports: tuple[DeviceReport, ...]
@@ -29,6 +31,7 @@ class Snapshot:
     passed_over: int
     outages: int
     clock_offset_seconds: float
+    absent_fields: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
     def worst_first(self) -> list[DeviceReport]:
@@ -66,6 +69,11 @@ class Snapshot:
         return self.messages / self.listened_seconds if self.listened_seconds > 0 else 0.0
 
     @property
+    def absences(self) -> list[str]:
+        """What was looked for in the messages and is in none of them, in words."""
+        return [f"no {_SOUGHT[role]} in {name!r} of any message" for role, name in self.absent_fields.items()]
+
+    @property
     def summary(self) -> dict[str, object]:
         """The whole in a few numbers, as the JSON document has them."""
         return {
@@ -79,6 +87,7 @@ class Snapshot:
             "passed_over": self.passed_over,
             "listened_seconds": round(self.listened_seconds, 1),
             "outages": self.outages,
+            **({"absent_fields": dict(self.absent_fields)} if self.absent_fields else {}),
         }
 
     @property

@@ -131,6 +131,28 @@ def test_sequence_numbers_are_followed_for_each_topic() -> None:
     assert (report.missing, report.out_of_order, report.duplicates, report.restarts) == (1, 1, 1, 0)
 
 
+def test_numbers_and_timestamps_that_no_message_has_are_none_and_said() -> None:
+    story = Story(Presence(seq="typo", clock="at", field="n"))
+    story.hear(TELEMETRY, START, payload=b'{"seq":1,"at":true,"n":1}')
+    report = story.report(START)
+    assert (report.missing, report.missed, report.duplicates, report.restarts) == (None, None, None, None)
+    assert story.presence.absent_fields == {"seq": "typo", "clock": "at"}
+
+
+def test_one_device_with_a_number_proves_the_field_but_counts_for_no_other() -> None:
+    story = Story(Presence(seq="seq"))
+    story.hear(TELEMETRY, START, payload=b'{"seq":"0007"}')
+    story.hear(b"devices/b/telemetry", START, payload=b"{}")
+    assert (story.report(START).missing, story.report(START, "b").missing) == (0, None)
+    assert story.presence.absent_fields == {}
+
+
+def test_before_anything_was_heard_live_no_field_is_absent() -> None:
+    presence = Presence(seq="seq", clock="at", field="n")
+    presence.heard(TELEMETRY, b"{}", START, is_live=False)
+    assert presence.absent_fields == {}
+
+
 def test_what_was_skipped_during_our_outage_is_not_the_device_s_fault() -> None:
     story = Story(Presence(seq="seq"))
     story.hear(TELEMETRY, START, payload=b'{"seq":1}')

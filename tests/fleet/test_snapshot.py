@@ -9,6 +9,15 @@ from plantops_cli.fleet.snapshot import AILING
 from tests.support.fleet_reports import FINE, device, look_at
 
 
+def test_a_field_that_is_in_no_message_is_said_in_the_summary_and_in_words() -> None:
+    look = replace(look_at(FINE), absent_fields={"seq": "typo", "clock": "soil.at"})
+    assert look.summary["absent_fields"] == {"seq": "typo", "clock": "soil.at"}
+    assert look.absences == [
+        "no sequence number in 'typo' of any message",
+        "no timestamp in 'soil.at' of any message",
+    ]
+
+
 def test_the_document_has_the_summary_and_the_worst_device_first() -> None:
     expected = device(DeviceState.NEVER_SEEN, "y", is_expected=True, messages=0, last_telemetry=None)
     snapshot = look_at(replace(FINE, is_expected=False), expected)

@@ -127,6 +127,8 @@ def headline(look: Snapshot) -> Text:
         line.append(f", {look.invalid:,} invalid")
     if look.outages:
         line.append(f"; {counted(look.outages, 'outage')} of our own")
+    for absence in look.absences:
+        line.append(f"; {escape(absence)}")
     return line
 
 

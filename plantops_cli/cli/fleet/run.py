@@ -27,6 +27,7 @@ from plantops_cli.outputs.destination import Destination
 from plantops_cli.outputs.ownership import create
 from plantops_cli.outputs.stdout import StandardOutput
 
+_ABSENT_AFTER_SECONDS = 30.0
 _TOO_SIMPLE = ("dumb", "unknown")
 
 
@@ -91,6 +92,8 @@ async def _once(run: StreamRun, keeper: PresenceKeeper, flags: FleetFlags) -> Ex
     sys.stdout.flush()
     if flags.save_roster is not None:
         _save_roster(flags.save_roster, look)
+    if not flags.is_quiet:
+        _say_what_is_absent(look)
     if not look.messages:
         say("no message at all: nobody publishes, or the broker's ACL withholds it, which no SUBACK tells")
         return Exit.TIMEOUT
@@ -101,15 +104,28 @@ async def _events(run: StreamRun, keeper: PresenceKeeper, stdout: Destination, f
     is_terminal = sys.stdout.isatty()
     is_text = flags.output is FleetChoice.TEXT or (flags.output is None and is_terminal)
 
+    is_silent = flags.is_quiet
+
     async def show() -> None:
+        nonlocal is_silent
+        if not is_silent and keeper.monitor.listened_seconds >= _ABSENT_AFTER_SECONDS:
+            _say_what_is_absent(keeper.look())
+            is_silent = True
         changes = keeper.monitor.presence.changes(keeper.monitor.now)
         offset = clock_offset_seconds()
         lines = [event_line(change, offset, is_text=is_text, is_terminal=is_terminal) for change in changes]
         await stdout.write(b"".join(lines), stopped=run.stopped)
 
     await run.run(show)
+    if not is_silent:
+        _say_what_is_absent(keeper.look())
     _say_if_never_connected(run, is_quiet=flags.is_quiet)
     return exit_for(run.reason, count=None, shown=run.subscriber.health.connection_count)
+
+
+def _say_what_is_absent(look: Snapshot) -> None:
+    for absence in look.absences:
+        say(f"{absence}; is it written as the devices write it?")
 
 
 def _say_if_never_connected(run: StreamRun, *, is_quiet: bool) -> None:

@@ -46,4 +46,5 @@ class PresenceKeeper:
             passed_over=monitor.presence.passed_over,
             outages=self._subscriber.health.outage_count,
             clock_offset_seconds=clock_offset_seconds(),
+            absent_fields=monitor.presence.absent_fields,
         )

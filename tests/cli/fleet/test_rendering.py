@@ -172,6 +172,11 @@ def test_the_headline_names_how_many_were_not_expected() -> None:
     assert headline(look).plain.startswith("2 devices: 2 online, 1 not expected; ")
 
 
+def test_the_headline_says_which_field_is_in_no_message() -> None:
+    look = replace(look_at(FINE), absent_fields={"seq": "ty\x1bpo"})
+    assert headline(look).plain.endswith(r"(1.0/s); no sequence number in 'ty\x1bpo' of any message")
+
+
 def test_a_fleet_that_was_never_listened_to_has_a_headline_too() -> None:
     assert headline(EMPTY).plain == "0 devices; 0 messages in 0 s (0.0/s)"
 

@@ -198,6 +198,29 @@ async def test_a_file_that_has_come_meanwhile_is_kept_and_no_draft_is_left(
     assert [(path.name, path.read_text()) for path in folder.iterdir()] == [("roster", "mine\n")]
 
 
+# --seq
+
+
+@pytest.mark.parametrize("is_quiet", [False, True], ids=["said", "quiet"])
+@pytest.mark.parametrize("is_once", [True, False], ids=["once", "events"])
+async def test_a_field_that_no_message_has_is_said_unless_told_not_to(
+    is_quiet: bool, is_once: bool, own_mosquitto: Mosquitto, capfd: pytest.CaptureFixture[str]
+) -> None:
+    flags = FleetFlags(
+        is_once=is_once,
+        is_events=not is_once,
+        within_seconds=2.0 if is_once else None,
+        timeout_seconds=None if is_once else 2.0,
+        seq="typo",
+        is_quiet=is_quiet,
+    )
+    running = asyncio.create_task(run_on(own_mosquitto, flags))
+    while not running.done():
+        await asyncio.to_thread(publish, own_mosquitto, "devices/b/heartbeat", b'{"seq":1}')
+    assert await running is Exit.OK
+    assert ("no sequence number in 'typo' of any message" in capfd.readouterr().err) is not is_quiet
+
+
 # --events
 
 
