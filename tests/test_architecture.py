@@ -62,6 +62,8 @@ PURE = {
     "quantities",
     "messages",
     "formats.keyvalue",
+    "formats.spreadsheet",
+    "formats.terminal",
     "stream.backoff",
     "stream.batch",
     "stream.exactly_once",

@@ -17,10 +17,13 @@ def _read_roster(path: Path, flag: str) -> tuple[str, ...]:
     from plantops_cli.fleet.roster import parse_roster
 
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as exc:
-        reason = exc.strerror if isinstance(exc, OSError) else "not UTF-8 text"
-        raise ConfigError(f"{flag} {str(path)!r}: {reason}") from exc
+        # as bytes: a line end within an id is part of it
+        text = path.read_bytes().decode()
+    except OSError as exc:
+        raise ConfigError(f"{flag} {str(path)!r}: {exc.strerror}") from exc
+    except UnicodeDecodeError as exc:
+        line = exc.object.count(b"\n", 0, exc.start) + 1
+        raise ConfigError(f"{flag} {str(path)!r}, line {line}: not UTF-8 text", hint="save it as UTF-8") from exc
     return parse_roster(text, name=f"{flag} {str(path)!r}")
 
 

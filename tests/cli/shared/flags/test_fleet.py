@@ -46,3 +46,16 @@ def test_a_line_that_is_no_device_id_is_named_by_its_number(tmp_path: Path) -> N
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("15m", 900), ("2.5", 2.5)])
 def test_a_silence_is_a_time(text: str, seconds: float) -> None:
     assert read(CheckFlags, "--offline-after", text).offline_after_seconds == seconds
+
+
+def test_a_roster_that_is_not_utf_8_is_refused_with_the_line(tmp_path: Path) -> None:
+    roster = tmp_path / "roster"
+    roster.write_bytes(b"a\nb\xff\n")
+    with pytest.raises(ConfigError, match=r"roster', line 2: not UTF-8 text$"):
+        read(RosterFlags, "--expect", str(roster))
+
+
+def test_a_line_end_within_an_id_of_a_roster_is_kept_as_it_is(tmp_path: Path) -> None:
+    roster = tmp_path / "roster"
+    roster.write_bytes(b'device_id\r\n"a\rb\r\nc"\r\n')
+    assert read(RosterFlags, "--expect", str(roster)).ids == ("a\rb\r\nc",)
