@@ -62,6 +62,7 @@ PURE = {
     "quantities",
     "messages",
     "formats.keyvalue",
+    "formats.markdown",
     "formats.spreadsheet",
     "formats.terminal",
     "stream.backoff",

@@ -1,8 +1,5 @@
 """How a fleet is shown: as a table, as JSON, CSV or Markdown, and its changes as lines."""
 
-import csv
-import io
-import re
 from datetime import UTC, datetime
 
 import orjson
@@ -16,6 +13,8 @@ from plantops_cli.cli.shared.wording import counted
 from plantops_cli.fleet.device import DeviceReport, DeviceState
 from plantops_cli.fleet.presence import Change
 from plantops_cli.fleet.snapshot import Snapshot
+from plantops_cli.formats.markdown import escape_markdown
+from plantops_cli.formats.spreadsheet import csv_line
 from plantops_cli.formats.terminal import escape, json_escape
 
 # each has a contrast of at least 3.5 on black and on white
@@ -30,7 +29,6 @@ STYLES = {
 
 _MAX_ID_CELLS = 32
 _PLAIN_WIDTH = 160
-_BAR = re.compile(r"(\\*)\|")
 
 
 def render_look(look: Snapshot, choice: FleetChoice, *, is_terminal: bool) -> str:
@@ -187,15 +185,13 @@ def _moments(report: DeviceReport) -> list[float]:
 
 
 def _csv(look: Snapshot, *, is_terminal: bool) -> str:
-    text = io.StringIO()
     rows = [look.row(report) for report in look.worst_first]
     names = list(rows[0]) if rows else ["device_id", "state"]
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(names)
+    lines = [csv_line(names)]
     for row in rows:
-        cells = ["" if value is None else value for value in row.values()]
-        writer.writerow([escape(cell) if is_terminal and isinstance(cell, str) else cell for cell in cells])
-    return text.getvalue()
+        cells = row.values()
+        lines.append(csv_line(escape(cell) if is_terminal and isinstance(cell, str) else cell for cell in cells))
+    return "".join(lines)
 
 
 def _markdown(look: Snapshot) -> str:
@@ -213,11 +209,5 @@ def _markdown(look: Snapshot) -> str:
             f"{report.invalid:,}",
             ", ".join(remarks(report)),
         )
-        lines.append(f"| {' | '.join(map(_cell, cells))} |")
-    return "\n".join([*lines, "", headline(look).plain, ""])
-
-
-def _cell(text: str) -> str:
-    """A stranger's text as a cell of Markdown, which a bar would end."""
-    # backslashes before a bar are doubled, or they would escape the one that escapes it
-    return _BAR.sub(r"\1\1\\|", escape(text))
+        lines.append(f"| {' | '.join(map(escape_markdown, cells))} |")
+    return "\n".join([*lines, "", escape_markdown(headline(look).plain), ""])

@@ -23,6 +23,7 @@ from plantops_cli.cli.fleet.rendering import (
 from plantops_cli.cli.shared.flags.display import FleetChoice
 from plantops_cli.fleet.device import DeviceState
 from plantops_cli.fleet.presence import Change
+from plantops_cli.fleet.roster import parse_roster
 from tests.support.fleet_reports import FINE, device, look_at
 from tests.support.terminal import own_terminal
 
@@ -101,11 +102,29 @@ def test_markdown_is_a_table_and_the_headline_below_it() -> None:
 @example("\n| offline | ")
 @given(st.text(st.sampled_from("\\|\n\r`a\u202e") | st.characters(exclude_categories=["Cs"])))
 def test_no_id_breaks_out_of_its_cell_of_markdown(device_id: str) -> None:
-    look = look_at(device(DeviceState.ONLINE, f"<{device_id}>"))
+    look = look_at(device(DeviceState.ONLINE, f"({device_id})"))
     row = render_look(look, FleetChoice.MD, is_terminal=False).split("\n")[2]
     cells = cells_of(row)
     assert len(cells) == 8
-    assert (cells[0], cells[1][0], cells[1][-1], cells[-1]) == ("online", "<", ">", "")
+    assert (cells[0], cells[1][0], cells[1][-1], cells[-1]) == ("online", "(", ")", "")
+
+
+def test_no_spreadsheet_runs_what_a_device_says_and_a_roster_takes_the_apostrophe_off() -> None:
+    ids = ["=1*2", "@SUM(1)", "-12.5", "'=x", "\tx", " a ", 'a"b,c']
+    look = look_at(*(device(DeviceState.ONLINE, one, error="=cmd", invalid=1) for one in ids))
+    text = render_look(look, FleetChoice.CSV, is_terminal=False)
+    rows = list(csv.DictReader(io.StringIO(text)))
+    shown = {row["device_id"] for row in rows}
+    assert shown == {"'=1*2", "'@SUM(1)", "-12.5", "''=x", "'\tx", " a ", 'a"b,c'}
+    assert {row["error"] for row in rows} == {"'=cmd"}
+    assert sorted(parse_roster(text, name="roster")) == sorted(ids)
+
+
+def test_markdown_shows_links_and_tags_and_follows_none() -> None:
+    look = look_at(device(DeviceState.ONLINE, "<b>[x](y)`|", error="see http://x"))
+    row = render_look(look, FleetChoice.MD, is_terminal=False).split("\n")[2]
+    assert r"&lt;b&gt;\[x\](y)\`\|" in row
+    assert r"see http\://x" in row
 
 
 # The table

@@ -17,6 +17,7 @@ from plantops_cli.cli.shared.flags.display import FleetChoice
 from plantops_cli.cli.shared.flags.fleet import RosterFlags
 from plantops_cli.errors import ConfigError, CredentialsRefusedError
 from tests.support.brokers import PASSWORD, Mosquitto, free_port
+from tests.support.command_line import read
 from tests.support.publishing import publish
 from tests.support.simulated_fleet import wait_for_clients
 from tests.support.subscribing import WAIT_SECONDS, eventually
@@ -196,6 +197,20 @@ async def test_a_file_that_has_come_meanwhile_is_kept_and_no_draft_is_left(
     with pytest.raises(ConfigError, match=r"--save-roster '.*roster': File exists"):
         await running
     assert [(path.name, path.read_text()) for path in folder.iterdir()] == [("roster", "mine\n")]
+
+
+async def test_whatever_the_devices_are_called_a_saved_roster_expects_just_them(
+    own_mosquitto: Mosquitto, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ids = {" a ", "[x]", "device_id", 'a"b,c', "=x", "'=x", "a\u2028b", "\u3164", "- a", "{}", "sep=;"}
+    for device_id in ids:
+        publish(own_mosquitto, f"devices/{device_id}/telemetry", b"{}", retain=True)
+    saved, table = tmp_path / "saved", tmp_path / "table.csv"
+    flags = FleetFlags(is_once=True, within_seconds=1.0, save_roster=saved, output=FleetChoice.CSV)
+    await run_on(own_mosquitto, flags)
+    table.write_bytes(capsys.readouterr().out.encode())
+    for roster in (saved, table):
+        assert ids <= set(read(RosterFlags, "--expect", str(roster)).ids)
 
 
 # --seq
