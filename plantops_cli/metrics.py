@@ -4,6 +4,8 @@ The one importer of prometheus_client. Labels are bounded: no series for single 
 """
 
 import asyncio
+import logging
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
@@ -11,6 +13,7 @@ from plantops_cli.errors import ConfigError
 from plantops_cli.fleet.device import DeviceReport
 from plantops_cli.fleet.monitor import FleetMonitor, clock_offset_seconds
 from plantops_cli.quantities import parse_address
+from plantops_cli.stream.rates import Rates
 from plantops_cli.stream.status import State
 from plantops_cli.stream.subscriber import MQTTSubscriber
 
@@ -20,6 +23,8 @@ try:
     from prometheus_client.registry import Collector
 except ImportError as exc:
     raise ConfigError(f"metrics cannot be served: {exc}", hint="pip install 'plantops-cli[metrics]'") from exc
+
+logger = logging.getLogger("plantops.metrics")
 
 _SCRAPE_SECONDS = 5.0
 
@@ -132,13 +137,28 @@ async def serving_metrics(address: str | tuple[str, int], metrics: Metrics) -> A
             f"no metrics can be served on {host}:{port}: {exc.strerror or exc}",
             hint="choose a free port of this machine",
         ) from exc
+    requests = _FailedRequests()
+    # socketserver would print a traceback whenever somebody hangs up early
+    server.handle_error = requests.tell  # type: ignore[method-assign]  # meant to be overridden, by a subclass
     try:
         yield
     finally:
+        requests.rates.tell_left_out()
         # a scrape under way needs the event loop to end
         await asyncio.to_thread(server.shutdown)
         server.server_close()
         await asyncio.to_thread(thread.join)
+
+
+class _FailedRequests:
+    """Tells of requests that failed, for whoever reaches the port can make them fail."""
+
+    def __init__(self) -> None:
+        self.rates = Rates(logger)
+
+    def tell(self, request: object, client_address: tuple[str, int]) -> None:  # noqa: ARG002  # as socketserver calls it
+        if (more := self.rates.ask("requests for metrics that failed")) is not None:
+            logger.warning("a request for metrics of %s failed: %s%s", client_address[0], sys.exception(), more)
 
 
 def _gauge(name: str, what: str, value: float) -> Metric:

@@ -1,6 +1,8 @@
 """What Prometheus is told, by the command line and by a program of one's own."""
 
 import asyncio
+import socket
+import struct
 import subprocess
 import sys
 import urllib.request
@@ -16,6 +18,7 @@ from plantops_cli.metrics import Metrics, serving_metrics
 from tests.support.brokers import PASSWORD, USERNAME, Mosquitto, free_port
 from tests.support.plantops import run, start
 from tests.support.publishing import publish
+from tests.support.subscribing import eventually
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -119,6 +122,26 @@ async def test_a_port_that_is_taken_is_named(mosquitto: Mosquitto) -> None:
     with pytest.raises(ConfigError, match=f"no metrics can be served on 127.0.0.1:{mosquitto.port}: "):
         async with serving_metrics(str(mosquitto.port), metrics):
             pass
+
+
+def hang_up_early(port: int) -> None:
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.sendall(b"GET /metrics HT")
+
+
+async def test_who_hangs_up_on_the_metrics_fills_no_log(
+    capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    port = free_port()
+    async with serving_metrics(("127.0.0.1", port), Metrics(MQTTSubscriber("127.0.0.1"))):
+        for _ in range(50):
+            await asyncio.to_thread(hang_up_early, port)
+        await asyncio.to_thread(scrape, port)
+        await eventually(lambda: len(caplog.messages) >= 10)
+    assert "Traceback" not in capfd.readouterr().err
+    assert len(caplog.messages) <= 11
+    assert "a request for metrics of 127.0.0.1 failed" in caplog.messages[0]
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from plantops_cli.stream.exactly_once import ExactlyOnce, UnreleasedError
 from plantops_cli.stream.inbox import Inbox, memory_of
 from plantops_cli.stream.packets import QOS_2, Packet, puback, pubrec
 from plantops_cli.stream.port import Line
+from plantops_cli.stream.rates import Rates
 from plantops_cli.stream.status import Paused, Status
 
 logger = logging.getLogger("plantops.stream")
@@ -31,6 +32,8 @@ AtOnce = Callable[[Batch], bool]
 Claim = Callable[[Batch], bool]
 """Takes messages to acknowledge them and to let go of their memory when it is done with them, or refuses them."""
 
+_PASSED_OVER = "message passed over: its topic is empty, no UTF-8, or holds a wildcard or NUL (MQTT 3.3.2.1)"
+_TOPIC_BYTES = 80
 _FEW_MESSAGES, _FEW_BYTES = 8, 2 * 1024
 _TURN_SECONDS = 0.02
 
@@ -62,6 +65,7 @@ class Delivery:
         self._on_status = on_status
         self._at_once: AtOnce | None = None
         self._claim: Claim | None = None
+        self._rates = Rates(logger)
         self._failure: Exception | None = None
         self._ended: BrokerError | None = None
         self._news = asyncio.Event()
@@ -122,10 +126,8 @@ class Delivery:
         """Count messages without a valid topic name, and acknowledge them behind what waits (MQTT 5, 4.6)."""
         self.invalid += len(packets)
         for packet in packets:
-            logger.warning(
-                "message passed over: its topic is empty, no UTF-8, or holds a wildcard or NUL (MQTT 3.3.2.1): %s",
-                ascii(packet[1][:80]),
-            )
+            if (more := self._rates.ask("messages passed over")) is not None:
+                logger.warning("%s: %a%s", _PASSED_OVER, packet[1][:_TOPIC_BYTES], more)
         if self.inbox or self.inbox.has_in_hand:
             self._queue(Read(time.time_ns(), [], passed_over=packets), size)
         else:
@@ -231,6 +233,7 @@ class Delivery:
     def finish(self) -> None:
         """Let ``batches`` end after what has arrived; messages that come later are dropped, unacknowledged."""
         self.inbox.close()
+        self._rates.tell_left_out()
         if self.line:
             # handlers may still wait for answers of the broker
             self.line.reading.resume()
@@ -239,6 +242,7 @@ class Delivery:
     def end(self, error: BrokerError) -> None:
         """Let ``batches`` raise this after what has arrived: nothing more comes."""
         self._ended = error
+        self._rates.tell_left_out()
         self._news.set()
 
     async def _give_way(self) -> None:

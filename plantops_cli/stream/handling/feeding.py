@@ -135,6 +135,7 @@ class Feeding:
             raise
         finally:
             await dispatcher.leave(DRAIN_SECONDS)
+            self._tally.rates.tell_left_out()
 
 
 def _retrieve(task: asyncio.Task[None]) -> None:

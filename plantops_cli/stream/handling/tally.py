@@ -1,7 +1,6 @@
 """What handlers made of their messages: counted, and told at a bounded rate."""
 
 import logging
-import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -9,13 +8,14 @@ from types import TracebackType
 
 from plantops_cli.errors import HandlerTimeoutError, PayloadError
 from plantops_cli.messages import Message
+from plantops_cli.stream.rates import Rates
 
 logger = logging.getLogger("plantops.stream")
 
 _HERE = Path(__file__).parent
 # strangers choose the topics
 _DEVICES_COUNTED = 10_000
-_LINES, _SECONDS = 10, 10.0
+_TOPIC_CHARACTERS = 80
 
 
 class Tally:
@@ -29,6 +29,7 @@ class Tally:
         invalid: messages that did not fit the types of a handler.
         paused_seconds: how long one message held up the acknowledgement of all others.
         invalid_by_device: the same by device id, or by topic where there is none; of the first 10,000.
+        rates: how often the log tells of each kind of failure.
         on_failure: called with each message that a handler failed on or did not take, and why; for a test kit.
     """
 
@@ -37,8 +38,8 @@ class Tally:
         self.paused_seconds = 0.0
         self.invalid_by_device: Counter[str] = Counter()
         self.on_failure: Callable[[Message, BaseException], None] = _do_nothing
+        self.rates = Rates(logger)
         self._names_with_results: set[str] = set()
-        self._rates: dict[str, Rate] = {}
 
     def fail(self, what: str, message: Message, error: BaseException, hint: str = "") -> None:
         """Count and log a handler that failed, or a function beside it.
@@ -52,9 +53,11 @@ class Tally:
         self.failures += 1
         self.timeouts += isinstance(error, HandlerTimeoutError)
         self.on_failure(message, error)
-        if (more := self._rate(f"failed {what}").ask()) is not None:
+        if (more := self.rates.ask(f"failures of {what}")) is not None:
             exc_info = type(error), error, _behind_us(error.__traceback__)
-            logger.error("%s failed on a message of %a%s%s", what, message.topic, hint, more, exc_info=exc_info)
+            logger.error(
+                "%s failed on a message of %a%s%s", what, shown(message.topic), hint, more, exc_info=exc_info
+            )
 
     def note_invalid(self, name: str, message: Message, error: PayloadError, *, is_told: bool) -> None:
         """Count a message that does not fit the types of a handler, and log it if nobody else is told.
@@ -70,7 +73,7 @@ class Tally:
         device = message.device_id or message.topic
         if device in self.invalid_by_device or len(self.invalid_by_device) < _DEVICES_COUNTED:
             self.invalid_by_device[device] += 1
-        if not is_told and (more := self._rate(f"invalid {name}").ask()) is not None:
+        if not is_told and (more := self.rates.ask(f"messages that do not fit handler {name}")) is not None:
             logger.warning("%s%s", error, more)
 
     def note_result(self, name: str, result: object) -> None:
@@ -84,8 +87,10 @@ class Tally:
             self._names_with_results.add(name)
             logger.warning("handler %s returned a value of type %s, which is ignored", name, type(result).__name__)
 
-    def _rate(self, what: str) -> "Rate":
-        return self._rates.setdefault(what, Rate())
+
+def shown(topic: str) -> str:
+    """Return as much of a topic as a line of the log has room for."""
+    return topic[:_TOPIC_CHARACTERS]
 
 
 def _do_nothing(message: Message, error: BaseException) -> None: ...
@@ -96,23 +101,3 @@ def _behind_us(traceback: TracebackType | None) -> TracebackType | None:
     while traceback is not None and Path(traceback.tb_frame.f_code.co_filename).parent == _HERE:
         traceback = traceback.tb_next
     return traceback
-
-
-class Rate:
-    """Allows so many lines in so many seconds, for whoever sends can make us write."""
-
-    def __init__(self) -> None:
-        self._began = 0.0
-        self._count = self._left_out = 0
-
-    def ask(self) -> str | None:
-        """Return None when no line may be written, else what to add to it about those that were not."""
-        moment = time.monotonic()
-        if moment - self._began >= _SECONDS:
-            self._began, self._count = moment, 0
-        if self._count >= _LINES:
-            self._left_out += 1
-            return None
-        self._count += 1
-        left_out, self._left_out = self._left_out, 0
-        return f" ({left_out:,} more like it were not logged)" if left_out else ""

@@ -15,10 +15,11 @@ from plantops_cli.stream.handling.lane import Lane
 from plantops_cli.stream.handling.ledger import ACKNOWLEDGED_TOGETHER, Failure, Work
 from plantops_cli.stream.handling.policy import DeadLetter, Retry
 from plantops_cli.stream.handling.registration import Registration
-from plantops_cli.stream.handling.tally import Tally
+from plantops_cli.stream.handling.tally import Tally, shown
 from plantops_cli.stream.handling.threads import Threads
 from plantops_cli.stream.handling.turns import Turns
 from plantops_cli.stream.packets import QOS_1_OR_2
+from plantops_cli.stream.rates import Rates
 
 logger = logging.getLogger("plantops.stream")
 
@@ -329,7 +330,7 @@ class Worker:
         delay_seconds = 0.0
         for call, error in failed:
             policy = call.registration.on_error
-            seconds = None if work.is_last else _delay_seconds(policy, work.attempts)
+            seconds = None if work.is_last else _delay_seconds(policy, work.attempts, self._crew.tally.rates)
             self._tell(work, call, error, seconds)
             if seconds is not None:
                 again.append((call, error))
@@ -377,8 +378,8 @@ class Worker:
         self, letter: DeadLetter, message: Message, error: BaseException, attempts: int
     ) -> bool:
         if message.topic == letter.topic:
-            logger.error(
-                "message of %a dropped: it is a dead letter, and its handler failed on it, too", message.topic
+            self._tell_of_letter(
+                "message of %a dropped: it is a dead letter, and its handler failed on it, too", message
             )
             return True
         try:
@@ -390,10 +391,14 @@ class Worker:
                 wait=_DEAD_LETTER_SECONDS,
             )
         except PlantopsError as exc:
-            logger.error("message of %a kept: its dead letter cannot be published: %s", message.topic, exc)
+            self._tell_of_letter("message of %a kept: its dead letter cannot be published: %s", message, exc)
             return False
         self._crew.tally.dead_letters += 1
         return True
+
+    def _tell_of_letter(self, text: str, message: Message, *arguments: object) -> None:
+        if (more := self._crew.tally.rates.ask("dead letters that were not published")) is not None:
+            logger.error(f"{text}%s", shown(message.topic), *arguments, more)
 
 
 def overdue(registration: Registration) -> HandlerTimeoutError:
@@ -431,13 +436,14 @@ def _attempt_each(function: Callable[[Message], object], messages: list[Message]
     return outcomes
 
 
-def _delay_seconds(policy: object, attempts: int) -> float | None:
+def _delay_seconds(policy: object, attempts: int, rates: Rates) -> float | None:
     if not isinstance(policy, Retry):
         return None
     try:
         return policy.delay_seconds(attempts)
     except Exception:
-        logger.exception("the backoff of a Retry failed: no further attempt is made")
+        if (more := rates.ask("failures of the backoff of a Retry")) is not None:
+            logger.exception("the backoff of a Retry failed: no further attempt is made%s", more)
         return None
 
 

@@ -1,14 +1,13 @@
 """What handlers made of their messages: counted without end, told at a bounded rate."""
 
 import logging
-import time
 from typing import Any
 
 import pytest
 
 from plantops_cli.errors import HandlerTimeoutError, PayloadError
 from plantops_cli.messages import Message
-from plantops_cli.stream.handling.tally import Rate, Tally
+from plantops_cli.stream.handling.tally import Tally
 from tests.support.handling import engine, packet
 from tests.support.subscribing import eventually
 
@@ -55,15 +54,6 @@ def test_of_many_failures_of_a_handler_few_are_told_and_all_are_counted(caplog: 
     assert tally.failures == 1_001
     told: list[Any] = [record.args for record in caplog.records]
     assert [who for who, *_ in told] == ["handle"] * 10 + ["other"]
-
-
-def test_what_was_not_told_is_told_of_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    moment = 100.0
-    monkeypatch.setattr(time, "monotonic", lambda: moment)
-    rate = Rate()
-    assert [rate.ask() for _ in range(12)] == [""] * 10 + [None] * 2
-    moment += 10
-    assert [rate.ask(), rate.ask()] == [" (2 more like it were not logged)", ""]
 
 
 def test_an_invalid_message_is_counted_by_its_device_or_its_topic_and_told(
