@@ -75,6 +75,9 @@ class Metrics(Collector):
             "reconnections", "Connections made after the first one.", max(0, health.connection_count - 1)
         )
         yield _counter("outages", "Connections lost.", health.outage_count)
+        yield _counter(
+            "outage_seconds", "Time without the broker, each from when it was heard last.", health.outage_seconds
+        )
         yield _counter("lost_sessions", "Durable sessions that the broker had forgotten.", health.lost_sessions)
         yield _counter(
             "paused_seconds", "Time for which slow handlers or output held the stream up.", health.paused_seconds

@@ -64,6 +64,7 @@ def test_a_command_serves_health_and_presence(own_mosquitto: Mosquitto, command:
     assert value(samples, "invalid_payloads_total") == 1
     assert (value(samples, "connected"), value(lost, "connected"), value(resumed, "connected")) == (1, 0, 1)
     assert (value(lost, "outages_total"), value(lost, "reconnections_total")) == (1, 0)
+    assert 0 < value(lost, "outage_seconds_total") < value(resumed, "outage_seconds_total")
     assert value(resumed, "reconnections_total") == 1
     assert value(resumed, "paused_seconds_total") == 0
     handlers = {"handler_errors", "handler_timeouts", "handler_retries", "dead_letters", "invalid_payloads"}

@@ -6,6 +6,8 @@ from typing import Self
 from plantops_cli.fleet.presence import Presence
 from plantops_cli.messages import Message
 from plantops_cli.stream.batch import Batch
+from plantops_cli.stream.clock import since_boot
+from plantops_cli.stream.hearing import Hearing
 from plantops_cli.stream.packets import RETAINED_OR_DUP
 from plantops_cli.stream.status import Connected, Lost, Status
 from plantops_cli.stream.subscriber import MQTTSubscriber
@@ -22,14 +24,16 @@ class FleetMonitor:
         monitor.presence.reports(monitor.now)
 
     Attributes:
-        presence: the account of each device; its clock is ``time.monotonic()``, which is that of asyncio's event
-            loop.
+        presence: the account of each device; its clock is ``plantops_cli.stream.clock.since_boot``, which goes on
+            while the machine sleeps. That time, and any in which this program was stopped, counts as an outage.
     """
 
     def __init__(self, subscriber: MQTTSubscriber, presence: Presence) -> None:
         self.presence = presence
         self._subscriber = subscriber
-        self._now = time.monotonic()
+        self._now = since_boot()
+        self._hearing = subscriber.hearing
+        self._gap_count = self._hearing.gap_count if self._hearing else 0
         # whoever is connected already tells of it no more
         self._connected_at = None if subscriber.heard_at is None else self._now
         self._listened_seconds = 0.0
@@ -56,23 +60,29 @@ class FleetMonitor:
     @property
     def now(self) -> float:
         """Up to when we know that we would have heard a device: the broker's last word, a message or an answer."""
-        self._now = max(self._now, self._subscriber.heard_at or 0.0)
+        if self._hearing:
+            self._mind_gaps(self._hearing)
+            self._now = max(self._now, self._hearing.heard_at)
         return self._now
 
     @property
     def listened_seconds(self) -> float:
         """For how long there was a connection so far."""
         listened = self._listened_seconds
-        return listened if self._connected_at is None else listened + time.monotonic() - self._connected_at
+        return listened if self._connected_at is None else listened + since_boot() - self._connected_at
 
     def handle(self, message: Message) -> None:
         """Take note of a message; a handler for ``MQTTSubscriber``."""
-        self._now = time.monotonic()
+        if self._hearing:
+            self._mind_gaps(self._hearing)
+        self._now = since_boot()
         self.presence.hear(message, self._now)
 
     def take(self, batch: Batch) -> None:
         """Take note of a batch."""
-        self._now = time.monotonic()
+        if self._hearing:
+            self._mind_gaps(self._hearing)
+        self._now = since_boot()
         heard = self.presence.heard
         for flags, topic, _, _, payload in batch.packets:
             heard(topic, payload, self._now, is_live=not flags & RETAINED_OR_DUP)
@@ -80,22 +90,35 @@ class FleetMonitor:
     def on_status(self, status: Status) -> None:
         """Take note of a step of the connection; a status listener for ``MQTTSubscriber``."""
         if isinstance(status, Lost):
-            self._end(time.monotonic())
+            # what was heard last is the last that is certain
+            self._end(max(self._now, since_boot() - status.silent_seconds))
         elif isinstance(status, Connected):
             # who disconnects of its own accord tells of no loss, and may come back later
+            self._hearing = self._subscriber.hearing
+            self._gap_count = self._hearing.gap_count if self._hearing else 0
             self._end(self._now)
-            self._now = self._connected_at = time.monotonic()
-            self.presence.resumed(self._now)
+            self._listen()
+
+    def _mind_gaps(self, hearing: Hearing) -> None:
+        """Hold it against no device that we were stopped or asleep."""
+        if hearing.gap_count != self._gap_count:
+            self._gap_count = hearing.gap_count
+            if self._connected_at is not None:
+                self._end(self._now)
+                self._listen()
+
+    def _listen(self) -> None:
+        self._now = self._connected_at = since_boot()
+        self.presence.resumed(self._now)
 
     def _end(self, ended_at: float) -> None:
         if self._connected_at is None:
             return
         self._listened_seconds += ended_at - self._connected_at
         self._connected_at = None
-        # what was heard last is the last that is certain
-        self.presence.lost(self._now)
+        self.presence.lost(ended_at)
 
 
 def clock_offset_seconds() -> float:
     """What to add to the clock of a ``FleetMonitor`` to get seconds since 1970."""
-    return time.time() - time.monotonic()
+    return time.time() - since_boot()

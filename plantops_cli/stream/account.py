@@ -9,6 +9,7 @@ from typing import Protocol
 from plantops_cli.errors import BrokerError
 from plantops_cli.messages import in_utc, now
 from plantops_cli.stream.batch import Batch
+from plantops_cli.stream.clock import since_boot
 from plantops_cli.stream.handling.tally import Tally
 from plantops_cli.stream.options import ConnectOptions
 from plantops_cli.stream.packets import QOS_OR_RETAIN
@@ -51,7 +52,8 @@ class Account:
         self._invalid = 0
         self._paused_seconds = 0.0
         self._outage_count = 0
-        self._outage_began_at: datetime | None = None
+        self._outage_since: float | None = None
+        self._outage_seconds = 0.0
         self._outages: deque[Outage] = deque(maxlen=_OUTAGES_KEPT)
         self._lost_sessions = 0
         self._last_message_ns: int | None = None
@@ -59,7 +61,7 @@ class Account:
     @property
     def is_in_outage(self) -> bool:
         """Whether a connection was lost, and none was made since."""
-        return self._outage_began_at is not None
+        return self._outage_since is not None
 
     def count(self, batch: Batch) -> None:
         """Count the messages of a batch."""
@@ -108,23 +110,27 @@ class Account:
         Args:
             is_resumed: whether the broker had kept the session meanwhile.
         """
-        if self._outage_began_at is None:
+        if self._outage_since is None:
             return None
-        ended_at = now()
-        self._outages[-1] = replace(self._outages[-1], ended_at=ended_at, is_bridged=is_resumed)
-        seconds = (ended_at - self._outage_began_at).total_seconds()
-        self._outage_began_at = None
+        seconds = self._running_outage_seconds
+        self._outages[-1] = replace(self._outages[-1], ended_at=now(), is_bridged=is_resumed)
+        self._outage_seconds += seconds
+        self._outage_since = None
         return Resumed(seconds, is_session_kept=is_resumed)
+
+    @property
+    def _running_outage_seconds(self) -> float:
+        return 0.0 if self._outage_since is None else since_boot() - self._outage_since
 
     def lost(self, error: BrokerError, began_at: datetime) -> None:
         """Open an outage.
 
         Args:
             error: what ended the connection.
-            began_at: when, in UTC.
+            began_at: since when nothing can have been heard, in UTC.
         """
         self._outage_count += 1
-        self._outage_began_at = began_at
+        self._outage_since = since_boot() - (now() - began_at).total_seconds()
         self._outages.append(Outage(began_at, None, str(error)))
 
     def disconnected(self) -> None:
@@ -158,6 +164,7 @@ class Account:
             invalid_payloads=tally.invalid,
             outage_count=self._outage_count,
             outages=tuple(self._outages),
+            outage_seconds=self._outage_seconds + self._running_outage_seconds,
             lost_sessions=self._lost_sessions,
             paused_seconds=self._paused_seconds
             + tally.paused_seconds

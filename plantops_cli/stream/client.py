@@ -135,6 +135,7 @@ class Client(aiomqtt.Client):
         self._is_aborted = False
         self._tap: Tap | None = None
         self._parting: Tap | None = None
+        self._gap_count = 0
         self._home_thread = threading.current_thread()
         self.receipts = Receipts(UNTOLD_MOST)
         if is_durable:
@@ -153,7 +154,7 @@ class Client(aiomqtt.Client):
         inner._ssl_wrap_socket = self._opening.connect_tls  # type: ignore[method-assign,assignment]  # nor this
         # nothing else tells of a ping and its answer
         pings = KeepAlive(inner._send_pingreq, inner._handle_pingresp, self.writing.push)
-        inner._send_pingreq = pings.ping  # type: ignore[method-assign]  # no hook for it
+        inner._send_pingreq = partial(self._ping, pings.ping)  # type: ignore[method-assign]  # no hook for it
         inner._handle_pingresp = pings.ponged  # type: ignore[method-assign]  # nor this
         self.ask = pings.ask
         # nor of a refusal
@@ -268,8 +269,20 @@ class Client(aiomqtt.Client):
     # Keep-alive
 
     async def _keep_alive(self) -> None:
-        look = self._client.loop_misc
-        await keep_alive(self._connected, self.reading, note_headway=self._note_headway, look=look)
+        await keep_alive(self._connected, self.reading, note_headway=self._note_headway, look=self._look)
+
+    def _ping(self, send: Callable[[], MQTTErrorCode]) -> MQTTErrorCode:
+        self.reading.hearing.asked()
+        return send()
+
+    def _look(self) -> int:
+        gap_count = self.reading.hearing.gap_count
+        if gap_count != self._gap_count:
+            self._gap_count = gap_count
+            # stopped or asleep, we may have been given up: to ask now tells sooner than to wait for the next ping
+            if not self._client._ping_t:
+                self._client._send_pingreq()
+        return self._client.loop_misc()
 
     def _note_headway(self) -> None:
         self._client._ping_t = 0.0

@@ -5,14 +5,14 @@ import logging
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing, contextmanager, suppress
 from dataclasses import replace
-from datetime import timedelta
 from typing import Any
 
 from plantops_cli.errors import BrokerError, ConnectionLostError, StateError
-from plantops_cli.messages import Message, now
+from plantops_cli.messages import Message
 from plantops_cli.stream import failures
 from plantops_cli.stream.account import Account
 from plantops_cli.stream.batch import Batch
+from plantops_cli.stream.clock import moment_of, since_boot
 from plantops_cli.stream.exactly_once import LEAST_BYTES, ExactlyOnce
 from plantops_cli.stream.inbox import InHand
 from plantops_cli.stream.options import ConnectOptions
@@ -79,7 +79,7 @@ class Lifeline:
         self._is_begun = False
         self._is_connecting = False
         self._is_warned = False
-        self._connected_at = 0.0
+        self._connected_at = self._connected_since_boot = 0.0
 
     @property
     def is_connected(self) -> bool:
@@ -350,6 +350,7 @@ class Lifeline:
         if not session.is_version_a_guess:
             self._version = options.mqtt_version
         self._connected_at = asyncio.get_running_loop().time()
+        self._connected_since_boot = since_boot()
         self._account.connected()
         is_answered = granted is not None
         self._listeners.tell(
@@ -370,10 +371,10 @@ class Lifeline:
 
     async def _lost(self, session: Session, error: BrokerError) -> None:
         """Account for the end of a connection; raise if no reconnection can heal it."""
-        # not now, if a handler has held up what came before the end
-        began_at = now() - timedelta(seconds=asyncio.get_running_loop().time() - session.ended_at)
+        # neither now, if a handler has held up what came before the end, nor when it was noticed
+        silent_since = max(session.silent_since, self._connected_since_boot)
         await self.close()
-        self._account.lost(error, began_at)
+        self._account.lost(error, moment_of(silent_since))
         self.last_error = error
         then = self.reconnection.after_loss(
             error, lasted_seconds=session.ended_at - self._connected_at, is_given_up=session.is_given_up
@@ -390,7 +391,7 @@ class Lifeline:
                 then.suspicious,
                 self._options.client_id,
             )
-        self._listeners.tell(Lost(error))
+        self._listeners.tell(Lost(error, since_boot() - silent_since))
 
     def _abandon(self, session: Session) -> None:
         """Close the socket of a session whose event loop has ended."""

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from plantops_cli.errors import BrokerError
 from plantops_cli.stream.answers import Answers
+from plantops_cli.stream.hearing import Hearing
 from plantops_cli.stream.inbox import Inbox
 from plantops_cli.stream.options import ConnectOptions
 from plantops_cli.stream.packets import Packet
@@ -50,13 +51,17 @@ class Readable(Protocol):
     Attributes:
         read_at: when something was read last, by the clock of the event loop; 0 before.
         is_paused: True while it is left unread, whatever comes.
+        hearing: when the broker was heard.
     """
+
+    hearing: Hearing
 
     @property
     def read_at(self) -> float: ...
     @property
     def is_paused(self) -> bool: ...
     def resume(self) -> None: ...
+    def silent_since(self, *, is_given_up: bool) -> float: ...
 
 
 class Writable(Protocol):

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from plantops_cli.stream.answers import Answers
+from plantops_cli.stream.hearing import Hearing
+from plantops_cli.stream.packets import Packet
 from plantops_cli.stream.port import Receiver
 from plantops_cli.stream.tap import READ_BYTES, Tap
 
@@ -40,6 +42,7 @@ class Reading:
         on_broken: called with what made no sense, or what the receiver has raised.
 
     Attributes:
+        hearing: when the broker was heard.
         read_at: when something was read last, by the clock of the event loop; 0 before.
         is_paused: True while the socket is left unread, whatever comes.
     """
@@ -47,6 +50,7 @@ class Reading:
     def __init__(
         self, paho: PahoReader, receiver: Receiver, answers: Answers, on_broken: Callable[[Exception], None]
     ) -> None:
+        self.hearing = Hearing()
         self.read_at = 0.0
         self.is_paused = False
         self._paho = paho
@@ -57,6 +61,7 @@ class Reading:
         self._loop = asyncio.get_running_loop()
         self._tap: Tap | None = None
         self._has_heard = False
+        self._heard_bytes = 0
         self._waiting_count = 0
         self._partial_bytes = 0
         self._close_reads = 0
@@ -108,6 +113,7 @@ class Reading:
         tap = self._tap
         if tap is None:
             return False
+        (self.hearing.saw_end if self.is_end_unread else self.hearing.looked)()
         headway = tap.partial_bytes - self._partial_bytes
         has_headway = self._has_heard or headway < 0 or headway >= _HEADWAY_BYTES or tap.has_unread
         self._has_heard = False
@@ -120,13 +126,22 @@ class Reading:
         """Whether the end of the connection waits behind messages that are left unread."""
         return self._tap is not None and self.is_paused and self._tap.is_hung_up
 
+    def silent_since(self, *, is_given_up: bool) -> float:
+        """Return since when nothing can have been heard, now that the connection has ended.
+
+        Args:
+            is_given_up: whether it was this side that ended it.
+        """
+        is_told = not is_given_up and self._tap is not None and self._tap.is_end_told
+        return self.hearing.silent_since(is_told=is_told)
+
     def _read(self) -> None:
         tap, receiver = self._tap, self._receiver
         if tap is None or self.is_paused or self._paho.socket() is None:
             return
         try:
             # what is for paho goes first: a read with more of it would let it grow without bound
-            packets, size = ([], 0) if tap.has_foreign else tap.fill(self._inbox.room)
+            packets, size = ([], 0) if tap.has_foreign else self._fill(tap)
             try:
                 if packets:
                     self._has_heard = True
@@ -141,6 +156,14 @@ class Reading:
         if size:
             self.read_at = moment
         self._go_on_after(tap, size, seconds)
+
+    def _fill(self, tap: Tap) -> tuple[list[Packet], int]:
+        try:
+            return tap.fill(self._inbox.room)
+        finally:
+            if tap.heard_bytes != self._heard_bytes:
+                self._heard_bytes = tap.heard_bytes
+                self.hearing.heard()
 
     def _go_on_after(self, tap: Tap, size: int, seconds: float) -> None:
         """Decide what follows on a read: another one, a pause, a rest, or whatever the selector says."""

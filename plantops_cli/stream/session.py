@@ -13,8 +13,10 @@ from plantops_cli.messages import QoS
 from plantops_cli.stream import failures
 from plantops_cli.stream.batch import Batch
 from plantops_cli.stream.client import AiomqttClient, Client
+from plantops_cli.stream.clock import since_boot
 from plantops_cli.stream.delivery import AtOnce, Claim, Delivery
 from plantops_cli.stream.exactly_once import LEAST_BYTES, ExactlyOnce
+from plantops_cli.stream.hearing import Hearing
 from plantops_cli.stream.inbox import Grants, Inbox, InHand
 from plantops_cli.stream.options import ConnectOptions, MQTTVersion
 from plantops_cli.stream.packets import Packet
@@ -100,6 +102,7 @@ class Session:
         filters: the topic filters asked for so far, and the QoS of each.
         ended: why the connection has ended, or None.
         ended_at: when the connection ended, by the clock of the event loop.
+        silent_since: since when nothing can have been heard from the broker, once it has ended; by ``since_boot``.
         is_given_up: True when it was this side that ended the connection.
         is_resumed: True when the broker had kept the session of an earlier connection (MQTT 5, 3.2.2.1.1).
         inbox: what has been read and is not done with.
@@ -120,7 +123,7 @@ class Session:
         self.is_version_a_guess = False
         self.filters: dict[str, int] = {}
         self.ended: BrokerError | None = None
-        self.ended_at = 0.0
+        self.ended_at = self.silent_since = 0.0
         self.is_given_up = False
         self.is_resumed = False
         self.inbox = Inbox(options.max_pending_bytes, in_hand)
@@ -195,6 +198,11 @@ class Session:
     def heard_at(self) -> float:
         """When something came from the broker last, be it the answer to a ping, by the clock of the event loop."""
         return self._client.reading.read_at if self._client else 0.0
+
+    @property
+    def hearing(self) -> Hearing | None:
+        """What is known of when the broker was heard, or None before the connection."""
+        return self._client.reading.hearing if self._client else None
 
     # Asking the broker
 
@@ -363,6 +371,9 @@ class Session:
         """
         if self.ended is None:
             self.ended, self.ended_at, self.is_given_up = error, self._loop.time(), by_us
+            self.silent_since = (
+                self._client.reading.silent_since(is_given_up=by_us) if self._client else since_boot()
+            )
         self._delivery.end(self.ended)
         self._on_end()
         if self._client:

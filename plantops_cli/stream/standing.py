@@ -7,6 +7,7 @@ from plantops_cli.stream.account import Account
 from plantops_cli.stream.handling.handlers import Handlers
 from plantops_cli.stream.handling.registration import Handler
 from plantops_cli.stream.handling.tally import Tally
+from plantops_cli.stream.hearing import Hearing
 from plantops_cli.stream.lifeline import Lifeline
 from plantops_cli.stream.options import ConnectOptions
 from plantops_cli.stream.session import AiomqttClient
@@ -86,6 +87,11 @@ class Standing:
         Until then it is certain that a message would have arrived; None while there is no connection.
         """
         return self._lifeline.session.heard_at if self._lifeline.session else None
+
+    @property
+    def hearing(self) -> Hearing | None:
+        """What is known of when the broker was heard, on the connection at hand; None while there is none."""
+        return self._lifeline.session.hearing if self._lifeline.session else None
 
     def add_status_listener(self, listener: StatusListener) -> None:
         """Call ``listener`` with each step from now on; one that raises is logged, and ends nothing."""

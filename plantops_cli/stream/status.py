@@ -11,6 +11,8 @@ from plantops_cli.errors import BrokerError
 
 logger = logging.getLogger("plantops.stream")
 
+_WORTH_SAYING_SECONDS = 1.0
+
 
 class State(StrEnum):
     """Where a subscriber stands."""
@@ -27,7 +29,8 @@ class Outage:
     """A time without a connection, in which messages may have been missed.
 
     Attributes:
-        began_at: when the connection ended, in UTC.
+        began_at: when the broker was heard last, in UTC: with its last byte, or with the end of the connection if
+            that was told in time.
         ended_at: when the filters were subscribed again, or None while it lasts.
         reason: what ended the connection.
         is_bridged: whether the broker had kept the session meanwhile, and with it what was published at QoS 1.
@@ -59,6 +62,7 @@ class Health:
         handler_retries: calls of handlers that were made once more, after one that failed.
         dead_letters: messages that were given up, and published as dead letters.
         invalid_payloads: messages that did not fit the types of a handler.
+        outage_seconds: how long all outages have lasted so far, one that lasts included.
     """
 
     state: State
@@ -76,6 +80,7 @@ class Health:
     handler_retries: int = 0
     dead_letters: int = 0
     invalid_payloads: int = 0
+    outage_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +116,15 @@ class Connected:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """The connection ended."""
+    """The connection ended.
+
+    Attributes:
+        error: why.
+        silent_seconds: how long ago the broker was heard last; an outage begins there.
+    """
 
     error: BrokerError
+    silent_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +197,8 @@ def describe(status: Status) -> str:
         case Connected(endpoint, mqtt_version, granted):
             filters = ", ".join(f"{name} at QoS {qos}" for name, qos in granted.items())
             return f"connected to {endpoint} with MQTT {mqtt_version}: {filters or 'nothing subscribed yet'}"
+        case Lost(error, silent_seconds) if silent_seconds >= _WORTH_SAYING_SECONDS:
+            return f"{error}; the broker was heard last {silent_seconds:.1f} s ago"
         case Lost(error):
             return str(error)
         case Retrying(delay_seconds, error):

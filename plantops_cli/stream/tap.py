@@ -9,6 +9,7 @@ import socket
 import ssl
 from collections.abc import Callable
 from contextlib import suppress
+from errno import EHOSTUNREACH, ENETDOWN, ENETUNREACH, ETIMEDOUT
 from typing import Protocol
 
 from plantops_cli.stream.packets import MalformedPacketError, Packet, PacketTooLargeError, Splitter
@@ -19,6 +20,8 @@ READ_BYTES = 128 * 1024
 _FRAME_BYTES = 1024 * 1024
 # POLLRDHUP is Linux's own
 _HUNG_UP = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)
+# what our own side says of a peer that it cannot reach
+_NOT_HEARD = frozenset({EHOSTUNREACH, ENETDOWN, ENETUNREACH, ETIMEDOUT})
 
 
 class Wire(Protocol):
@@ -93,6 +96,11 @@ class Tap:
     def is_hung_up(self) -> bool:
         """Whether the other side has ended the connection, be it behind bytes that nobody has read."""
         return bool(self._poll(_HUNG_UP) & _HUNG_UP)
+
+    @property
+    def is_end_told(self) -> bool:
+        """Whether the end of the connection was read, and came from the other side."""
+        return self._has_ended and (self._end is None or self._end.errno not in _NOT_HEARD)
 
     @property
     def unsent_bytes(self) -> int:

@@ -5,6 +5,7 @@ pushed back is read as the bytes that it is. All else is the real thing.
 """
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -13,6 +14,7 @@ from typing import Protocol, TypeVar
 from plantops_cli.errors import BrokerError, ConnectionLostError, HeldUpError
 from plantops_cli.stream import failures
 from plantops_cli.stream.answers import Answers, unless_silent
+from plantops_cli.stream.hearing import Hearing
 from plantops_cli.stream.options import ConnectOptions, MQTTVersion
 from plantops_cli.stream.packets import PUBREL, QOS_2, MalformedPacketError, Packet
 from plantops_cli.stream.port import Owner, Receiver
@@ -284,10 +286,11 @@ class Inflow:
         on_broken: called with what the receiver has raised.
 
     Attributes:
-        read_at, is_paused: as in ``Reading``.
+        read_at, is_paused, hearing: as in ``Reading``.
     """
 
     def __init__(self, receiver: Receiver, answers: Answers, on_broken: Callable[[Exception], None]) -> None:
+        self.hearing = Hearing(late_seconds=math.inf)
         self.read_at = 0.0
         self.is_paused = False
         self._receiver = receiver
@@ -336,6 +339,10 @@ class Inflow:
             if not self._waiting_count:
                 inbox.extend(is_extended=False)
 
+    def silent_since(self, *, is_given_up: bool) -> float:
+        """Return since when nothing can have been heard; as ``Reading.silent_since``."""
+        return self.hearing.silent_since(is_told=not is_given_up)
+
     def close(self) -> None:
         """Let nothing come any more."""
         self._is_closed = True
@@ -345,6 +352,7 @@ class Inflow:
         if self.is_paused or not self._coming:
             return
         self.read_at = self._loop.time()
+        self.hearing.heard()
         self._read_count += 1
         try:
             self._coming.popleft()()

@@ -7,9 +7,11 @@ from plantops_cli import DeviceState, FleetMonitor, Message, MQTTSubscriber, Pre
 from plantops_cli.errors import ConnectionLostError
 from plantops_cli.fleet.monitor import clock_offset_seconds
 from plantops_cli.stream.batch import Batch, Read
+from plantops_cli.stream.hearing import LATE_SECONDS
 from plantops_cli.stream.status import Connected, Lost, Status
 from plantops_cli.testing import testing
 from tests.support.brokers import Mosquitto
+from tests.support.scripted_broker import ScriptedBroker, publish, serving
 from tests.support.subscribing import eventually, publish_all, subscribing
 
 CONNECTED = Connected("127.0.0.1:1883", "5", {})
@@ -118,6 +120,24 @@ def test_while_nothing_is_heard_of_the_broker_nobody_is_declared_silent() -> Non
     monitor.handle(message(b"devices/a/telemetry"))
     time.sleep(0.02)
     assert states(monitor) == {"a": DeviceState.ONLINE}
+
+
+async def test_the_time_in_which_this_program_stood_still_is_no_silence() -> None:
+    broker = ScriptedBroker()
+    async with serving(broker), subscribing(broker) as mqtt:
+        monitor = FleetMonitor.follow(mqtt, presence=Presence(offline_after_seconds=1))
+        await mqtt.connect()
+        await mqtt.start()
+        for _ in range(2):
+            await broker.send(publish(b"devices/a/telemetry"))
+            await broker.send(publish(b"devices/b/heartbeat"))
+        await eventually(lambda: monitor.presence.message_count == 4)
+        monitor.presence.changes(monitor.now)
+        time.sleep(LATE_SECONDS + 0.5)  # nothing is to go on
+        await broker.send(publish(b"devices/a/telemetry"))
+        await eventually(lambda: monitor.presence.message_count == 5)
+        assert monitor.presence.changes(monitor.now) == []
+        assert monitor.listened_seconds < LATE_SECONDS
 
 
 def test_of_a_batch_only_what_is_live_proves_anything() -> None:

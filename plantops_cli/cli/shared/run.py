@@ -1,7 +1,6 @@
 """The run of every command that hears a stream: from the broker to a consumer, until something says stop."""
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing, nullcontext
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from plantops_cli.cli.shared.stopping import Stop, ending_by_signals
 from plantops_cli.errors import ConfigError
 from plantops_cli.outputs.destination import Destination
 from plantops_cli.stream.batch import Batch
+from plantops_cli.stream.clock import since_boot
 from plantops_cli.stream.status import Connected, Status
 from plantops_cli.stream.subscriber import MQTTSubscriber
 from plantops_cli.stream.waiting import unless
@@ -110,7 +110,7 @@ class StreamRun:
         self._observers = observers
         self._destination = destination
         self._obstacle: str | None = None
-        self._began = time.monotonic()
+        self._began = since_boot()
         self._timeout: asyncio.TimerHandle | None = None
         self._look: asyncio.TimerHandle | None = None
         subscriber.add_status_listener(self._take_note)
@@ -124,7 +124,7 @@ class StreamRun:
     @property
     def elapsed_seconds(self) -> float:
         """How long ago the run began."""
-        return time.monotonic() - self._began
+        return since_boot() - self._began
 
     def stop(self, reason: Stop) -> None:
         """End the run after what has arrived; the first reason counts.
@@ -167,7 +167,7 @@ class StreamRun:
 
     def _start_watching(self) -> None:
         """Watch the clock and the reader."""
-        self._began = time.monotonic()
+        self._began = since_boot()
         if self._destination:
             self._destination.on_reader_gone(lambda: self.stop(Stop.READER_GONE))
         if self._limits.timeout_seconds is not None:

@@ -1,0 +1,135 @@
+"""How long an outage lasted: from the last that was heard of the broker, however late its silence was noticed."""
+
+import asyncio
+import os
+import re
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from plantops_cli.stream.status import Lost, Status
+from tests.support.brokers import Mosquitto
+from tests.support.plantops import PATIENCE_SECONDS, Running, start
+from tests.support.publishing import publish
+from tests.support.subscribing import eventually, publish_all, subscribing
+
+TOPIC = "devices/basil/telemetry"
+MOMENT = timedelta(seconds=0.1)
+QUIET_SECONDS = 1.0
+SUMMARY = r"1 outage, messages may be missing: .* \(([0-9.]+) s\)"
+
+
+@contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    """A process that does nothing, and tells nobody so."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def pid_of(broker: Mosquitto) -> int:
+    assert broker.process
+    return broker.process.pid
+
+
+def wait_for_log(broker: Mosquitto, words: str) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while words not in (broker.folder / "log").read_text():
+        assert time.monotonic() < deadline, words
+        time.sleep(0.1)
+
+
+def seconds_in(pattern: str, text: bytes | str) -> float:
+    found = re.search(pattern, text if isinstance(text, str) else text.decode())
+    assert found, text
+    return float(found[1])
+
+
+async def test_a_broker_that_falls_silent_was_away_since_its_last_byte(own_mosquitto: Mosquitto) -> None:
+    said: list[Status] = []
+    async with subscribing(own_mosquitto, keepalive_seconds=1, on_status=said.append) as mqtt:
+        await mqtt.subscribe("#", lambda _: None)
+        await mqtt.connect()
+        await mqtt.start()
+        await publish_all(own_mosquitto, TOPIC, ["1"])
+        await eventually(lambda: mqtt.health.received == 1)
+        heard_at = mqtt.health.last_message_at
+        with stopped(pid_of(own_mosquitto)):
+            silent_at = datetime.now(UTC)
+            await eventually(lambda: mqtt.health.outage_count)
+            noticed_at = datetime.now(UTC)
+            outage_seconds = mqtt.health.outage_seconds
+        await eventually(lambda: mqtt.health.connection_count == 2)
+        health = mqtt.health
+    (outage,) = health.outages
+    assert heard_at
+    assert heard_at - MOMENT <= outage.began_at <= silent_at + MOMENT
+    assert outage_seconds >= (noticed_at - silent_at).total_seconds() - 0.1
+    assert outage.ended_at
+    assert health.outage_seconds == pytest.approx((outage.ended_at - outage.began_at).total_seconds(), abs=0.5)
+    (lost,) = (status for status in said if isinstance(status, Lost))
+    assert lost.silent_seconds >= 1
+
+
+@pytest.mark.parametrize("version", ["5", "3.1.1"])  # the one says DISCONNECT, the other hangs up
+async def test_a_broker_that_says_goodbye_was_there_until_then(own_mosquitto: Mosquitto, version: str) -> None:
+    async with subscribing(own_mosquitto, keepalive_seconds=60, mqtt_version=version) as mqtt:
+        await mqtt.connect()
+        await mqtt.start()
+        hearing = mqtt.hearing
+        await asyncio.sleep(QUIET_SECONDS)
+        stopped_at = datetime.now(UTC)
+        await asyncio.to_thread(own_mosquitto.stop)
+        await eventually(lambda: mqtt.health.outage_count)
+        (outage,) = mqtt.health.outages
+    assert hearing
+    assert outage.began_at >= stopped_at or hearing.gap_count  # of a machine that is very busy
+
+
+def test_the_lines_and_the_summary_say_how_long_nothing_was_heard(own_mosquitto: Mosquitto) -> None:
+    with start("listen", "-k", "1", env=own_mosquitto.environment) as listening:
+        listening.stderr.wait_for("connected to")
+        with stopped(pid_of(own_mosquitto)):
+            silent_at = time.monotonic()
+            listening.stderr.wait_for("no answer to keep-alive pings; the broker was heard last [0-9.]+ s ago")
+            silent_seconds = time.monotonic() - silent_at
+        listening.stderr.wait_for("resumed after")
+        done = listening.finish(signal.SIGTERM)
+    assert silent_seconds > 1
+    assert seconds_in(r"resumed after ([0-9.]+) s", done.stderr) >= silent_seconds - 0.1
+    assert seconds_in(SUMMARY, done.stderr) >= silent_seconds - 0.1
+
+
+def assert_all_of_it_is_said(listening: Running, stopped_seconds: float) -> None:
+    listening.stderr.wait_for("resumed after")
+    done = listening.finish(signal.SIGTERM)
+    assert seconds_in(r"resumed after ([0-9.]+) s", done.stderr) >= stopped_seconds
+
+
+def test_a_listener_that_was_stopped_says_that_it_was_deaf_all_the_time(own_mosquitto: Mosquitto) -> None:
+    with start("listen", "-k", "1", env=own_mosquitto.environment) as listening:
+        listening.stderr.wait_for("connected to")
+        began = time.monotonic()
+        with stopped(listening.process.pid):
+            publish(own_mosquitto, TOPIC, b"1")  # waits in the socket, before the end of the connection
+            wait_for_log(own_mosquitto, "exceeded timeout")
+            time.sleep(3)
+            seconds = time.monotonic() - began
+        assert_all_of_it_is_said(listening, seconds - 0.5)
+
+
+def test_a_listener_that_was_stopped_for_a_moment_loses_nothing(own_mosquitto: Mosquitto) -> None:
+    with start("listen", "-o", "jsonl", env=own_mosquitto.environment) as listening:
+        listening.stderr.wait_for("connected to")
+        with stopped(listening.process.pid):
+            publish(own_mosquitto, TOPIC, b"1")
+            time.sleep(3)
+        listening.stdout.wait_for("basil")
+        done = listening.finish(signal.SIGTERM)
+    assert "outage" not in done.stderr
