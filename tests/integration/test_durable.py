@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from plantops_cli.stream.options import DURABLE_RECEIVE_MAXIMUM
+from tests.integration.test_listen_to_nobody import bytes_unread
 from tests.support.example_conf import DEVICES, FarmMosquitto, farm_mosquitto
-from tests.support.plantops import Running, run, start
+from tests.support.plantops import PATIENCE_SECONDS, Running, run, start
 from tests.support.processes import Process
 from tests.support.recording import Recording, until
 from tests.support.reliable_publisher import Account, ReliablePublisher
@@ -161,6 +162,37 @@ def test_what_is_published_while_the_listener_is_away_arrives_in_order(farm: Far
         after = listening.finish()
     assert (before.stdout, before.code, after.code) == (b"", 0, 0)
     assert numbers_of(after.stdout) == list(range(10, 3_010))
+
+
+def test_what_a_pipe_has_swallowed_counts_as_written_although_nobody_read_it(farm: FarmMosquitto) -> None:
+    with start(*DURABLE, env=farm.environment) as listening:
+        listening.stderr.wait_for(CONNECTED)
+        devices(farm, 100).run()
+        line = os.read(listening.stdout.descriptor, 1 << 16).splitlines()[0]
+        devices(farm, 100, first=100).run()
+        wait_until_a_pipe_holds(listening, 100 * len(line))
+        devices(farm, 1, first=200).run()  # it is written when all before it is acknowledged
+        wait_until_a_pipe_holds(listening, 101 * len(line))
+        listening.stdout.close()
+        listening.process.wait(timeout=PATIENCE_SECONDS)
+    devices(farm, 1, first=201).run()
+    with start(*DURABLE, "-C", "1", env=farm.environment) as listening:
+        after = listening.finish()
+    assert numbers_of(after.stdout)[0] >= 200
+
+
+def test_of_what_nobody_has_asked_for_the_broker_keeps_the_rest(farm: FarmMosquitto) -> None:
+    with start(*DURABLE, "-C", "1", env=farm.environment) as listening:
+        listening.stderr.wait_for(CONNECTED)
+        devices(farm, 100).run()
+        before = listening.finish()
+    with start(*DURABLE, "-C", "99", env=farm.environment) as listening:
+        after = listening.finish()
+    assert numbers_of(before.stdout + after.stdout) == list(range(100))
+
+
+def wait_until_a_pipe_holds(listening: Running, size: int) -> None:
+    assert until(lambda: bytes_unread(listening.stdout.descriptor) >= size, seconds=PATIENCE_SECONDS)
 
 
 @pytest.mark.parametrize("is_quiet", [False, True], ids=["loud", "quiet"])

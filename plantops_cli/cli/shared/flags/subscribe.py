@@ -33,7 +33,8 @@ Durable = Annotated[
     _option(
         "--durable",
         metavar="NAME",
-        help="Let the broker keep what is published at QoS 1 while this listener is away; one NAME each.",
+        help="Let the broker keep what is published at QoS 1 while this listener is away; one NAME each. "
+        "What a pipe has taken counts as written, read or not; --to FILE keeps it.",
     ),
 ]
 SessionExpiry = Annotated[
