@@ -12,6 +12,7 @@ import typer
 from plantops_cli.cli.shared.command import command
 from plantops_cli.cli.shared.exits import Exit, explain
 from plantops_cli.cli.shared.flags.parsed import MANY
+from plantops_cli.cli.shared.results import show_document, show_text
 from plantops_cli.errors import ConfigError, TopicError
 from plantops_cli.topics import DeviceTopic
 from plantops_cli.topics import parse_topic as parse
@@ -19,6 +20,7 @@ from plantops_cli.topics import parse_topic as parse
 TopicForm = Literal["text", "jsonl"]
 Field = Literal["device_id", "kind"]
 TopicRenderer = Callable[[str, DeviceTopic], str]
+TopicWriter = Callable[[str], None]
 
 _READ_BYTES = 1 << 18
 _MAX_LINE_BYTES = 1 << 20
@@ -66,8 +68,8 @@ def parse_topic(flags: ParseTopicFlags) -> None:
 
     An invalid topic goes to stderr with the reason, after the valid ones; the exit code is then 8.
     """
-    show = _renderer(flags.output, flags.field)
-    answers = [_answer(given, show) for given in _gather(flags.topics)]
+    show, write = _renderer(flags.output, flags.field)
+    answers = [_answer(given, show, write) for given in _gather(flags.topics)]
     if not all(answers):
         raise typer.Exit(Exit.TOPIC)
 
@@ -103,7 +105,7 @@ def _decode(lines: bytes) -> list[str]:
     return lines.decode(errors="surrogateescape").replace("\r\n", "\n").removesuffix("\r").split("\n")
 
 
-def _answer(given: TopicLines, show: TopicRenderer) -> bool:
+def _answer(given: TopicLines, show: TopicRenderer, write: TopicWriter) -> bool:
     """Print the valid topics, then what is wrong with the others; tell whether there was nothing wrong."""
     shown: list[str] = []
     complaints: list[str] = []
@@ -113,18 +115,17 @@ def _answer(given: TopicLines, show: TopicRenderer) -> bool:
         except TopicError as exc:
             where = "" if given.first_line is None else f"line {number}: "
             complaints.append(f"plantops: error: {where}{explain(exc)}\n")
-    sys.stdout.buffer.write("".join(shown).encode())
-    sys.stdout.buffer.flush()
+    write("".join(shown))
     sys.stderr.write("".join(complaints))
     return not complaints
 
 
-def _renderer(output: TopicForm | None, field: Field | None) -> TopicRenderer:
+def _renderer(output: TopicForm | None, field: Field | None) -> tuple[TopicRenderer, TopicWriter]:
     if field:
-        return _field_renderer(field)
+        return _field_renderer(field), show_text
     if output == "jsonl" or (output is None and not sys.stdout.isatty()):
-        return _jsonl_renderer()
-    return _text_renderer()
+        return _jsonl_renderer(), lambda text: show_document(text.encode())
+    return _text_renderer(), show_text
 
 
 def _field_renderer(field: Field) -> TopicRenderer:

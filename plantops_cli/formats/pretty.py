@@ -42,7 +42,9 @@ def renderer(wants: Wants, *, is_terminal: bool) -> Renderer:
     """
     console = Console()
     pretty = Pretty(console, width=console.width if is_terminal else None)
-    return OneByOne(lambda messages: pretty.render(messages).encode(errors="replace"), wants)
+    # a console knows the encoding of the locale, which may be older than Unicode
+    encoding = console.encoding
+    return OneByOne(lambda messages: pretty.render(messages).encode(encoding, "backslashreplace"), wants)
 
 
 @dataclass(frozen=True, slots=True)

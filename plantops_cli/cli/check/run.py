@@ -12,6 +12,7 @@ from plantops_cli.cli.shared.exits import Exit, exit_code, explain
 from plantops_cli.cli.shared.flags.display import CheckChoice, MetricsFlags
 from plantops_cli.cli.shared.observers import observers_of
 from plantops_cli.cli.shared.presence_keeper import PresenceKeeper
+from plantops_cli.cli.shared.results import show_document, show_text
 from plantops_cli.cli.shared.run import Limits, StreamRun
 from plantops_cli.cli.shared.selection import Selection
 from plantops_cli.cli.shared.stderr import say
@@ -46,7 +47,7 @@ async def run_check(flags: CheckFlags) -> int:
         verdict = _verdict_of(exc)
     if look is not None and not look.messages:
         verdict = Verdict(verdict.status, (verdict.reasons[0] + _SILENCE, *verdict.reasons[1:]), verdict.figures)
-    sys.stdout.write(_render(verdict, look, flags.output, is_terminal=sys.stdout.isatty()))
+    _show(verdict, look, flags.output)
     return verdict.status
 
 
@@ -58,7 +59,7 @@ def say_error(error: PlantopsError, choice: CheckChoice) -> int:
         choice: how to say it.
     """
     verdict = _verdict_of(error)
-    sys.stdout.write(_render(verdict, None, choice, is_terminal=sys.stdout.isatty()))
+    _show(verdict, None, choice)
     return verdict.status
 
 
@@ -111,16 +112,25 @@ def _name_address(status: Status) -> None:
         say(describe(status))
 
 
-def _render(verdict: Verdict, look: Snapshot | None, choice: CheckChoice, *, is_terminal: bool) -> str:
+def _show(verdict: Verdict, look: Snapshot | None, choice: CheckChoice) -> None:
     if choice is CheckChoice.JSON:
-        document = {
-            "status": verdict.status.name.lower(),
-            "code": int(verdict.status),
-            "reasons": list(map(encodable, verdict.reasons)),
-            **(look.document if look else {"summary": None, "devices": []}),
-        }
-        text = orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
-        return (json_escape(text) if is_terminal else text).decode()
+        document = _document(verdict, look)
+        show_document(json_escape(document) if sys.stdout.isatty() else document)
+    else:
+        show_text(_render(verdict, look, choice))
+
+
+def _document(verdict: Verdict, look: Snapshot | None) -> bytes:
+    document = {
+        "status": verdict.status.name.lower(),
+        "code": int(verdict.status),
+        "reasons": list(map(encodable, verdict.reasons)),
+        **(look.document if look else {"summary": None, "devices": []}),
+    }
+    return orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+
+
+def _render(verdict: Verdict, look: Snapshot | None, choice: CheckChoice) -> str:
     if choice is CheckChoice.PROMETHEUS:
         return _prometheus(verdict)
     said = escape("; ".join(verdict.reasons)) or _well(look)

@@ -16,6 +16,7 @@ from plantops_cli.cli.shared.exits import Exit, exit_code
 from plantops_cli.cli.shared.flags.connect import ConnectionFlags
 from plantops_cli.cli.shared.flags.display import DocumentChoice
 from plantops_cli.cli.shared.hints import in_flags
+from plantops_cli.cli.shared.results import show_document, show_text
 from plantops_cli.cli.shared.selection import Selection
 from plantops_cli.cli.shared.stopping import unwinding
 from plantops_cli.config import Settings, origins
@@ -58,13 +59,12 @@ async def examine(flags: DoctorFlags) -> Exit:
         async for step in _steps(flags):
             found.append(step)
             if not is_json:
-                sys.stdout.write(_lines(step))
-                sys.stdout.flush()
+                show_text(_lines(step))
     code = _code(found)
     if is_json:
         document = {"ok": code is Exit.OK, "exit_code": int(code), "steps": [_row(step) for step in found]}
         text = orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
-        sys.stdout.write((json_escape(text) if sys.stdout.isatty() else text).decode())
+        show_document(json_escape(text) if sys.stdout.isatty() else text)
     return code
 
 

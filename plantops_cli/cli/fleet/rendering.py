@@ -85,7 +85,7 @@ def event_line(change: Change, clock_offset_seconds: float, *, is_text: bool, is
     console = Console(soft_wrap=True)
     with console.capture() as capture:
         console.print(text)
-    return capture.get().encode(errors="replace")
+    return capture.get().encode(console.encoding, "backslashreplace")
 
 
 def table(look: Snapshot) -> Table:

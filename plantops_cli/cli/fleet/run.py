@@ -13,6 +13,7 @@ from plantops_cli.cli.shared.exits import Exit
 from plantops_cli.cli.shared.flags.display import FleetChoice
 from plantops_cli.cli.shared.observers import announce, observers_of
 from plantops_cli.cli.shared.presence_keeper import PresenceKeeper
+from plantops_cli.cli.shared.results import show_document, show_text
 from plantops_cli.cli.shared.run import Limits, StreamRun
 from plantops_cli.cli.shared.selection import Selection
 from plantops_cli.cli.shared.stderr import say
@@ -88,8 +89,11 @@ async def _once(run: StreamRun, keeper: PresenceKeeper, flags: FleetFlags) -> Ex
         return exit_for(run.reason, count=1, shown=0)
     is_terminal = sys.stdout.isatty()
     choice = flags.output or (FleetChoice.TABLE if is_terminal else FleetChoice.JSON)
-    sys.stdout.write(render_look(look, choice, is_terminal=is_terminal))
-    sys.stdout.flush()
+    shown = render_look(look, choice, is_terminal=is_terminal)
+    if choice is FleetChoice.TABLE or is_terminal:
+        show_text(shown)
+    else:
+        show_document(shown.encode())
     if flags.save_roster is not None:
         _save_roster(flags.save_roster, look)
     if not flags.is_quiet:

@@ -4,10 +4,9 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-import typer
-
 from plantops_cli.cli.shared.flags.display import DocumentChoice
 from plantops_cli.cli.shared.hints import in_flags
+from plantops_cli.cli.shared.results import show_document, show_text
 from plantops_cli.cli.shared.stderr import say
 from plantops_cli.errors import PlantopsError
 from plantops_cli.formats.terminal import escape
@@ -43,7 +42,7 @@ class Report:
             return
         width = max((len(escape(user.username)) for user in users), default=0)
         for user in users:
-            typer.echo(f"{escape(user.username):{width}}  {escape(user.kind)}")
+            show_text(f"{escape(user.username):{width}}  {escape(user.kind)}\n")
 
     def dynsec_users(self, endpoint: str, users: Sequence[PluginUser]) -> None:
         """Show whom the dynamic security plugin knows, and the roles and groups of each."""
@@ -58,7 +57,8 @@ class Report:
         for user in users:
             said = [*user.roles, *(f"group {name}" for name in user.groups)]
             said += ["disabled"] if user.is_disabled else []
-            typer.echo(f"{escape(user.username):{width}}  {escape(', '.join(said))}".rstrip())
+            line = f"{escape(user.username):{width}}  {escape(', '.join(said))}".rstrip()
+            show_text(f"{line}\n")
 
     def dynsec(
         self,
@@ -118,9 +118,9 @@ class Report:
             _print_json(document | {"notices": list(notices)} | shown)
             return
         for line in lines:
-            typer.echo(escape(line))
+            show_text(f"{escape(line)}\n")
         if secret:
-            typer.echo(secret.decode())
+            show_text(f"{secret.decode()}\n")
         for notice in notices:
             say(f"note: {notice}")
 
@@ -193,4 +193,4 @@ def _proof(proof: Proof | RemovalProof | None) -> dict[str, object] | None:
 
 
 def _print_json(document: dict[str, object]) -> None:
-    typer.echo(json.dumps(document))
+    show_document(f"{json.dumps(document)}\n".encode())

@@ -6,6 +6,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from enum import IntEnum
+from io import TextIOWrapper
 
 import typer
 
@@ -154,9 +155,14 @@ def _trace(is_debug: bool) -> None:
 
 
 def _check_streams() -> None:
-    """Make up for a closed stderr, and refuse a closed stdout; Python shows each as None."""
+    """Make up for a closed stderr, and refuse a closed stdout; Python shows each as None.
+
+    No character ends a text on stdout: what the encoding of the locale has not is escaped.
+    """
     if sys.stderr is None:
         # print() would take None for stdout
         sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115  # open as long as the program runs
     if sys.stdout is None:
         raise OutputError("standard output is closed", hint="send it to a file, or to /dev/null")
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
