@@ -106,7 +106,9 @@ def find_env_file() -> EnvFile | None:
     except FileNotFoundError:
         pass
     except OSError as exc:
-        _ignore(path, f"it cannot be read: {exc.strerror}", cure="check who may read it")
+        # in a folder that may not be searched nobody knows of any file
+        if os.path.lexists(path):
+            _ignore(path, f"it cannot be read: {exc.strerror}", cure="check who may read it")
     return None
 
 

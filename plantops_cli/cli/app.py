@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 from typing import Annotated, NamedTuple
 
@@ -96,9 +96,15 @@ def run(arguments: Sequence[str]) -> int:
     # looked for here, so that it works before the command line is understood
     is_debug = DEBUG_FLAG in arguments
     arguments = arguments or ["--help"]
-    # to a monitor 1 is a warning and 2 is critical; what cannot be checked is unknown
-    on_error: Callable[[Exit], int] = (lambda _: 3) if arguments[0] == "check" else int
-    return guard(lambda: _run(arguments, is_debug=is_debug), is_debug=is_debug, on_error=on_error)
+    if arguments[0] != "check":
+        return guard(lambda: _run(arguments, is_debug=is_debug), is_debug=is_debug)
+
+    def answer(_: Exit, said: str) -> int:
+        from plantops_cli.cli.check.failure import answer_failure
+
+        return answer_failure(said, arguments)
+
+    return guard(lambda: _run(arguments, is_debug=is_debug), is_debug=is_debug, on_error=answer)
 
 
 def _run(arguments: Sequence[str], *, is_debug: bool) -> int:

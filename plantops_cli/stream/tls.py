@@ -1,5 +1,6 @@
 """What to trust and what to show in a TLS handshake."""
 
+import os
 import ssl
 from dataclasses import dataclass
 from errno import EMFILE, ENFILE
@@ -105,7 +106,7 @@ def _load_client_certificate(context: ssl.SSLContext, certfile: Path, keyfile: P
     except OSError as exc:
         _pass_on_if_out_of_room(exc)
         # load_cert_chain does not say which of the two it could not read
-        missing = certfile if keyfile is None or not certfile.exists() else keyfile
+        missing = certfile if keyfile is None or not os.access(certfile, os.R_OK) else keyfile
         raise ConfigError(
             f"client certificate file {missing}: {exc.strerror}",
             hint="check TLSOptions(certfile=..., keyfile=...)",

@@ -22,6 +22,7 @@ IGNORED = "plantops: warning: .env is ignored: "
 # gives up its rights as soon as it has read the program, which another user need not be able to
 _AS_ANOTHER = """
 import os, sys
+import plantops_cli.cli.check.failure, plantops_cli.cli.fleet.run
 import plantops_cli.cli.app, plantops_cli.cli.check.run, plantops_cli.cli.doctor.run
 import plantops_cli.cli.listen.run, plantops_cli.cli.listen.to_file, plantops_cli.cli.provision_user.run
 "a".encode("idna")
@@ -31,6 +32,20 @@ os.setgid(gid)
 os.setuid(uid)
 sys.exit(plantops_cli.cli.app.run(sys.argv[3:]))
 """
+
+
+_IN_FOLDER = (
+    """
+import os, shutil, sys
+folder, is_gone = sys.argv[1:3]
+os.chdir(folder)
+if is_gone == "True":
+    shutil.rmtree(folder)
+sys.argv[1:3] = ["4242", "4242"]
+"""
+    + _AS_ANOTHER
+)
+_LOGIN = {"MQTT_BACKEND_PASSWORD": PASSWORD}
 
 
 class Ear:
@@ -366,6 +381,73 @@ def test_sudo_uid_counts_for_nobody_but_root(folder: Path) -> None:
     assert len(ignored(done)) == 1
     done = Caller(4242, 4242).run("listen", env={"MQTT_BACKEND_PASSWORD": PASSWORD, "SUDO_UID": "4243"})
     assert len(ignored(done)) == 1
+
+
+def unreadable(path: Path, caller: Caller) -> None:
+    give(path, 0, mode=0o600)
+
+
+def looping(path: Path, caller: Caller) -> None:
+    path.unlink()
+    path.symlink_to(path)
+
+
+def a_folder(path: Path, caller: Caller) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def a_pipe(path: Path, caller: Caller) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def behind_a_closed_door(path: Path, caller: Caller) -> None:
+    (path.parent / "closed").mkdir(mode=0o700)
+    path.rename(path.parent / "closed" / "env")
+    path.symlink_to(path.parent / "closed" / "env")
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (unreadable, "it cannot be read: Permission denied"),
+        (behind_a_closed_door, "it cannot be read: Permission denied"),
+        (looping, "it cannot be read: Too many levels of symbolic links"),
+        (a_folder, "it is not a regular file"),
+        (a_pipe, "it is not a regular file"),
+    ],
+)
+def test_one_that_cannot_be_read_is_named(make: Making, why: str, folder: Path) -> None:
+    done = its_host(folder / ".env", Caller(4242, 4242), make)
+    assert [line.startswith(f"{IGNORED}{why} (") for line in ignored(done)] == [True], done.stderr
+
+
+COMMANDS = {
+    "listen": 3,
+    "check": 3,
+    "check --save-roster": 3,
+    "doctor": 3,
+    "fleet --once": 3,
+    "fleet --once --save-roster roster": 3,
+    "provision-user --no-verify": 2,
+}
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+@pytest.mark.parametrize("is_gone", [False, True], ids=["closed", "removed"])
+def test_a_working_folder_of_which_nothing_can_be_known_is_as_good_as_an_empty_one(
+    line: str, folder: Path, *, is_gone: bool
+) -> None:
+    closed = folder / "closed"
+    closed.mkdir(mode=0o700)
+    (closed / ".env").write_text("MQTT_HOST=a.example\n")
+    arguments = [*line.split(), "-h", "127.0.0.1", "-p", "1"]
+    done = run_script(_IN_FOLDER, str(closed), str(is_gone), *arguments, env=_LOGIN | {"PATH": os.environ["PATH"]})
+    assert done.code == COMMANDS[line], done.stderr
+    assert ".env" not in done.stderr
+    assert "standard output" not in done.stderr
+    assert done.stdout or "check" not in line
 
 
 @each_caller

@@ -45,10 +45,8 @@ async def run_fleet(flags: FleetFlags) -> Exit:
     is_board = not flags.is_once and not flags.is_events
     if is_board and (not sys.stdout.isatty() or os.environ.get("TERM") in _TOO_SIMPLE):
         raise ConfigError("standard output is no terminal for a live board", hint="give --once or --events")
-    if flags.save_roster is not None and flags.save_roster.exists():
-        raise ConfigError(
-            f"--save-roster {str(flags.save_roster)!r}: there is such a file", hint="remove it, or name another"
-        )
+    if flags.save_roster is not None:
+        _check_absent(flags.save_roster)
     limits = Limits(
         timeout_seconds=flags.timeout_seconds,
         within_seconds=flags.once_seconds if flags.is_once else None,
@@ -149,6 +147,12 @@ def _presence(flags: FleetFlags, *, is_payload_kept: bool) -> Presence:
         max_changes=4 * MAX_DEVICES if flags.is_events else MAX_CHANGES,
         clock_offset_seconds=clock_offset_seconds(),
     )
+
+
+def _check_absent(path: Path) -> None:
+    # unlike Path.exists(), this answers in a folder that may not be searched
+    if os.path.lexists(path):
+        raise ConfigError(f"--save-roster {str(path)!r}: there is such a file", hint="remove it, or name another")
 
 
 def _save_roster(path: Path, look: Snapshot) -> None:

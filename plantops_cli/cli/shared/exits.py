@@ -6,6 +6,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from enum import IntEnum
+from errno import EACCES, ELOOP, ENOENT, ENOTDIR
 from io import TextIOWrapper
 
 import typer
@@ -30,6 +31,8 @@ from plantops_cli.errors import (
 from plantops_cli.formats.terminal import escape_lines
 
 DEBUG_FLAG = "--debug"
+# write(2) never fails with these, whatever standard output is: they are of a path, perhaps of the current folder
+_OF_PATHS = (EACCES, ENOENT, ENOTDIR, ELOOP)
 _SURPLUS = re.compile(r"(unexpected extra argument(?:\(s\)|s)?) \(.*\)", re.DOTALL)
 
 
@@ -79,24 +82,24 @@ _CODES: tuple[tuple[type[PlantopsError], Exit], ...] = (
 )
 
 
-def guard(work: Callable[[], int], *, is_debug: bool, on_error: Callable[[Exit], int] = int) -> int:
+def guard(
+    work: Callable[[], int], *, is_debug: bool, on_error: Callable[[Exit, str], int] = lambda code, _: code
+) -> int:
     """Do the work and return its exit code, or that of its error, which is said in one line on stderr.
 
     Args:
         work: runs a command line.
         is_debug: whether to show a traceback too.
-        on_error: told the exit code of an error, returns the one that the program ends with.
+        on_error: told the exit code and the line of an error, returns the code that the program ends with.
     """
     try:
         _check_streams()
         return work()
     except typer.TyperException as exc:
-        _say_usage(exc)
-        return on_error(Exit.USAGE)
+        return on_error(Exit.USAGE, complain(_usage(exc)))
     except PlantopsError as exc:
         _trace(is_debug)
-        complain(explain(exc))
-        return on_error(exit_code(exc))
+        return on_error(exit_code(exc), complain(explain(exc)))
     except BrokenPipeError:
         silence(sys.stdout)
         return Exit.OK
@@ -110,17 +113,16 @@ def guard(work: Callable[[], int], *, is_debug: bool, on_error: Callable[[Exit],
     except OSError as exc:
         _trace(is_debug)
         if is_out_of_room(exc):
-            complain(explain_no_room(exc))
-            return on_error(Exit.UNEXPECTED)
-        # files are spoken of where they are used: this is standard output
-        complain(f"cannot write to standard output: {exc.strerror or exc}")
+            return on_error(Exit.UNEXPECTED, complain(explain_no_room(exc)))
+        if exc.filename is not None or exc.errno in _OF_PATHS:
+            return on_error(Exit.UNEXPECTED, complain(_explain_path(exc)))
+        said = complain(f"cannot write to standard output: {exc.strerror or exc}")
         silence(sys.stdout)
-        return on_error(Exit.UNEXPECTED)
+        return on_error(Exit.UNEXPECTED, said)
     except Exception as exc:
         _trace(is_debug)
         hint = "" if is_debug else "; --debug shows where"
-        complain(f"unexpected {type(exc).__name__}{hint}")
-        return on_error(Exit.UNEXPECTED)
+        return on_error(Exit.UNEXPECTED, complain(f"unexpected {type(exc).__name__}{hint}"))
     finally:
         finish()
 
@@ -135,18 +137,25 @@ def explain(error: PlantopsError) -> str:
     return in_flags(f"{error} ({error.hint})" if error.hint else str(error))
 
 
-def complain(message: str) -> None:
-    """Say one error on stderr; what came from elsewhere in it cannot command the terminal."""
+def complain(message: str) -> str:
+    """Say one error on stderr, and return it; what came from elsewhere in it cannot command the terminal."""
     say(f"error: {message}")
+    return message
 
 
-def _say_usage(exc: Exception) -> None:
+def _explain_path(error: OSError) -> str:
+    """Say what the system has against a file of which nobody spoke where it is used."""
+    name = "the current folder" if error.filename is None else repr(os.fsdecode(error.filename))
+    return f"cannot use {name}: {error.strerror} (check that it is there, and who may use it)"
+
+
+def _usage(exc: Exception) -> str:
     context = getattr(exc, "ctx", None)
     message: str = getattr(exc, "format_message", exc.__str__)()
     # an argument too many may be a password
     message = _SURPLUS.sub(r"\1", message)
     where = f" ({context.command_path} --help shows the usage)" if context else ""
-    complain(" ".join(message.split()) + where)
+    return " ".join(message.split()) + where
 
 
 def _trace(is_debug: bool) -> None:

@@ -1,13 +1,17 @@
 """Exit codes, and how errors are said."""
 
 import inspect
+import os
+import sys
 from collections.abc import Sequence
+from errno import EACCES, EISDIR, ENOENT, ENOSPC
+from pathlib import Path
 
 import pytest
 
 from plantops_cli import errors
 from plantops_cli.cli.app import run
-from plantops_cli.cli.shared.exits import MEANINGS, Exit, complain, exit_code, explain
+from plantops_cli.cli.shared.exits import MEANINGS, Exit, complain, exit_code, explain, guard
 from plantops_cli.errors import (
     BrokerError,
     ConfigError,
@@ -138,3 +142,39 @@ def test_an_error_nobody_can_read_keeps_its_exit_code() -> None:
 def test_a_help_text_whose_reader_has_gone_is_no_failure() -> None:
     with start("listen", "--help", pipe_to="true") as helping:
         assert helping.finish().stderr == "exit 0\n"
+
+
+def fail(error: OSError) -> int:
+    raise error
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (PermissionError(EACCES, "Permission denied", "x\x1b"), "cannot use 'x\\x1b': Permission denied ("),
+        (FileNotFoundError(ENOENT, "No such file or directory"), "cannot use the current folder: No such file"),
+        (OSError(ENOSPC, "No space left on device"), "cannot write to standard output: No space left on device\n"),
+    ],
+)
+def test_only_what_standard_output_refuses_is_said_of_it(
+    error: OSError, said: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Path(os.devnull).open("w") as stdout:
+        monkeypatch.setattr(sys, "stdout", stdout)
+        assert guard(lambda: fail(error), is_debug=False) == Exit.UNEXPECTED
+        monkeypatch.undo()
+    assert capfd.readouterr().err.startswith(f"plantops: error: {said}")
+
+
+def test_who_answers_an_error_is_told_its_code_and_its_line(capsys: pytest.CaptureFixture[str]) -> None:
+    heard = list[tuple[Exit, str]]()
+
+    def answer(code: Exit, said: str) -> int:
+        heard.append((code, said))
+        return 9
+
+    assert (
+        guard(lambda: fail(IsADirectoryError(EISDIR, "Is a directory", "x")), is_debug=False, on_error=answer) == 9
+    )
+    [(code, said)] = heard
+    assert (code, capsys.readouterr().err) == (Exit.UNEXPECTED, f"plantops: error: {said}\n")

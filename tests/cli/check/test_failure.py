@@ -1,0 +1,33 @@
+"""What check answers when it could not even begin."""
+
+import json
+
+import pytest
+
+from plantops_cli.cli.check.failure import answer_failure
+
+SAID = "no \x1b[2J | option"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "begin"),
+    [
+        (["check"], "PLANTOPS UNKNOWN - no \\x1b[2J / option\n"),
+        (["check", "-o", "nagios"], "PLANTOPS UNKNOWN - "),
+        (["check", "-o"], "PLANTOPS UNKNOWN - "),
+        (["check", "--device", "json"], "PLANTOPS UNKNOWN - "),
+        (["check", "-o", "text"], "UNKNOWN: no look\n  no \\x1b[2J | option\n"),
+        (["check", "--output=prometheus"], "# TYPE plantops_check_status gauge\nplantops_check_status 3\n"),
+    ],
+)
+def test_it_is_unknown_in_the_form_that_was_asked_for(
+    arguments: list[str], begin: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert answer_failure(SAID, arguments) == 3
+    assert capsys.readouterr().out.startswith(begin)
+
+
+def test_in_json_it_is_the_document_of_a_look_that_was_none(capsys: pytest.CaptureFixture[str]) -> None:
+    answer_failure(SAID, ["check", "-o", "json"])
+    document = json.loads(capsys.readouterr().out)
+    assert document == {"status": "unknown", "code": 3, "reasons": [SAID], "summary": None, "devices": []}
