@@ -6,7 +6,7 @@ The only importer of pydantic_settings.
 import logging
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from pydantic import Field, PrivateAttr, SecretStr, ValidationError
@@ -58,7 +58,10 @@ class Settings(BaseSettings):
     mqtt_cafile: Path | None = Field(None, description="certificate authorities to trust, PEM")
     mqtt_certfile: Path | None = Field(None, description="client certificate, PEM")
     mqtt_keyfile: Path | None = Field(None, description="its private key, PEM")
-    mqtt_client_id: str | None = Field(None, description="MQTT client id; default: a random one")
+    mqtt_client_id: str | None = Field(
+        None,
+        description="MQTT client id of a listener; default: a random one, as `check`, `doctor` and `fleet` have",
+    )
 
     _by_file: dict[str, Path] = PrivateAttr(default_factory=dict)
     """Which file decided a setting, for those that one did."""
@@ -74,6 +77,14 @@ class Settings(BaseSettings):
     def port(self) -> int:
         """The broker's port, the usual one when none is set."""
         return self.mqtt_port or (TLS_PORT if self.is_tls else PLAIN_PORT)
+
+    def without_client_id(self) -> Self:
+        """Return the same settings with a random client id, for a connection beside the one that they are for.
+
+        Of two clients with one id, a broker ends the connection of the first (MQTT 5, 3.1.4).
+        """
+        # what is said to be set would have come from somewhere
+        return self if self.mqtt_client_id is None else self.model_copy(update={"mqtt_client_id": None})
 
     def find_password(
         self, *, secret_file: str | None = None, ask: bool = False, confirm: bool = False

@@ -33,6 +33,14 @@ def refusal_of_url(url: str) -> str:
     return f"{refused.value} ({refused.value.hint})"
 
 
+def test_a_connection_beside_the_one_of_the_settings_has_a_client_id_of_its_own() -> None:
+    settings = load_settings(mqtt_client_id="mine", mqtt_host="broker.example")
+    beside = settings.without_client_id()
+    assert (beside.mqtt_client_id, beside.mqtt_host) == (None, "broker.example")
+    assert settings.mqtt_client_id == "mine"
+    assert origins(load_settings().without_client_id())["mqtt_client_id"] == "default"
+
+
 def test_a_flag_outranks_the_environment_that_outranks_dotenv_that_outranks_the_default(
     monkeypatch: pytest.MonkeyPatch, dotenv: Path
 ) -> None:

@@ -175,7 +175,8 @@ class MQTTSubscriber(Standing):
         Where a file had a say in where a password goes, each attempt to connect names it.
 
         Args:
-            settings: resolved settings, of ``load_settings``.
+            settings: resolved settings, of ``load_settings``. Beside a listener of
+                the same settings use ``settings.without_client_id()``.
             login: user name and password instead of those of the settings.
             insecure: as in ``TLSOptions``.
             options: the other keywords of the constructor.

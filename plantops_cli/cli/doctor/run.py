@@ -101,6 +101,8 @@ def _settings(
             value = shown_username(str(value))
         if value is not None:
             said.append(f"{name.upper()}={value} ({in_flags(sources[name])})")
+    if settings.mqtt_client_id not in (None, made.client_id):
+        said.append("client id: a random one, for MQTT_CLIENT_ID is the listener's")
     if made.password is not None:
         kept = [
             name for name in ("mqtt_backend_password", "mqtt_backend_password_file") if sources[name] != "default"

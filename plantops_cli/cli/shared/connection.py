@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from plantops_cli.cli.shared.flags.connect import ConnectionFlags
+from plantops_cli.cli.shared.flags.connect import BystanderConnectionFlags, ConnectionFlags
 from plantops_cli.cli.shared.flags.subscribe import SessionFlags
 from plantops_cli.cli.shared.stderr import say
 from plantops_cli.config import Settings, load_settings, parse_url
@@ -24,7 +24,8 @@ def options(flags: ConnectionFlags, settings: Settings) -> ConnectOptions:
     Raises:
         ConfigError: flags or settings contradict each other, or leave the password out.
     """
-    made = MQTTSubscriber.from_settings(settings, login=_login(flags, settings), **flags.keywords)
+    used = _used(flags, settings)
+    made = MQTTSubscriber.from_settings(used, login=_login(flags, settings), **flags.keywords)
     return made.options
 
 
@@ -53,8 +54,9 @@ def subscriber(
     login = _login(flags, settings)
     if is_login_ensured:
         _ensure(settings, login)
+    used = _used(flags, settings)
     return MQTTSubscriber.from_settings(
-        settings, login=login, qos=check_qos(qos), on_status=on_status, **flags.keywords, **session.keywords
+        used, login=login, qos=check_qos(qos), on_status=on_status, **flags.keywords, **session.keywords
     )
 
 
@@ -129,6 +131,11 @@ def _ensure(settings: Settings, login: tuple[str | None, bytes | None]) -> None:
     if username is None or password is None:
         raise ConfigError("--ensure-user was given together with --anonymous", hint="leave one of them out")
     ensure_login(settings, username=username, password=password)
+
+
+def _used(flags: ConnectionFlags, settings: Settings) -> Settings:
+    is_beside = isinstance(flags, BystanderConnectionFlags) and flags.client_id is None
+    return settings.without_client_id() if is_beside else settings
 
 
 def _check_tls(flags: ConnectionFlags, settings: Settings) -> None:

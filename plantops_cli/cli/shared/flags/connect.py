@@ -39,7 +39,13 @@ SecretFile = Annotated[
 ]
 AskPassword = Annotated[bool, _option("-P", "--ask-password", help="Ask for the password.")]
 Anonymous = Annotated[bool, _option("--anonymous", help="Connect without user name and password.")]
-ClientId = Annotated[str | None, _option("-i", "--client-id", help="MQTT client id. (a random one)")]
+ClientId = Annotated[
+    str | None, _option("-i", "--client-id", help="MQTT client id. (MQTT_CLIENT_ID, else a random one)")
+]
+BystanderClientId = Annotated[
+    str | None,
+    _option("-i", "--client-id", help="MQTT client id. (a random one, for MQTT_CLIENT_ID is the listener's)"),
+]
 Keepalive = Annotated[int, _option("-k", "--keepalive", metavar="SECONDS", help="Seconds between pings.")]
 MqttVersion = Annotated[
     MQTTVersionChoice,
@@ -129,7 +135,14 @@ class ConnectionFlags:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WatchfulConnectionFlags(ConnectionFlags):
+class BystanderConnectionFlags(ConnectionFlags):
+    """The same for who looks on beside a listener with the same settings, and must not take its client id over."""
+
+    client_id: BystanderClientId = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchfulConnectionFlags(BystanderConnectionFlags):
     """The same for who tells whether devices are there: it has to know soon that its own connection is gone."""
 
     keepalive: Keepalive = 5
