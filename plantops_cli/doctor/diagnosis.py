@@ -182,7 +182,8 @@ class Diagnosis:
             raise BrokenError(error) from exc
         said = [f"{version}, {cipher}", *certificate.describe(shown, now=time.time())]
         if tls.insecure:
-            return StepReport(said, "the certificate is not checked: leave TLSOptions(insecure=True) away")
+            what = "the certificate is not checked" if tls.cafile is None else "the name in it is not checked"
+            return StepReport(said, f"{what}: leave TLSOptions(insecure=True) away")
         return StepReport(said, certificate.renewal(shown, now=time.time()))
 
     def _shake_hands(self, context: ssl.SSLContext) -> tuple[str, str, dict[str, object]]:

@@ -250,8 +250,8 @@ class ConnectOptions:
             found.append(
                 f"the password crosses the network to {self.endpoint} unencrypted; use TLS (tls=TLSOptions())"
             )
-        if self.tls and self.tls.insecure:
-            found.append(f"the certificate of {self.endpoint} is not checked: anybody in between can read all")
+        if self.tls and self.tls.danger:
+            found.append(f"the certificate of {self.endpoint} {self.tls.danger}")
         return found
 
 

@@ -21,13 +21,24 @@ class TLSOptions:
         cafile: PEM file of the only certificate authorities to trust.
         certfile: PEM file of the client certificate, for brokers that ask for one.
         keyfile: PEM file of the client's private key, unencrypted; default: it is in ``certfile``.
-        insecure: neither check the broker's certificate nor its name; anybody in between can read all.
+        insecure: do not check the name in the broker's certificate. With ``cafile``, one of its authorities must
+            still have signed it, as with ``mosquitto_sub``. Without, nothing is checked: the authorities of the
+            system sign for anybody, so that without the name it would prove nothing.
     """
 
     cafile: Path | None = None
     certfile: Path | None = None
     keyfile: Path | None = None
     insecure: bool = False
+
+    @property
+    def danger(self) -> str | None:
+        """What is not checked of a certificate, and who profits from it; None when all is checked."""
+        if not self.insecure:
+            return None
+        if self.cafile is None:
+            return "is not checked: anybody in between can read all"
+        return f"may bear any name: whoever has one that {self.cafile} vouches for can read all"
 
     @classmethod
     def from_settings(cls, settings: "Settings", *, insecure: bool = False) -> Self | None:
@@ -64,7 +75,7 @@ class TLSOptions:
             _load_client_certificate(context, self.certfile, self.keyfile)
         if self.insecure:
             context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
+            context.verify_mode = ssl.CERT_NONE if self.cafile is None else ssl.CERT_REQUIRED
         return context
 
 
@@ -81,7 +92,7 @@ class _TidySocket(ssl.SSLSocket):
 
 def _trusting(cafile: Path | None) -> ssl.SSLContext:
     try:
-        return ssl.create_default_context(cafile=cafile)
+        context = ssl.create_default_context(cafile=cafile)
     except ssl.SSLError as exc:
         raise ConfigError(
             f"CA file {cafile}: no certificate in PEM form in it",
@@ -92,6 +103,9 @@ def _trusting(cafile: Path | None) -> ssl.SSLContext:
         raise ConfigError(
             f"CA file {cafile}: {exc.strerror}", hint="check TLSOptions(cafile=...) / MQTT_CAFILE"
         ) from exc
+    # Python 3.13 sets it: authorities that openssl makes by default lack what it asks for (RFC 5280, 4.2.1)
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    return context
 
 
 def _load_client_certificate(context: ssl.SSLContext, certfile: Path, keyfile: Path | None) -> None:

@@ -94,6 +94,9 @@ async def test_a_login_that_is_refused_is_explained_for_each_version(mosquitto: 
 async def test_a_certificate_is_described_when_it_is_accepted(tmp_path: Path, certificates: Certificates) -> None:
     with tls_mosquitto(tmp_path, certificates, cert=certificates.server_cert) as broker:
         steps = await examined(login(broker.port, tls=TLSOptions(certificates.ca)), is_canary=True)
+        unnamed = await examined(
+            login(broker.port, tls=TLSOptions(certificates.ca, insecure=True)), is_canary=True
+        )
         unchecked = await examined(login(broker.port, tls=TLSOptions(insecure=True)), is_canary=True)
     tls = steps[2]
     # the certificates of these tests are good for two days
@@ -103,6 +106,8 @@ async def test_a_certificate_is_described_when_it_is_accepted(tmp_path: Path, ce
     assert tls.cure.startswith("renew the broker's certificate")
     assert unchecked[2].cure is not None
     assert unchecked[2].cure.startswith("the certificate is not checked")
+    assert str(unnamed[2].cure).startswith("the name in it is not checked")
+    assert "signed by plantops test ca" in unnamed[2].details
 
 
 async def test_and_too_when_it_is_refused(tmp_path: Path, certificates: Certificates) -> None:

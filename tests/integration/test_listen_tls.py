@@ -78,6 +78,16 @@ def test_insecure_connects_to_anybody_with_a_warning(tls_broker: Mosquitto) -> N
     assert done.stderr.count("warning: the certificate of") == 1
 
 
+def test_insecure_with_an_authority_takes_its_certificates_for_any_host(
+    tmp_path: Path, certificates: Certificates
+) -> None:
+    with tls_mosquitto(tmp_path, certificates, cert=certificates.other_host_cert) as broker:
+        done = connect(broker, "--cafile", certificates.ca, "--insecure")
+        assert (done.code, done.stderr.count("may bear any name")) == (0, 1)
+        refused = fail(broker, "--cafile", certificates.wrong_ca, "--insecure")
+    assert_one_clear_error(refused, 3, "certificate was not accepted", "--cafile")
+
+
 def test_without_a_client_certificate_a_broker_that_wants_one_is_3(
     strict_broker: Mosquitto, certificates: Certificates
 ) -> None:

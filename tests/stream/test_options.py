@@ -1,5 +1,6 @@
 """What a connection is told before it is made."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -63,6 +64,9 @@ def test_neither_tls_nor_an_anonymous_client_is_a_danger() -> None:
 def test_an_unchecked_certificate_is_a_danger() -> None:
     (danger,) = ConnectOptions(host="h", password=SECRET, tls=TLSOptions(insecure=True)).dangers
     assert "not checked" in danger
+    (danger,) = ConnectOptions(host="h", tls=TLSOptions(Path("ca.pem"), insecure=True)).dangers
+    assert "may bear any name" in danger
+    assert "ca.pem" in danger
 
 
 def test_a_unix_socket_is_its_own_endpoint_and_no_danger() -> None:

@@ -7,7 +7,7 @@ import pytest
 from plantops_cli.errors import BrokerError, BrokerUnreachableError, ConfigError, ProtocolRefusedError
 from plantops_cli.stream.tls import TLSOptions
 from tests.support.brokers import Mosquitto
-from tests.support.certificates import Certificates
+from tests.support.certificates import Certificates, make_plain_certificate
 from tests.support.subscribing import subscribing
 
 LISTENER = "listener {{port}} 127.0.0.1\ncafile {ca}\ncertfile {cert}\nkeyfile {key}"
@@ -82,6 +82,47 @@ async def test_insecure_connects_to_anybody_and_says_so_once(
             await subscriber.connect()
             await subscriber.disconnect()
     assert caplog.text.count("is not checked: anybody in between can read all") == 1
+
+
+async def test_insecure_with_an_authority_leaves_only_the_name_unchecked(
+    tmp_path: Path, certificates: Certificates, caplog: pytest.LogCaptureFixture
+) -> None:
+    broker = tls_broker(tmp_path, certificates, cert=certificates.other_host_cert)
+    broker.start()
+    try:
+        async with subscribing(broker, tls=TLSOptions(cafile=certificates.ca, insecure=True)) as subscriber:
+            await subscriber.connect()
+        error = await refusal(broker, TLSOptions(cafile=certificates.wrong_ca, insecure=True))
+    finally:
+        broker.stop()
+    assert caplog.text.count(f"may bear any name: whoever has one that {certificates.ca} vouches for") == 1
+    assert isinstance(error, ProtocolRefusedError)
+    assert "certificate was not accepted" in str(error)
+
+
+async def test_insecure_with_an_authority_takes_no_certificate_that_has_run_out(
+    tmp_path: Path, certificates: Certificates
+) -> None:
+    broker = tls_broker(tmp_path, certificates, cert=certificates.expired_cert)
+    broker.start()
+    try:
+        error = await refusal(broker, TLSOptions(cafile=certificates.ca, insecure=True))
+    finally:
+        broker.stop()
+    assert "expired" in str(error)
+
+
+async def test_an_authority_need_not_say_all_that_rfc_5280_asks_for(tmp_path: Path) -> None:
+    authority, cert, key = make_plain_certificate(tmp_path)
+    listener = f"listener {{port}} 127.0.0.1\ncertfile {cert}\nkeyfile {key}"
+    with Mosquitto(tmp_path, listener=listener) as broker:
+        async with subscribing(broker, tls=TLSOptions(cafile=authority)) as subscriber:
+            await subscriber.connect()
+
+
+def test_a_certificate_is_checked_alike_by_every_python() -> None:
+    for options in (TLSOptions(), TLSOptions(insecure=True)):
+        assert not options.context().verify_flags & ssl.VERIFY_X509_STRICT
 
 
 async def test_a_client_certificate_opens_a_broker_that_asks_for_one(

@@ -75,12 +75,30 @@ def make_certificate_with(folder: Path, name: str, *, host: str) -> tuple[Path, 
     return folder / "strange-ca.pem", folder / "strange.pem", folder / "strange.key"
 
 
-def _make_authority(folder: Path, name: str, *, common_name: str) -> None:
+def make_plain_certificate(folder: Path) -> tuple[Path, Path, Path]:
+    """Make an authority and a certificate for 127.0.0.1 as many a recipe does: without what RFC 5280 asks for.
+
+    The authority does not say what its key is for (4.2.1.3), the certificate not whose key signed it (4.2.1.1).
+
+    Args:
+        folder: where they go.
+
+    Returns:
+        The authority, the certificate and its key.
+    """
+    _make_authority(folder, "plain-ca", common_name="plain ca", usage=None)
+    _make_key(folder, "plain")
+    _sign(folder, "plain", key="plain", authority="plain-ca", extension=SERVER_NAMES, names_its_authority=False)
+    return folder / "plain-ca.pem", folder / "plain.pem", folder / "plain.key"
+
+
+def _make_authority(
+    folder: Path, name: str, *, common_name: str, usage: str | None = "critical,keyCertSign,cRLSign"
+) -> None:
     _make_key(folder, name)
     _openssl(
         *("req", "-x509", "-new", "-utf8", "-key", folder / f"{name}.key", "-subj", f"/CN={common_name}"),
-        # Python 3.13 asks it of an authority (RFC 5280, 4.2.1.3)
-        *("-addext", "keyUsage=critical,keyCertSign,cRLSign"),
+        *(("-addext", f"keyUsage={usage}") if usage else ()),
         *("-days", "2", "-out", folder / f"{name}.pem"),
     )
 
@@ -89,9 +107,19 @@ def _make_key(folder: Path, name: str) -> None:
     _openssl("ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", folder / f"{name}.key")
 
 
-def _sign(folder: Path, name: str, *, key: str, extension: str, authority: str = "ca", days: int = 2) -> None:
+def _sign(
+    folder: Path,
+    name: str,
+    *,
+    key: str,
+    extension: str,
+    authority: str = "ca",
+    days: int = 2,
+    names_its_authority: bool = True,
+) -> None:
     request, extensions = folder / f"{name}.csr", folder / f"{name}.ext"
-    extensions.write_text(f"{extension}\nauthorityKeyIdentifier=keyid\n")
+    issuer = "authorityKeyIdentifier=keyid" if names_its_authority else "authorityKeyIdentifier=none"
+    extensions.write_text(f"{extension}\n{issuer}\n")
     _openssl("req", "-new", "-key", folder / f"{key}.key", "-subj", f"/CN={name}", "-out", request)
     _openssl(
         *(

@@ -62,7 +62,13 @@ Tls = Annotated[
 Cafile = Annotated[Path | None, _option("--cafile", help="Certificate authorities to trust, PEM. (the system's)")]
 Cert = Annotated[Path | None, _option("--cert", help="Client certificate, PEM.")]
 Key = Annotated[Path | None, _option("--key", help="Its private key, PEM.")]
-Insecure = Annotated[bool, _option("--insecure", help="Do not check the broker's certificate.")]
+Insecure = Annotated[
+    bool,
+    _option(
+        "--insecure",
+        help="Do not check the name in the broker's certificate; without --cafile check nothing of it.",
+    ),
+]
 Websockets = Annotated[
     str | None,
     _option("--websockets", metavar="PATH", help="Speak MQTT over WebSocket, at this path: often /mqtt."),
