@@ -29,13 +29,19 @@ PlantopsError                     .hint: one line of advice, or None
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
+# a token is longer, or else no secret
+_LONGEST_SHOWN = 8
 
-def shown_username(username: str) -> str:
+
+def shown_username(username: str, *, is_alone: bool = False) -> str:
     """Write a user name as it may be shown: ``alice``, but ``alice:...``, for some type ``user:password`` there.
 
     Args:
         username: the user name as it is sent.
+        is_alone: whether it goes without a password; a long one is cut then, for it may be a token.
     """
+    if is_alone and len(username) > _LONGEST_SHOWN:
+        return f"{username[:4]}..."
     user, colon, rest = username.partition(":")
     return f"{user}{colon}..." if rest else username
 

@@ -223,7 +223,8 @@ class Diagnosis:
             raise BrokenError(exc) from exc
         self._reading = asyncio.create_task(self._read(self._session), name="plantops-diagnosis")
         username = self._options.username
-        who = f"as {shown_username(username)!r}" if username is not None else "anonymously"
+        is_token = self._options.is_token
+        who = "anonymously" if username is None else f"as {shown_username(username, is_alone=is_token)!r}"
         version = self._session.options.mqtt_version
         said = [f"connected with MQTT {version} {who}, client id {self._options.client_id!r}"]
         cures = list[str]()

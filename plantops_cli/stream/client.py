@@ -210,7 +210,11 @@ class Client(aiomqtt.Client):
             code, name = _code_and_name(exc.rc)
             self.is_version_refused = code == failures.UNSUPPORTED_VERSION
             raise failures.connack_refused(
-                code, name, endpoint=options.endpoint, username=options.username
+                code,
+                name,
+                endpoint=options.endpoint,
+                username=options.username,
+                has_password=not options.is_token,
             ) from exc
 
     @property

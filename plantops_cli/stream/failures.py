@@ -100,7 +100,9 @@ def closed_before_connack(endpoint: str, *, is_tls: bool) -> BrokerError:
     )
 
 
-def connack_refused(code: int, name: str, *, endpoint: str, username: str | None) -> BrokerError:
+def connack_refused(
+    code: int, name: str, *, endpoint: str, username: str | None, has_password: bool = True
+) -> BrokerError:
     """Explain a CONNACK that refuses the connection (MQTT 5, 3.2.2.2).
 
     Args:
@@ -108,13 +110,16 @@ def connack_refused(code: int, name: str, *, endpoint: str, username: str | None
         name: its name in the specification.
         endpoint: the broker as ``host:port``.
         username: the user name that was sent, or None.
+        has_password: whether a password was sent with it.
     """
     if code in _CREDENTIALS:
-        who = f"user {shown_username(username)!r}" if username is not None else "an anonymous client"
         return CredentialsRefusedError(
-            f"{endpoint}: the broker refused {who} (CONNACK 0x{code:02x}, {name})",
+            f"{endpoint}: the broker refused {_who(username, has_password=has_password)} "
+            f"(CONNACK 0x{code:02x}, {name})",
             endpoint=endpoint,
-            hint="check the password, or add the user: plantops provision-user, then reload the broker",
+            hint="check the password, or add the user: plantops provision-user, then reload the broker"
+            if has_password or username is None
+            else "check the user name if it is a token; else give the password",
         )
     error = BrokerUnreachableError if code in _TEMPORARY else ProtocolRefusedError
     return error(
@@ -254,6 +259,13 @@ def taken_over(endpoint: str, *, is_durable: bool) -> BrokerError:
         endpoint=endpoint,
         hint=f"give each client an id of its own: {cure}",
     )
+
+
+def _who(username: str | None, *, has_password: bool) -> str:
+    if username is None:
+        return "an anonymous client"
+    shown = f"user {shown_username(username, is_alone=not has_password)!r}"
+    return shown if has_password else f"{shown} without a password"
 
 
 def _why_unreachable(exc: Exception, endpoint: str) -> tuple[str, str]:

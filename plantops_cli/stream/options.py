@@ -185,7 +185,7 @@ class ConnectOptions:
             _check_port(self.port)
         _check_client_id(self.client_id)
         if self.username is not None:
-            _check_username(self.username)
+            _check_username(self.username, is_token=self.is_token)
         if self.password is not None:
             _check_password(self.password)
         self._check_numbers()
@@ -209,6 +209,11 @@ class ConnectOptions:
                 f"{self.max_pending_bytes} bytes for the messages that wait are out of range",
                 hint="at least 1; a message is taken whatever its size",
             )
+
+    @property
+    def is_token(self) -> bool:
+        """Whether the user name goes alone, as brokers want it that take a token there; it is a secret then."""
+        return self.username is not None and self.password is None
 
     @property
     def receive_maximum(self) -> int:
@@ -246,9 +251,10 @@ class ConnectOptions:
         if self.unix_socket is not None:
             return []
         found = []
-        if self.password is not None and self.tls is None and not _is_loopback(self.host):
+        secret = "the password" if self.password is not None else "the user name" if self.is_token else None
+        if secret and self.tls is None and not _is_loopback(self.host):
             found.append(
-                f"the password crosses the network to {self.endpoint} unencrypted; use TLS (tls=TLSOptions())"
+                f"{secret} crosses the network to {self.endpoint} unencrypted; use TLS (tls=TLSOptions())"
             )
         if self.tls and self.tls.danger:
             found.append(f"the certificate of {self.endpoint} {self.tls.danger}")
@@ -279,10 +285,10 @@ def _check_client_id(client_id: str) -> None:
         )
 
 
-def _check_username(username: str) -> None:
+def _check_username(username: str, *, is_token: bool) -> None:
     if not _is_mqtt_text(username):
         raise ConfigError(
-            f"user name {shown_username(username)[:40]!a} is not usable",
+            f"user name {shown_username(username, is_alone=is_token)[:40]!a} is not usable",
             hint="UTF-8 text without NUL, of at most 65535 bytes (MQTT 5, 3.1.3.5)",
         )
 

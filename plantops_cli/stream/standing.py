@@ -26,7 +26,8 @@ class Standing:
 
     def __repr__(self) -> str:
         username = self._options.username
-        who = "" if username is None else f", username={shown_username(username)!r}"
+        is_token = self._options.is_token
+        who = "" if username is None else f", username={shown_username(username, is_alone=is_token)!r}"
         return f"<MQTTSubscriber {self._options.endpoint}{who}, {self._lifeline.state}>"
 
     @property

@@ -55,7 +55,7 @@ class MQTTSubscriber(Standing):
         host: name or address of the broker.
         port: its TCP port.
         username: MQTT user name, or None to connect anonymously.
-        password: MQTT password; text is sent as UTF-8.
+        password: sent as UTF-8; None: the user name goes alone, as tokens do.
         client_id: MQTT client id; default: random, or made of ``durable``.
         durable: name of a session that the broker keeps while this client is
             away, so that nothing of QoS 1 is lost as far as the broker keeps
@@ -177,7 +177,8 @@ class MQTTSubscriber(Standing):
         Args:
             settings: resolved settings, of ``load_settings``. Beside a listener of
                 the same settings use ``settings.without_client_id()``.
-            login: user name and password instead of those of the settings.
+            login: user name and password instead of those of the settings; None
+                for what is not to be sent.
             insecure: as in ``TLSOptions``.
             options: the other keywords of the constructor.
 
@@ -194,7 +195,7 @@ class MQTTSubscriber(Standing):
             tls=TLSOptions.from_settings(settings, insecure=insecure),
             **options,
         )
-        if password is not None and options.get("unix_socket") is None:
+        if username is not None and options.get("unix_socket") is None:
             made._listeners.address_source = settings.address_source
         return made
 

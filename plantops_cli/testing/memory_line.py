@@ -117,7 +117,11 @@ class MemoryLine:
         code, is_resumed = self._other_end.accept(self)
         if code:
             raise failures.connack_refused(
-                code, name_of(code), endpoint=self.options.endpoint, username=self.options.username
+                code,
+                name_of(code),
+                endpoint=self.options.endpoint,
+                username=self.options.username,
+                has_password=not self.options.is_token,
             )
         self._is_accepted = True
         self._owner.begun(is_resumed=is_resumed, granted={})

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from plantops_cli import testing
 from tests.support.brokers import Mosquitto, free_port
 from tests.support.plantops import run
 
@@ -120,3 +121,19 @@ def test_a_secret_file_that_is_there_is_named_with_its_fault(tmp_path: Path) -> 
     done = run("listen", "--secret-file", str(path))
     assert done.code == USAGE
     assert f"the password in {str(path)!r} is empty" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["listen", "fleet", "check", "doctor"])
+def test_a_token_that_is_a_user_name_is_taken_and_refused_unseen(
+    mosquitto: Mosquitto, tmp_path: Path, command: str
+) -> None:
+    env = {"MQTT_HOST": "127.0.0.1", "MQTT_BACKEND_USERNAME": SECRET}
+    with testing.Mosquitto(tmp_path) as open_to_all:
+        limits = {"listen": ("-W", "0.3"), "doctor": ("--wait", "0.1")}.get(command, ("--within", "0.3"))
+        arguments = (*COMMANDS[command], *limits, "--no-password", "--debug")
+        taken = run(command, *arguments, env=env | {"MQTT_PORT": str(open_to_all.port)})
+        assert f"u'{SECRET}'" in (tmp_path / "log").read_text()
+    refused = run(command, *arguments, env=env | {"MQTT_PORT": str(mosquitto.port)})
+    shown = refused.stdout.decode() + refused.stderr
+    assert "refused user 'hunt...' without a password" in shown
+    assert SECRET not in shown + taken.stdout.decode() + taken.stderr

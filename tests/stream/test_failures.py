@@ -20,8 +20,10 @@ def connect_failed(exc: Exception, *, is_tls: bool = False) -> BrokerError:
     return failures.connect_failed(exc, endpoint="h:1883", is_tls=is_tls)
 
 
-def connack_refused(code: int, *, username: str | None = "alice") -> BrokerError:
-    return failures.connack_refused(code, "Some name", endpoint="h:1883", username=username)
+def connack_refused(code: int, *, username: str | None = "alice", has_password: bool = True) -> BrokerError:
+    return failures.connack_refused(
+        code, "Some name", endpoint="h:1883", username=username, has_password=has_password
+    )
 
 
 @pytest.mark.parametrize("code", [0x86, 0x87])
@@ -35,6 +37,12 @@ def test_refused_credentials_name_the_user_and_are_final(code: int) -> None:
 
 def test_refused_credentials_of_nobody_name_an_anonymous_client() -> None:
     assert "an anonymous client" in str(connack_refused(0x87, username=None))
+
+
+def test_a_refused_user_name_without_a_password_is_not_shown_whole_for_it_may_be_a_token() -> None:
+    error = connack_refused(0x87, username="tok3n-of-mine", has_password=False)
+    assert "refused user 'tok3...' without a password" in str(error)
+    assert "if it is a token" in str(error.hint)
 
 
 def test_a_refused_message_has_its_topic_the_code_and_for_rights_a_cure() -> None:

@@ -61,6 +61,17 @@ def test_neither_tls_nor_an_anonymous_client_is_a_danger() -> None:
     assert ConnectOptions(host="h", password=SECRET, tls=TLSOptions()).dangers == []
 
 
+def test_a_user_name_that_goes_alone_is_a_secret_for_it_may_be_a_token() -> None:
+    token = ConnectOptions(host="broker.example", username=SECRET)
+    assert token.is_token
+    (danger,) = token.dangers
+    assert "the user name crosses the network" in danger
+    assert SECRET not in danger + repr(token)
+    with pytest.raises(ConfigError) as caught:
+        ConnectOptions(host="h", username=f"{SECRET}\0")
+    assert SECRET not in str(caught.value)
+
+
 def test_an_unchecked_certificate_is_a_danger() -> None:
     (danger,) = ConnectOptions(host="h", password=SECRET, tls=TLSOptions(insecure=True)).dangers
     assert "not checked" in danger

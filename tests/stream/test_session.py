@@ -250,3 +250,16 @@ async def test_a_close_ends_a_publish_that_waits() -> None:
         await session.close()
         with pytest.raises((StateError, ConnectionLostError)):
             await publishing
+
+
+@pytest.mark.parametrize("version", ["5", "3.1.1"])
+async def test_a_user_name_can_go_alone(version: str) -> None:
+    async with serving(ScriptedBroker()) as broker:
+        options = ConnectOptions(
+            host="127.0.0.1", port=broker.port, username="tok3n", mqtt_version=MQTTVersion(version)
+        )
+        await (await open_session(options)).close()
+    (connect,) = broker.of_kind(CONNECT)
+    # the flags of user name and password (MQTT 5, 3.1.2.8, 3.1.2.9)
+    assert connect.body[7] & 0xC0 == 0x80
+    assert connect.body.endswith(b"\x00\x05tok3n")

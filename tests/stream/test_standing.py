@@ -59,3 +59,9 @@ async def test_a_listener_is_told_each_step_until_it_is_removed() -> None:
         heard = len(said)
     async with testing(subscriber):
         assert len(said) == heard
+
+
+def test_a_user_name_that_goes_alone_is_not_shown_whole() -> None:
+    assert (
+        repr(MQTTSubscriber("h", username=SECRET)) == "<MQTTSubscriber h:1883, username='hunt...', disconnected>"
+    )

@@ -98,7 +98,7 @@ def _settings(
     for name in _SHOWN:
         value = settings.port if name == "mqtt_port" else getattr(settings, name)
         if name == "mqtt_backend_username":
-            value = shown_username(str(value))
+            value = shown_username(str(value), is_alone=made.is_token)
         if value is not None:
             said.append(f"{name.upper()}={value} ({in_flags(sources[name])})")
     if settings.mqtt_client_id not in (None, made.client_id):
@@ -110,7 +110,7 @@ def _settings(
         where = "--secret-file" if flags.secret_file else "asked for" if flags.ask_password else ""
         said.append(f"password: given ({where or ', '.join(f'{name.upper()}, {sources[name]}' for name in kept)})")
     else:
-        said.append("no login: --anonymous")
+        said.append("no password: --no-password" if made.is_token else "no login: --anonymous")
     return said
 
 

@@ -129,7 +129,8 @@ def _ensure(settings: Settings, login: tuple[str | None, bytes | None]) -> None:
 
     username, password = login
     if username is None or password is None:
-        raise ConfigError("--ensure-user was given together with --anonymous", hint="leave one of them out")
+        other = "--anonymous" if username is None else "--no-password"
+        raise ConfigError(f"--ensure-user was given together with {other}", hint="leave one of them out")
     ensure_login(settings, username=username, password=password)
 
 
@@ -148,8 +149,12 @@ def _check_tls(flags: ConnectionFlags, settings: Settings) -> None:
 
 def _login(flags: ConnectionFlags, settings: Settings) -> tuple[str | None, bytes | None]:
     if flags.anonymous:
-        if flags.username or flags.secret_file or flags.ask_password:
+        if flags.username or flags.secret_file or flags.ask_password or flags.no_password:
             raise ConfigError("--anonymous was given together with a login", hint="leave one of them out")
         return None, None
+    if flags.no_password:
+        if flags.secret_file or flags.ask_password:
+            raise ConfigError("--no-password was given together with a password", hint="leave one of them out")
+        return settings.mqtt_backend_username, None
     password = settings.password(secret_file=flags.secret_file, ask=flags.ask_password)
     return settings.mqtt_backend_username, password

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -129,3 +130,23 @@ def test_without_a_password_there_is_a_cure(monkeypatch: pytest.MonkeyPatch) -> 
 def test_the_password_shows_in_no_text() -> None:
     built = subscriber(ConnectionFlags(), qos=1, on_status=lambda _: None)
     assert SECRET not in f"{built!r} {built.options!r}"
+
+
+def test_a_user_name_goes_alone_only_on_purpose(monkeypatch: pytest.MonkeyPatch) -> None:
+    options = options_for(ConnectionFlags(username="tok3n", no_password=True))
+    assert (options.username, options.password) == ("tok3n", None)
+    monkeypatch.delenv("MQTT_BACKEND_PASSWORD")
+    with pytest.raises(ConfigError, match="no password for 'tok3n'"):
+        options_for(ConnectionFlags(username="tok3n"))
+
+
+@pytest.mark.parametrize("other", [{"ask_password": True}, {"secret_file": "-"}, {"anonymous": True}])
+def test_no_password_contradicts_one(other: Mapping[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="together with a"):
+        options_for(ConnectionFlags(no_password=True, **other))
+
+
+def test_no_login_is_ensured_without_a_password() -> None:
+    flags = ConnectionFlags(no_password=True)
+    with pytest.raises(ConfigError, match="--ensure-user was given together with --no-password"):
+        subscriber(flags, qos=1, on_status=lambda _: None, is_login_ensured=True)

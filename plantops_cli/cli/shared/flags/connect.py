@@ -38,6 +38,7 @@ SecretFile = Annotated[
     ),
 ]
 AskPassword = Annotated[bool, _option("-P", "--ask-password", help="Ask for the password.")]
+NoPassword = Annotated[bool, _option("--no-password", help="Send the user name alone, which is a token.")]
 Anonymous = Annotated[bool, _option("--anonymous", help="Connect without user name and password.")]
 ClientId = Annotated[
     str | None, _option("-i", "--client-id", help="MQTT client id. (MQTT_CLIENT_ID, else a random one)")
@@ -101,6 +102,7 @@ class ConnectionFlags:
     username: Username = None
     secret_file: SecretFile = None
     ask_password: AskPassword = False
+    no_password: NoPassword = False
     anonymous: Anonymous = False
     client_id: ClientId = None
     keepalive: Keepalive = 15
