@@ -6,8 +6,10 @@ The one importer of prometheus_client. Labels are bounded: no series for single 
 import asyncio
 import logging
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
+from typing import TYPE_CHECKING
 
 from plantops_cli.errors import ConfigError
 from plantops_cli.fleet.device import DeviceReport
@@ -23,6 +25,9 @@ try:
     from prometheus_client.registry import Collector
 except ImportError as exc:
     raise ConfigError(f"metrics cannot be served: {exc}", hint="pip install 'plantops-cli[metrics]'") from exc
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 logger = logging.getLogger("plantops.metrics")
 
@@ -54,7 +59,10 @@ class Metrics(Collector):
 
     def collect(self) -> list[Metric]:
         """Collect, in the event loop, where nothing changes meanwhile."""
-        return asyncio.run_coroutine_threadsafe(self._snapshot(), self._loop).result(_SCRAPE_SECONDS)
+        try:
+            return asyncio.run_coroutine_threadsafe(self._snapshot(), self._loop).result(_SCRAPE_SECONDS)
+        except TimeoutError:
+            raise TimeoutError(f"the event loop was busy for {_SCRAPE_SECONDS:g} s") from None
 
     async def _snapshot(self) -> list[Metric]:
         return [*self._health(), *(self._fleet(self._monitor) if self._monitor else ())]
@@ -141,7 +149,9 @@ async def serving_metrics(address: str | tuple[str, int], metrics: Metrics) -> A
             hint="choose a free port of this machine",
         ) from exc
     requests = _FailedRequests()
-    # socketserver would print a traceback whenever somebody hangs up early
+    # socketserver and wsgiref would print a traceback for each, such as whenever somebody hangs up early
+    if app := server.get_app():
+        server.set_app(partial(requests.answer, app))
     server.handle_error = requests.tell  # type: ignore[method-assign]  # meant to be overridden, by a subclass
     try:
         yield
@@ -162,6 +172,16 @@ class _FailedRequests:
     def tell(self, request: object, client_address: tuple[str, int]) -> None:  # noqa: ARG002  # as socketserver calls it
         if (more := self.rates.ask("requests for metrics that failed")) is not None:
             logger.warning("a request for metrics of %s failed: %s%s", client_address[0], sys.exception(), more)
+
+    def answer(
+        self, app: "WSGIApplication", environ: "WSGIEnvironment", start_response: "StartResponse"
+    ) -> Iterable[bytes]:
+        try:
+            return app(environ, start_response)
+        except Exception:
+            self.tell(None, (environ["REMOTE_ADDR"], 0))
+            start_response("503 Service Unavailable", [])
+            return [b""]
 
 
 def _gauge(name: str, what: str, value: float) -> Metric:

@@ -7,9 +7,11 @@ import subprocess
 import sys
 import urllib.request
 from pathlib import Path
+from urllib.error import HTTPError
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from plantops_cli import FleetMonitor, MQTTSubscriber
@@ -143,6 +145,24 @@ async def test_who_hangs_up_on_the_metrics_fills_no_log(
     assert "Traceback" not in capfd.readouterr().err
     assert len(caplog.messages) <= 11
     assert "a request for metrics of 127.0.0.1 failed" in caplog.messages[0]
+
+
+class Broken(Metrics):
+    """Metrics that cannot be had, as those of a program that is too busy."""
+
+    def collect(self) -> list[Metric]:
+        raise TimeoutError("the event loop was busy")
+
+
+async def test_metrics_that_cannot_be_had_are_a_503_and_a_line(
+    capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    port = free_port()
+    async with serving_metrics(("127.0.0.1", port), Broken(MQTTSubscriber("127.0.0.1"))):
+        with pytest.raises(HTTPError, match="503"):
+            await asyncio.to_thread(scrape, port)
+    assert caplog.messages == ["a request for metrics of 127.0.0.1 failed: the event loop was busy"]
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize(
