@@ -350,7 +350,6 @@ class Lifeline:
         if not session.is_version_a_guess:
             self._version = options.mqtt_version
         self._connected_at = asyncio.get_running_loop().time()
-        self._connected_since_boot = since_boot()
         self._account.connected()
         is_answered = granted is not None
         self._listeners.tell(
@@ -360,7 +359,10 @@ class Lifeline:
             self._subscriptions.ask_for_missing(session)
         if found := self._account.look_at_session(options, is_resumed=is_resumed):
             self._listeners.tell(found)
-        if resumed := self._account.close_outage(is_resumed=is_resumed):
+        resumed = self._account.close_outage(is_resumed=is_resumed)
+        # the next outage begins no sooner than this one ends
+        self._connected_since_boot = since_boot()
+        if resumed:
             self._listeners.tell(resumed)
 
     def _warn_once(self) -> None:

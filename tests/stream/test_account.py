@@ -100,6 +100,36 @@ async def test_an_outage_begins_when_the_connection_ends_however_long_a_handler_
     assert outage.began_at <= ended_by
 
 
+async def test_an_outage_begins_with_an_end_that_lies_unread_behind_messages() -> None:
+    may_end = asyncio.Event()
+    broker = ScriptedBroker(after_suback=publish(b"a", b"x" * 1024) * 180)
+    async with serving(broker), subscribing(broker, max_pending_bytes=128 * 1024) as subscriber:
+        subscriber.register_handler("a", lambda _: may_end.wait())
+        await subscriber.start()
+        await eventually(lambda: subscriber.health.received)
+        broker.hang_up()
+        hung_up_at = now()
+        await asyncio.sleep(2.5)  # longer than from one look at the connection to the next
+        assert subscriber.health.outage_count == 0
+        may_end.set()
+        await eventually(lambda: subscriber.health.connection_count == 2)
+    assert subscriber.health.outages[0].began_at <= hung_up_at + timedelta(seconds=1)
+
+
+async def test_the_end_of_an_outage_is_never_before_its_beginning_nor_that_of_the_next_before_it() -> None:
+    broker = ScriptedBroker()
+    async with serving(broker), subscribing(broker) as subscriber:
+        await subscriber.start()
+        for count in range(1, 4):
+            await eventually(lambda count=count: subscriber.health.connection_count == count)  # type: ignore[misc]  # bound early
+            broker.hang_up()
+        await eventually(lambda: subscriber.health.connection_count == 4)
+        moments = [moment for outage in subscriber.health.outages for moment in (outage.began_at, outage.ended_at)]
+    assert len(moments) == 6
+    assert all(moments)
+    assert moments == sorted(moments, key=lambda moment: moment or now())
+
+
 async def test_an_outage_ends_with_the_next_connection_whoever_makes_it() -> None:
     broker = ScriptedBroker()
     async with serving(broker), subscribing(broker) as subscriber:

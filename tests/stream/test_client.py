@@ -11,6 +11,7 @@ from paho.mqtt import client as paho
 from plantops_cli.errors import BrokerUnreachableError, ConfigError, ConnectionLostError, CredentialsRefusedError
 from plantops_cli.messages import Message, QoS
 from plantops_cli.stream.client import PRIVATE_NAMES
+from plantops_cli.stream.hearing import LATE_SECONDS
 from plantops_cli.stream.options import ConnectOptions, MQTTVersion
 from plantops_cli.stream.session import open_session
 from tests.support.brokers import PASSWORD, USERNAME, Mosquitto
@@ -266,3 +267,11 @@ async def test_publishing_returns_0_where_the_broker_says_no_more(
         assert await session.publish("a/b", b"1", qos=qos, retain=False) == 0
     finally:
         await session.close()
+
+
+async def test_who_was_stopped_asks_at_once_whether_the_broker_is_still_there() -> None:
+    async with serving(ScriptedBroker()) as broker, session_on(broker, keepalive_seconds=600) as session:
+        await session.subscribe({"#": 0})
+        assert not broker.of_kind(PINGREQ)
+        time.sleep(LATE_SECONDS + 0.5)  # nothing is to go on
+        await broker.wait_for(PINGREQ)

@@ -112,6 +112,13 @@ async def test_messages_of_qos_2_and_pubrels_are_told_apart(side: Side) -> None:
     assert not side.keeper.inbox
 
 
+async def test_a_piece_of_a_packet_is_heard_too(side: Side) -> None:
+    before = side.reading.hearing.heard_at
+    side.theirs.send(publish(b"a", b"x" * 100)[:50])
+    await eventually(lambda: side.reading.hearing.heard_at > before)
+    assert not side.keeper.inbox
+
+
 async def test_what_the_receiver_trips_over_is_told_and_paho_gets_its_part_all_the_same(side: Side) -> None:
     side.theirs.sendall(b"\xd0\x00" + publish(b"bad"))
     await eventually(lambda: side.broken)

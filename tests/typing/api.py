@@ -85,7 +85,8 @@ def note(status: Status) -> None:
         case Connected(endpoint, mqtt_version, granted):
             assert_type(granted, Mapping[str, int])
             print(endpoint, mqtt_version)
-        case Lost(error):
+        case Lost(error, silent_seconds):
+            assert_type(silent_seconds, float)
             assert_type(error, BrokerError)
         case _:
             pass
@@ -208,6 +209,7 @@ async def read(mqtt: MQTTSubscriber) -> Health:
             assert_type(batch[0], Message)
     assert_type(mqtt.options, ConnectOptions)
     assert_type(mqtt.health.state, State)
+    assert_type(mqtt.health.outage_seconds, float)
     return mqtt.health
 
 
