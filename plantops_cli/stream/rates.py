@@ -39,11 +39,13 @@ class Rates:
     """The rates of all kinds that one part of the program tells of.
 
     Args:
-        logger: where the number of those that were left out is told: at the latest 10 s after the first of them.
+        logger: where the number of those that were left out is told.
+        patience_seconds: how long after the first of them at the latest, where there is an event loop.
     """
 
-    def __init__(self, logger: logging.Logger) -> None:
+    def __init__(self, logger: logging.Logger, *, patience_seconds: float = _SECONDS) -> None:
         self._logger = logger
+        self._patience_seconds = patience_seconds
         self._rates: dict[str, Rate] = {}
         self._timer: asyncio.TimerHandle | None = None
 
@@ -72,4 +74,4 @@ class Rates:
             loop = asyncio.get_running_loop()
         except RuntimeError:  # without one, the next line that may be written tells
             return
-        self._timer = loop.call_later(_SECONDS, self.tell_left_out)
+        self._timer = loop.call_later(self._patience_seconds, self.tell_left_out)

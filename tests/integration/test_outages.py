@@ -1,25 +1,30 @@
 """How long an outage lasted: from the last that was heard of the broker, however late its silence was noticed."""
 
 import asyncio
+import json
 import os
 import re
 import signal
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from paho.mqtt import client as paho
+from paho.mqtt.enums import CallbackAPIVersion
 
 from plantops_cli.stream.status import Lost, Status
-from tests.support.brokers import Mosquitto
-from tests.support.plantops import PATIENCE_SECONDS, Running, start
+from tests.support.brokers import PASSWORD, USERNAME, Mosquitto
+from tests.support.plantops import PATIENCE_SECONDS, Done, Running, start
 from tests.support.publishing import publish
 from tests.support.subscribing import eventually, publish_all, subscribing
 
 TOPIC = "devices/basil/telemetry"
 MOMENT = timedelta(seconds=0.1)
 QUIET_SECONDS = 1.0
+INTERVAL_SECONDS = 0.8
 SUMMARY = r"1 outage, messages may be missing: .* \(([0-9.]+) s\)"
 
 
@@ -133,3 +138,46 @@ def test_a_listener_that_was_stopped_for_a_moment_loses_nothing(own_mosquitto: M
         listening.stdout.wait_for("basil")
         done = listening.finish(signal.SIGTERM)
     assert "outage" not in done.stderr
+
+
+def events_of(done: Done) -> list[tuple[str, str]]:
+    return [(event["device_id"], event["state"]) for event in map(json.loads, done.lines)]
+
+
+def test_a_fleet_that_was_stopped_for_a_moment_blames_no_device(own_mosquitto: Mosquitto) -> None:
+    devices = ["basil", "dill"]
+    with talking(own_mosquitto, devices), start("fleet", "--events", env=own_mosquitto.environment) as watching:
+        for device in devices:
+            watching.stdout.wait_for(device)
+        time.sleep(6 * INTERVAL_SECONDS)  # until their rhythm is known
+        with stopped(watching.process.pid):
+            time.sleep(6 * INTERVAL_SECONDS)  # so long that nobody is online who says nothing
+        time.sleep(2 * INTERVAL_SECONDS)
+        done = watching.finish(signal.SIGTERM)
+    assert sorted(events_of(done)) == [(device, "online") for device in devices]
+
+
+@contextmanager
+def talking(broker: Mosquitto, devices: Sequence[str]) -> Iterator[None]:
+    """Devices that say something in each interval."""
+    client = paho.Client(CallbackAPIVersion.VERSION2)
+    client.username_pw_set(USERNAME, PASSWORD)
+    client.connect("127.0.0.1", broker.port)
+    client.loop_start()
+    is_over = threading.Event()
+
+    def talk() -> None:
+        while not is_over.wait(INTERVAL_SECONDS):
+            for device in devices:
+                for kind in ("telemetry", "heartbeat"):
+                    client.publish(f"devices/{device}/{kind}", b"{}")
+
+    thread = threading.Thread(target=talk)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
+        client.disconnect()
+        client.loop_stop()

@@ -45,6 +45,16 @@ async def test_how_many_were_left_out_is_told_although_no_other_follows(caplog: 
     assert caplog.messages == ["not logged: 1,500 more slips"]
 
 
+async def test_it_is_told_in_its_time_although_nobody_asks(caplog: pytest.LogCaptureFixture) -> None:
+    rates = Rates(LOGGER, patience_seconds=0.01)
+    for _ in range(2):
+        for _ in range(15):
+            rates.ask("slips")
+        await eventually(lambda: caplog.messages)
+        assert caplog.messages[0].endswith("more slips")
+        caplog.clear()
+
+
 async def test_a_flood_of_topics_that_mqtt_forbids_makes_few_lines_and_each_is_counted(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
