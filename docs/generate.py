@@ -13,7 +13,7 @@ import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from pydantic import SecretStr
+from pydantic import SecretBytes
 
 from plantops_cli.cli.app import COMMANDS
 from plantops_cli.cli.shared.exits import MEANINGS
@@ -63,7 +63,7 @@ def _settings() -> str:
     rows = []
     for name, field in Settings.model_fields.items():
         default = field.default if isinstance(field.default, str) else ""
-        secret = " (secret)" if SecretStr in getattr(field.annotation, "__args__", ()) else ""
+        secret = " (secret)" if SecretBytes in getattr(field.annotation, "__args__", ()) else ""
         rows.append(f"| `{name.upper()}` | {field.description}{secret} | {f'`{default}`' if default else ''} |")
     return "\n".join(["| variable | what it is | default |", "|---|---|---|", *rows])
 

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from pydantic import Field, PrivateAttr, SecretStr, ValidationError
+from pydantic import BeforeValidator, Field, PrivateAttr, SecretBytes, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from plantops_cli.credentials import choose_password
-from plantops_cli.envfile import ADDRESS, find_env_file, read_env_file, take
+from plantops_cli.envfile import ADDRESS, PASSWORDS, find_env_file, read_env_file, take
 from plantops_cli.errors import ConfigError, shown_username
 
 _logger = logging.getLogger("plantops.config")
@@ -31,6 +31,16 @@ _URL_FORM = "mqtt://HOST:PORT, or mqtts://HOST:PORT"
 Port = Annotated[int, Field(ge=1, le=65_535)]
 
 
+def _in_bytes(password: object) -> object:
+    if isinstance(password, SecretStr):
+        password = password.get_secret_value()
+    return password.encode(errors="surrogateescape") if isinstance(password, str) else password
+
+
+# what MQTT carries; text would have to be UTF-8
+_IN_BYTES = BeforeValidator(_in_bytes)
+
+
 class Settings(BaseSettings):
     """What plantops needs to know of its surroundings; each field is the environment variable of its name."""
 
@@ -39,7 +49,9 @@ class Settings(BaseSettings):
     mqtt_host: str = Field("localhost", description="name or address of the broker")
     mqtt_port: Port | None = Field(None, description="its port; default 1883, with TLS 8883")
     mqtt_backend_username: str = Field(DEFAULT_USERNAME, description="user name of the login")
-    mqtt_backend_password: SecretStr | None = Field(None, description="password of the login")
+    mqtt_backend_password: Annotated[SecretBytes | None, _IN_BYTES] = Field(
+        None, description="password of the login"
+    )
     mqtt_backend_password_file: Path | None = Field(None, description="file that holds the password instead")
     mqtt_password_file: Path | None = Field(
         None, description="Mosquitto's password file, for `provision-user` and the start of a backend"
@@ -52,7 +64,9 @@ class Settings(BaseSettings):
         description="how to tell the broker: `pid:FILE`, `systemd:UNIT`, `docker:NAME`, `command:CMD` or `none`",
     )
     mqtt_admin_username: str = Field("admin", description="administrator of the dynamic security plugin")
-    mqtt_admin_password: SecretStr | None = Field(None, description="password of the administrator")
+    mqtt_admin_password: Annotated[SecretBytes | None, _IN_BYTES] = Field(
+        None, description="password of the administrator"
+    )
     mqtt_admin_password_file: Path | None = Field(None, description="file that holds that password instead")
     mqtt_tls: bool | None = Field(None, description="speak TLS; implied by port 8883 and by the files below")
     mqtt_cafile: Path | None = Field(None, description="certificate authorities to trust, PEM")
@@ -170,9 +184,9 @@ def load_settings(*, env_file: str | os.PathLike[str] | None = None, **flags: ob
     """
     given: dict[str, Any] = {name: value for name, value in flags.items() if value is not None}
     file = find_env_file() if env_file is None else read_env_file(Path(env_file))
-    taken: dict[str, str] = {}
+    taken: dict[str, Any] = dict(_passwords_in_environment())
     if file is not None:
-        chosen = take(file, Settings.model_fields.keys() - given.keys() - _names_in_environment(), os.environ)
+        chosen = take(file, Settings.model_fields.keys() - given.keys() - _names_in_environment())
         for warning in chosen.warnings:
             _logger.warning("%s", warning)
         taken.update(chosen.values)
@@ -181,7 +195,7 @@ def load_settings(*, env_file: str | os.PathLike[str] | None = None, **flags: ob
     except ValidationError as exc:
         raise _explain(exc.errors()[0], given) from None  # the foreign error repeats the value, secret or not
     if file is not None:
-        settings._by_file.update(dict.fromkeys(taken, file.path))  # noqa: SLF001  # made here, and handed out frozen
+        settings._by_file.update(dict.fromkeys(chosen.values, file.path))  # noqa: SLF001  # made here, and handed out frozen
     return settings
 
 
@@ -204,6 +218,15 @@ def origins(settings: Settings, **flags: object) -> dict[str, str]:
             file = settings._by_file.get(name)  # noqa: SLF001  # of the class above
             found[name] = "environment" if file is None else str(file)
     return found
+
+
+def _passwords_in_environment() -> dict[str, bytes]:
+    """The very bytes, whatever the locale makes of them as text."""
+    return {
+        name.lower(): os.fsencode(value)
+        for name, value in os.environ.items()
+        if name.lower() in PASSWORDS and value
+    }
 
 
 def _names_in_environment() -> set[str]:

@@ -9,6 +9,7 @@ import logging
 import os
 import stat
 import sys
+from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from pathlib import Path
 from typing import BinaryIO, Final, Literal
 
@@ -28,7 +29,7 @@ def choose_password(
     *,
     secret_file: str | None,
     ask: bool,
-    environment: str | None,
+    environment: str | bytes | None,
     environment_file: Path | None,
     variable: str = "MQTT_BACKEND_PASSWORD",
     confirm: bool = False,
@@ -56,22 +57,26 @@ def choose_password(
         raise ConfigError(f"{variable} and {variable}_FILE are both set", hint="unset one of them")
     if environment_file is not None:
         return read_secret_file(environment_file, name=f"{variable}_FILE")
+    if environment is None:
+        return None
     # surrogateescape gives back the very bytes that os.environ could not decode
-    return None if environment is None else environment.encode(errors="surrogateescape")
+    password = environment if isinstance(environment, bytes) else environment.encode(errors="surrogateescape")
+    _remark_on_quotes(password, variable)
+    return password
 
 
 def read_secret_file(source: Path | Literal["-"], *, name: str = "secret_file") -> bytes:
-    r"""Read a password from a file, without the line break at its end.
+    r"""Read a password from a file, without the line break at its end and the byte order mark at its beginning.
 
-    Exactly one ``\n`` or ``\r\n`` is dropped, for editors and ``echo`` add one. A file that everybody may
-    read is read too, with a warning in the log.
+    Exactly one ``\n`` or ``\r\n`` is dropped, for editors and ``echo`` add one. Quotes around all of it belong to
+    it. Of these, and of a file that everybody may read, the log is warned.
 
     Args:
         source: a regular file or a symbolic link to one, or ``-`` for standard input.
         name: the flag or the variable that named it, which an error names when nothing of that name is there.
 
     Raises:
-        ConfigError: it is missing, unreadable, not a regular file, empty, or longer than MQTT allows.
+        ConfigError: it is missing, unreadable, not a regular file, UTF-16, empty, or longer than MQTT allows.
     """
     shown = "standard input" if source == _STDIN else repr(str(source))
     try:
@@ -86,13 +91,16 @@ def read_secret_file(source: Path | Literal["-"], *, name: str = "secret_file") 
             f"{name}: {reason}",
             hint="give the path of a file that holds the password; what was given is not shown, for it may be one",
         ) from None
-    password = _without_line_break(data)
+    if _is_utf_16(data):
+        raise ConfigError(f"the password in {shown} is UTF-16 text", hint="save it as UTF-8")
+    password = _without_line_break(data.removeprefix(BOM_UTF8))
     if not password:
         raise ConfigError(f"the password in {shown} is empty")
     if len(password) > _MAX_BYTES:
         raise ConfigError(
             f"the password in {shown} has more than {_MAX_BYTES:,} bytes", hint="is it the right file?"
         )
+    _remark_on_quotes(password, shown)
     return password
 
 
@@ -185,8 +193,20 @@ def _open_without_waiting(path: str, flags: int) -> int:
 
 
 def _read_bounded(file: BinaryIO) -> bytes:
-    # the longest password, its line break, and one byte that shows that there is more
-    return file.read(_MAX_BYTES + 3)
+    # the longest password, its mark and its line break, and one byte that shows that there is more
+    return file.read(len(BOM_UTF8) + _MAX_BYTES + 3)
+
+
+def _is_utf_16(data: bytes) -> bool:
+    """Whether a text begins as in UTF-16, which PowerShell writes: with the mark, and every other byte 0."""
+    return (data[:2], data[3:4]) == (BOM_UTF16_LE, b"\0") or data[:3] == BOM_UTF16_BE + b"\0"
+
+
+def _remark_on_quotes(password: bytes, where: str) -> None:
+    if len(password) > 1 and password[:1] == password[-1:] and password[:1] in (b'"', b"'"):
+        _logger.warning(
+            "the quotes around the password in %s are part of it (leave them out if they are not)", where
+        )
 
 
 def _without_line_break(data: bytes) -> bytes:

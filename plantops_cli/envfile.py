@@ -26,12 +26,10 @@ import stat
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from io import StringIO
-from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
 from dotenv import dotenv_values
-from dotenv.parser import parse_stream
 
 from plantops_cli.errors import ConfigError
 
@@ -41,12 +39,13 @@ ENV_FILE = Path(".env")
 ADDRESS = ("mqtt_host", "mqtt_port", "mqtt_tls", "mqtt_cafile")
 """The settings that decide where a password goes, or who may pass for the broker."""
 
+PASSWORDS = ("mqtt_backend_password", "mqtt_admin_password")
+"""The settings that are passwords themselves."""
+
 _MAX_BYTES = 1 << 20
 _PROGRAM = "command:"
-_PASSWORDS = ("mqtt_backend_password", "mqtt_admin_password")
 _SECRET_FILES = ("mqtt_backend_password_file", "mqtt_admin_password_file")
-_SENT = ("mqtt_host", "mqtt_client_id", "mqtt_backend_username", "mqtt_admin_username", *_PASSWORDS)
-_REFERENCE = re.compile(r"\$\{([^}:]*)")  # ${NAME} and ${NAME:-default}, which python-dotenv fills in
+_REFERENCE = "${"
 _UID = re.compile(r"[0-9]{1,10}")
 _NOT_REGULAR = "it is not a regular file"
 _CURE = "if you trust it, name it: load_settings(env_file=...)"
@@ -59,13 +58,11 @@ class EnvFile:
     Attributes:
         path: where it is, as it was named.
         values: what it sets, by lower-case name; what it sets to nothing is left out.
-        references: the variables of the environment that a value is put together from, by lower-case name.
         is_public: whether every user of this machine may read it.
     """
 
     path: Path
     values: Mapping[str, str] = field(repr=False)
-    references: Mapping[str, frozenset[str]] = field(default_factory=dict)
     is_public: bool = False
 
 
@@ -166,16 +163,15 @@ def find_fault(
     return None
 
 
-def take(file: EnvFile, wanted: Collection[str], environment: Mapping[str, str]) -> Taken:
+def take(file: EnvFile, wanted: Collection[str]) -> Taken:
     """Choose what of a file is used. It may be the caller's own and yet come from elsewhere, in a repository.
 
-    So a program to run is never taken from it. And when it says where to connect, it may not send there what is
-    not its own: neither a file outside its folder nor a variable of the environment that it did not set.
+    So a program to run is never taken from it. And when it says where to connect, it may not send there a file
+    that is outside its folder.
 
     Args:
         file: the file.
         wanted: the settings that nothing of a higher rank has given.
-        environment: the variables of the environment.
     """
     values = {name: value for name, value in file.values.items() if name in wanted}
     reasons = dict[str, str]()
@@ -186,38 +182,21 @@ def take(file: EnvFile, wanted: Collection[str], environment: Mapping[str, str])
         for name in values.keys() & set(_SECRET_FILES):
             if not Path(os.path.realpath(values[name])).is_relative_to(folder):
                 reasons[name] = f"{file.path} says where to connect, and may send there no file outside its folder"
-        for name in values.keys() & set(_SENT):
-            if borrowed := _borrowed(file.references.get(name, ()), environment):
-                reasons[name] = f"{file.path} says where to connect, and may not send {borrowed} there"
-    refused = [
+    said = [
         f"{name.upper()} of {file.path} is not taken: {why} (set {name.upper()} in the environment if you want it)"
         for name, why in sorted(reasons.items())
     ]
-    if file.is_public and not file.values.keys().isdisjoint(_PASSWORDS):
-        refused.append(
+    said += [
+        f"{name.upper()} of {file.path} is taken as it is written: {_REFERENCE}...}} is not filled in"
+        for name, value in sorted(values.items())
+        if _REFERENCE in value and name not in (*reasons, *PASSWORDS)
+    ]
+    if file.is_public and not file.values.keys().isdisjoint(PASSWORDS):
+        said.append(
             f"{file.path} holds a password and is readable by every user of this machine "
             "(chmod 600 would end that)"
         )
-    return Taken({name: value for name, value in values.items() if name not in reasons}, tuple(refused))
-
-
-def _borrowed(references: Collection[str], environment: Mapping[str, str]) -> str | None:
-    """Name the variable of the environment that went into a value."""
-    return next((name for name in sorted(references) if environment.get(name)), None)
-
-
-def _references(text: str) -> dict[str, frozenset[str]]:
-    """Find what each value takes from the environment, by lower-case name, through other names of the file too."""
-    found: dict[str, frozenset[str]] = {}
-    for line in parse_stream(StringIO(text)):
-        if line.key is not None:
-            # a name that the file has set before stands for that value, as in dotenv_values
-            named = (found.get(name, {name}) for name in _REFERENCE.findall(line.value or ""))
-            found[line.key] = frozenset(chain.from_iterable(named))
-    merged: dict[str, frozenset[str]] = {}
-    for name, references in found.items():
-        merged[name.lower()] = merged.get(name.lower(), frozenset()) | references
-    return merged
+    return Taken({name: value for name, value in values.items() if name not in reasons}, tuple(said))
 
 
 def _may_others_write(seen: os.stat_result, users: frozenset[int]) -> bool:
@@ -260,16 +239,17 @@ def _read(file: BinaryIO, path: Path) -> EnvFile:
     if len(data) > _MAX_BYTES:
         raise ConfigError(f"{path} has more than {_MAX_BYTES:,} bytes", hint="is it a file of settings?")
     try:
-        text = data.decode()
+        # some editors begin a file with a byte order mark
+        text = data.decode("utf-8-sig")
         if "\0" in text:
             raise ValueError
     except ValueError:
         # from None: the foreign error carries the whole file
         raise ConfigError(f"{path} is not UTF-8 text", hint="save it as UTF-8, or remove it") from None
-    values = dotenv_values(stream=StringIO(text))
+    # as it is written: filled in, a password with ${...} in it would silently be another one
+    values = dotenv_values(stream=StringIO(text), interpolate=False)
     return EnvFile(
         path,
         {name.lower(): value for name, value in values.items() if value},
-        _references(text),
         is_public=bool(mode & stat.S_IROTH),
     )

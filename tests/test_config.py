@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+from pydantic import SecretBytes, SecretStr
 
 from plantops_cli.config import Settings, load_settings, origins, parse_url
 from plantops_cli.errors import ConfigError
@@ -123,6 +124,20 @@ def test_the_password_shows_in_no_text_of_the_settings(monkeypatch: pytest.Monke
     settings = load_settings()
     assert settings.password() == SECRET.encode()
     assert SECRET not in f"{settings} {settings!r} {settings.model_dump()}"
+
+
+@pytest.mark.parametrize("name", ["MQTT_BACKEND_PASSWORD", "MQTT_ADMIN_PASSWORD"])
+def test_a_password_of_the_environment_is_its_very_bytes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    password = b"p\xe4\xff \xc3\xa4\xed\xa0\x80"
+    monkeypatch.setenv(name, os.fsdecode(password))
+    settings = load_settings()
+    assert (settings.find_password() if "BACKEND" in name else settings.admin_password()) == password
+    assert origins(settings)[name.lower()] == "environment"
+
+
+@pytest.mark.parametrize("given", ["p\xe4", "p\xe4".encode(), SecretStr("p\xe4"), SecretBytes("p\xe4".encode())])
+def test_a_password_may_be_given_as_text_or_bytes(given: object) -> None:
+    assert load_settings(mqtt_backend_password=given).password() == "p\xe4".encode()
 
 
 def test_without_a_source_there_is_no_password() -> None:

@@ -52,7 +52,7 @@ def choose(
     *,
     secret_file: str | None = None,
     ask: bool = False,
-    environment: str | None = None,
+    environment: str | bytes | None = None,
     environment_file: Path | None = None,
 ) -> bytes | None:
     return choose_password(
@@ -79,9 +79,13 @@ def read_stdin(data: bytes) -> bytes:
         (b"  s3cr3t  \n", b"  s3cr3t  "),
         (b"\xff\xfe\x80", b"\xff\xfe\x80"),
         (b"x" * 65_535 + b"\r\n", b"x" * 65_535),
+        (b"\xef\xbb\xbfs3cr3t\r\n", b"s3cr3t"),
+        (b"\xef\xbb\xbf" + b"x" * 65_535 + b"\r\n", b"x" * 65_535),
+        (b"\xef\xbb\xbf\xef\xbb\xbfs3cr3t", b"\xef\xbb\xbfs3cr3t"),
+        (b"'s3cr3t'\n", b"'s3cr3t'"),
     ],
 )
-def test_exactly_one_line_break_is_dropped_from_a_secret_file(
+def test_one_byte_order_mark_and_one_line_break_are_dropped_from_a_secret_file(
     secret_file: Path, content: bytes, password: bytes
 ) -> None:
     secret_file.write_bytes(content)
@@ -93,7 +97,41 @@ def test_standard_input_is_read_as_a_file_is() -> None:
     assert read_stdin(b"\n") == b"the password in standard input is empty\n"
 
 
-@pytest.mark.parametrize("content", [b"", b"\n", b"\r\n"])
+@pytest.mark.parametrize(
+    ("content", "is_remarked"),
+    [
+        (b"'s3cr3t'\n", True),
+        (b'"s3cr3t"', True),
+        (b"\xef\xbb\xbf''\r\n", True),
+        (b"'s3cr3t", False),
+        (b"s3'cr3t'\n", False),
+        (b"'s3cr3t\"", False),
+        (b"'\n", False),
+    ],
+)
+def test_quotes_around_a_whole_password_are_kept_and_remarked_on(
+    secret_file: Path, content: bytes, caplog: pytest.LogCaptureFixture, *, is_remarked: bool
+) -> None:
+    secret_file.write_bytes(content)
+    password = read_secret_file(secret_file)
+    assert password == content.removeprefix(b"\xef\xbb\xbf").rstrip(b"\r\n")
+    assert choose(environment=password.decode()) == password
+    remarks = [
+        f"the quotes around the password in {where} are part of it (leave them out if they are not)"
+        for where in (repr(str(secret_file)), "MQTT_BACKEND_PASSWORD")
+    ]
+    assert caplog.messages == (remarks if is_remarked else [])
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_a_secret_file_in_utf_16_is_refused(secret_file: Path, encoding: str) -> None:
+    secret_file.write_text("\ufeffs3cr3t\n", encoding=encoding)
+    with pytest.raises(ConfigError, match="UTF-16") as refused:
+        read_secret_file(secret_file)
+    assert refused.value.hint == "save it as UTF-8"
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"\r\n", b"\xef\xbb\xbf\n"])
 def test_an_empty_secret_file_is_refused(secret_file: Path, content: bytes) -> None:
     secret_file.write_bytes(content)
     with pytest.raises(ConfigError, match="empty"):
@@ -168,6 +206,7 @@ def test_a_password_in_the_environment_is_taken_as_it_is(secret_file: Path) -> N
     secret_file.write_bytes(b"from a file\n")
     assert choose(environment=" pä$$ ") == " pä$$ ".encode()
     assert choose(environment="\udcff") == b"\xff"
+    assert choose(environment=b"\xff") == b"\xff"
     assert choose(environment_file=secret_file) == b"from a file"
 
 

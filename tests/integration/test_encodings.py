@@ -1,6 +1,7 @@
 """Locales older than Unicode: no stranger's device id ends a report, and what programs read is UTF-8."""
 
 import json
+import os
 import shlex
 from pathlib import Path
 
@@ -102,3 +103,19 @@ def test_an_error_names_what_the_locale_has_not(name: str) -> None:
 def test_the_demo_runs_in_any() -> None:
     done = run("demo", "-C", "1", "-o", "pretty", env=LOCALES["ascii"])
     assert (done.code, done.errors) == (0, [])
+
+
+@pytest.mark.parametrize("name", ["utf-8", *LOCALES])
+def test_a_password_of_the_environment_is_the_same_bytes_everywhere(
+    name: str, own_mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    password = "pfl\xe4nzchen \u690d".encode() + b"\xff\xe4"
+    (tmp_path / "secret").write_bytes(password)
+    env = own_mosquitto.environment | LOCALES.get(name, {}) | {"MQTT_BACKEND_PASSWORD": os.fsdecode(password)}
+    arguments = ("provision-user", "odd", "--file", "passwords", "--no-verify")
+    assert run(*arguments, env=env).code == 0
+    own_mosquitto.restart()
+    done = run("listen", "-u", "odd", "-W", "0.3", env=env)
+    assert (done.code, done.errors) == (27, [])
+    drift = ("--if-missing", "--fail-on-drift", "--secret-file", "secret")
+    assert run(*arguments, *drift, env=env).code == 0
