@@ -5,14 +5,17 @@ The only importer of pydantic_settings.
 
 import logging
 import os
+import re
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Self
-from urllib.parse import SplitResult, unquote, urlsplit
 
 from pydantic import BeforeValidator, Field, PrivateAttr, SecretBytes, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from plantops_cli.addresses import PLAIN_PORT, TLS_PORT, parse_host, parse_url
 from plantops_cli.credentials import choose_password
 from plantops_cli.envfile import ADDRESS, PASSWORDS, find_env_file, read_env_file, take
 from plantops_cli.errors import ConfigError, shown_username
@@ -20,13 +23,18 @@ from plantops_cli.errors import ConfigError, shown_username
 _logger = logging.getLogger("plantops.config")
 
 DEFAULT_USERNAME = "plantops_backend"
-PLAIN_PORT = 1883
-TLS_PORT = 8883
 
-_SCHEMES = {"mqtt": False, "mqtts": True}
 # what names a secret file may be the secret itself by mistake
-_SECRET = {f"mqtt_{who}_password{kind}" for who in ("backend", "admin") for kind in ("", "_file")}
-_URL_FORM = "mqtt://HOST:PORT, or mqtts://HOST:PORT"
+_SECRET = {f"mqtt_{who}_password{kind}" for who in ("backend", "admin") for kind in ("", "_file")} | {"mqtt_url"}
+_PREFIX = "mqtt_"
+# a letter too many, too few or two of four exchanged, but not another word
+_NEAR = 0.75
+# what other programs call theirs, and what Kubernetes sets for Services called mqtt, mqtt-admin ...
+_OF_OTHERS = re.compile(r"password|(.*_)?(service_(host|port)(_.*)?|port(_[0-9]+_.*)?)")
+_FROM_URL = frozenset({"mqtt_host", "mqtt_port", "mqtt_tls"})
+# Kubernetes sets MQTT_PORT so in every container beside a Service called mqtt, as links of Docker did
+_SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://", re.IGNORECASE)
+_TRUE, _FALSE = ("true", "1", "yes", "on", "y", "t"), ("false", "0", "no", "off", "n", "f")
 
 Port = Annotated[int, Field(ge=1, le=65_535)]
 
@@ -46,6 +54,11 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_ignore_empty=True, extra="ignore", frozen=True)
 
+    mqtt_url: str | None = Field(
+        None,
+        description="the broker as `mqtt://[USER@]HOST[:PORT]`, `mqtts://...`, `ws://HOST/PATH` or `wss://...`, "
+        "instead of the next two and `MQTT_TLS`",
+    )
     mqtt_host: str = Field("localhost", description="name or address of the broker")
     mqtt_port: Port | None = Field(None, description="its port; default 1883, with TLS 8883")
     mqtt_backend_username: str = Field(DEFAULT_USERNAME, description="user name of the login")
@@ -80,6 +93,15 @@ class Settings(BaseSettings):
     _by_file: dict[str, Path] = PrivateAttr(default_factory=dict)
     """Which file decided a setting, for those that one did."""
 
+    _websocket_path: str | None = PrivateAttr(None)
+    _link: str | None = PrivateAttr(None)
+    """What ``MQTT_PORT`` is when nobody here has set it, and nobody else the port."""
+
+    @property
+    def websocket_path(self) -> str | None:
+        """The path of the broker's WebSocket, if a URL says that it speaks through one."""
+        return self._websocket_path
+
     @property
     def is_tls(self) -> bool:
         """Whether to speak TLS: as told, else when the port or a certificate file says so."""
@@ -89,7 +111,16 @@ class Settings(BaseSettings):
 
     @property
     def port(self) -> int:
-        """The broker's port, the usual one when none is set."""
+        """The broker's port, the usual one when none is set.
+
+        Raises:
+            ConfigError: ``MQTT_PORT`` is none, but a Service's that Kubernetes has put there.
+        """
+        if self._link is not None:
+            raise ConfigError(
+                f"MQTT_PORT={self._link}: no port number; Kubernetes sets this for a Service called mqtt",
+                hint="set MQTT_PORT to a number or set MQTT_URL, or give the pod enableServiceLinks: false",
+            )
         return self.mqtt_port or (TLS_PORT if self.is_tls else PLAIN_PORT)
 
     def without_client_id(self) -> Self:
@@ -146,12 +177,15 @@ class Settings(BaseSettings):
     @property
     def is_address_given(self) -> bool:
         """Whether anybody said where the broker is; otherwise its address is only the default."""
-        return not self.model_fields_set.isdisjoint({"mqtt_host", "mqtt_port"})
+        known = {"mqtt_host"} if self._link else {"mqtt_host", "mqtt_port"}
+        return not self.model_fields_set.isdisjoint(known)
 
     @property
     def address_source(self) -> str | None:
         """What a ``.env``, or the file named instead, says of where a password goes; None when it says nothing."""
         names = [name for name in ADDRESS if name in self._by_file]
+        if "mqtt_url" in names:
+            names = ["mqtt_url"]
         return f"{', '.join(map(str.upper, names))} from {self._by_file[names[0]]}" if names else None
 
     def password(self, *, secret_file: str | None = None, ask: bool = False) -> bytes:
@@ -182,21 +216,107 @@ def load_settings(*, env_file: str | os.PathLike[str] | None = None, **flags: ob
     Raises:
         ConfigError: a value is not what its setting takes, or ``env_file`` cannot be read; no secret is repeated.
     """
-    given: dict[str, Any] = {name: value for name, value in flags.items() if value is not None}
+    given = _spread({name: value for name, value in flags.items() if value is not None}, str)
+    environment = {name: value for name, value in _environment().items() if name not in given}
+    _warn_of_near_misses((name for name, value in os.environ.items() if value), "in the environment")
+    link = environment.pop("mqtt_port") if _is_link(environment.get("mqtt_port")) else None
+    if given.keys() >= _FROM_URL:
+        environment.pop("mqtt_url", None)
+    environment = _spread(environment, str.upper)
+    higher = environment | given
     file = find_env_file() if env_file is None else read_env_file(Path(env_file))
-    taken: dict[str, Any] = dict(_passwords_in_environment())
+    of_file: dict[str, Any] = {}
     if file is not None:
-        chosen = take(file, Settings.model_fields.keys() - given.keys() - _names_in_environment())
+        is_located = higher.keys() >= _FROM_URL
+        chosen = take(file, Settings.model_fields.keys() - higher.keys() - ({"mqtt_url"} if is_located else set()))
         for warning in chosen.warnings:
             _logger.warning("%s", warning)
-        taken.update(chosen.values)
+        _warn_of_near_misses(file.values, f"in {file.path}")
+        of_file = _spread(chosen.values, lambda name: f"{name.upper()} of {file.path}")
+    decided = of_file | higher
+    websocket_path = decided.pop("websocket_path", None)
+    if link is not None:
+        # or pydantic would look for it in the environment
+        decided.setdefault("mqtt_port", None)
     try:
-        settings = Settings(**taken | given)
+        settings = Settings(**decided)
     except ValidationError as exc:
         raise _explain(exc.errors()[0], given) from None  # the foreign error repeats the value, secret or not
+    # made here, and handed out frozen
+    settings._websocket_path = websocket_path or None  # noqa: SLF001
+    settings._link = link if decided.get("mqtt_port") is None else None  # noqa: SLF001
     if file is not None:
-        settings._by_file.update(dict.fromkeys(chosen.values, file.path))  # noqa: SLF001  # made here, and handed out frozen
+        settings._by_file.update(dict.fromkeys(of_file.keys() - higher.keys(), file.path))  # noqa: SLF001
     return settings
+
+
+def _warn_of_near_misses(names: Iterable[str], where: str) -> None:
+    """Warn, once, of names that nobody reads and that are almost those of settings."""
+    from difflib import get_close_matches
+
+    ours = [field.removeprefix(_PREFIX) for field in Settings.model_fields]
+    for name in sorted(names):
+        rest = name.lower().removeprefix(_PREFIX)
+        if rest == name.lower() or rest in ours or _OF_OTHERS.fullmatch(rest):
+            continue
+        if near := get_close_matches(rest, ours, n=1, cutoff=_NEAR):
+            _warn_once(
+                f"{name.upper()} {where} is no setting of plantops: is {(_PREFIX + near[0]).upper()} meant?"
+            )
+
+
+@cache
+def _warn_once(text: str) -> None:
+    _logger.warning("%s", text)
+
+
+def _environment() -> dict[str, Any]:
+    """What the environment sets; of passwords the very bytes, whatever the locale makes of them as text."""
+    found = {name.lower(): value for name, value in os.environ.items() if value}
+    return {
+        name: os.fsencode(found[name]) if name in PASSWORDS else found[name]
+        for name in Settings.model_fields
+        if name in found
+    }
+
+
+def _is_link(port: object) -> bool:
+    return isinstance(port, str) and _SERVICE_LINK.match(port) is not None
+
+
+def _spread(values: Mapping[str, Any], say: Callable[[str], str]) -> dict[str, Any]:
+    """Take apart what says several things at once: a URL, or a host with its port.
+
+    Args:
+        values: settings by field, all of one rank.
+        say: what to call a field in an error.
+
+    Raises:
+        ConfigError: one of them is malformed, or another setting says something else.
+    """
+    found = dict(values)
+    for name, parse in (("mqtt_host", parse_host), ("mqtt_url", parse_url)):
+        text = values.get(name)
+        if not isinstance(text, str):
+            continue
+        parts = parse(text, name=say(name))
+        for part, value in parts.items():
+            if value is None or (part == name and part in found):
+                continue
+            if part in found and not _is_same(found[part], value):
+                raise ConfigError(
+                    f"{say(name)} and {say(part)} contradict each other", hint="leave one of them out"
+                )
+        found |= {part: value for part, value in parts.items() if value is not None}
+        if "mqtt_tls" in parts:
+            # a URL that names no path is a word against one of a lower rank
+            found.setdefault("websocket_path", "")
+    return found
+
+
+def _is_same(one: object, other: object) -> bool:
+    word = str(one).strip().lower()
+    return word in (_TRUE if other else _FALSE) if isinstance(other, bool) else word == str(other).lower()
 
 
 def origins(settings: Settings, **flags: object) -> dict[str, str]:
@@ -212,67 +332,12 @@ def origins(settings: Settings, **flags: object) -> dict[str, str]:
     for name in Settings.model_fields:
         if flags.get(name) is not None:
             found[name] = name
-        elif name not in settings.model_fields_set:
+        elif name not in settings.model_fields_set or getattr(settings, name) is None:
             found[name] = "default"
         else:
             file = settings._by_file.get(name)  # noqa: SLF001  # of the class above
             found[name] = "environment" if file is None else str(file)
     return found
-
-
-def _passwords_in_environment() -> dict[str, bytes]:
-    """The very bytes, whatever the locale makes of them as text."""
-    return {
-        name.lower(): os.fsencode(value)
-        for name, value in os.environ.items()
-        if name.lower() in PASSWORDS and value
-    }
-
-
-def _names_in_environment() -> set[str]:
-    return {name.lower() for name, value in os.environ.items() if value}
-
-
-def parse_url(url: str) -> dict[str, object]:
-    """Take ``mqtt://[USER@]HOST[:PORT]`` or ``mqtts://...`` apart into settings.
-
-    Args:
-        url: the URL; what is percent-encoded in it is decoded, and a port that is not in it is the usual one.
-
-    Raises:
-        ConfigError: another scheme, no host, a bad port, a password or a path; the URL is not repeated.
-    """
-    parts, port = _split_url(url)
-    if parts.scheme not in _SCHEMES:
-        raise ConfigError("broker URL: the scheme is neither mqtt nor mqtts", hint=_URL_FORM)
-    if parts.password is not None:
-        raise ConfigError(
-            "broker URL holds a password, which every user of this machine could read",
-            hint="take it out; set MQTT_BACKEND_PASSWORD",
-        )
-    if not parts.hostname:
-        raise ConfigError("broker URL: no host", hint=_URL_FORM)
-    if parts.path.strip("/") or parts.query or parts.fragment:
-        raise ConfigError("broker URL: nothing may follow the port", hint="give topic filters as arguments")
-    is_tls = _SCHEMES[parts.scheme]
-    usual_port = TLS_PORT if is_tls else PLAIN_PORT
-    return {
-        "mqtt_host": unquote(parts.hostname),
-        "mqtt_port": usual_port if port is None else port,
-        "mqtt_tls": is_tls,
-        "mqtt_backend_username": unquote(parts.username) if parts.username else None,
-    }
-
-
-def _split_url(url: str) -> tuple[SplitResult, int | None]:
-    try:
-        parts = urlsplit(url)
-        return parts, parts.port
-    except ValueError:
-        # from None: the foreign error repeats what may be a piece of a password
-        raise ConfigError(
-            "broker URL: the host is malformed, or the port is not a number", hint=_URL_FORM
-        ) from None
 
 
 def _explain(error: ErrorDetails, flags: dict[str, Any]) -> ConfigError:

@@ -36,7 +36,7 @@ from plantops_cli.errors import ConfigError
 _logger = logging.getLogger("plantops.envfile")
 
 ENV_FILE = Path(".env")
-ADDRESS = ("mqtt_host", "mqtt_port", "mqtt_tls", "mqtt_cafile")
+ADDRESS = ("mqtt_url", "mqtt_host", "mqtt_port", "mqtt_tls", "mqtt_cafile")
 """The settings that decide where a password goes, or who may pass for the broker."""
 
 PASSWORDS = ("mqtt_backend_password", "mqtt_admin_password")

@@ -55,7 +55,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 @pytest.fixture(autouse=True)
 def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Keep the environment and the .env of whoever runs the tests out of them."""
-    for name in ("HOST", "PORT", "TLS", "CAFILE", "CERTFILE", "KEYFILE", "CLIENT_ID", "PASSWORD_FILE"):
+    for name in ("URL", "HOST", "PORT", "TLS", "CAFILE", "CERTFILE", "KEYFILE", "CLIENT_ID", "PASSWORD_FILE"):
         monkeypatch.delenv(f"MQTT_{name}", raising=False)
     for name in ("USERNAME", "PASSWORD", "PASSWORD_FILE"):
         monkeypatch.delenv(f"MQTT_BACKEND_{name}", raising=False)

@@ -19,6 +19,7 @@ FLOORS = {
     "errors": 0,
     "topics": 1,
     "quantities": 1,
+    "addresses": 1,
     "messages": 2,
     "credentials": 3,
     "envfile": 3,
@@ -57,6 +58,7 @@ ONLY_WRITERS = {
 }
 # A room that is pure is pure as a whole: what is added to it is, too
 PURE = {
+    "addresses",
     "errors",
     "topics",
     "quantities",

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretBytes, SecretStr
 
-from plantops_cli.config import Settings, load_settings, origins, parse_url
+from plantops_cli.config import Settings, load_settings, origins
 from plantops_cli.errors import ConfigError
 
 SECRET = "not to be seen"
@@ -24,13 +24,6 @@ def refusal(**flags: object) -> str:
         load_settings(env_file=None, **flags)
     assert SECRET not in repr(refused.value)
     assert refused.value.__cause__ is None or SECRET not in repr(refused.value.__cause__)
-    return f"{refused.value} ({refused.value.hint})"
-
-
-def refusal_of_url(url: str) -> str:
-    with pytest.raises(ConfigError) as refused:
-        parse_url(url)
-    assert refused.value.__cause__ is None
     return f"{refused.value} ({refused.value.hint})"
 
 
@@ -153,66 +146,6 @@ def test_two_sources_of_the_password_are_refused(monkeypatch: pytest.MonkeyPatch
         load_settings().password()
 
 
-@pytest.mark.parametrize(
-    ("url", "host", "port", "is_tls", "username"),
-    [
-        ("mqtt://broker", "broker", 1883, False, None),
-        ("mqtts://broker", "broker", 8883, True, None),
-        ("mqtt://broker:1884/", "broker", 1884, False, None),
-        ("MQTTS://alice@broker:1883", "broker", 1883, True, "alice"),
-        ("mqtt://al%40ice@broker", "broker", 1883, False, "al@ice"),
-        ("mqtts://[::1]:8884", "::1", 8884, True, None),
-    ],
-)
-def test_a_url_comes_apart(url: str, host: str, port: int, *, is_tls: bool, username: str | None) -> None:
-    assert parse_url(url) == {
-        "mqtt_host": host,
-        "mqtt_port": port,
-        "mqtt_tls": is_tls,
-        "mqtt_backend_username": username,
-    }
-
-
-@pytest.mark.parametrize(
-    ("url", "reason"),
-    [
-        ("broker", "neither mqtt nor mqtts"),
-        ("broker:1883", "neither mqtt nor mqtts"),
-        ("https://broker", "neither mqtt nor mqtts"),
-        ("mqtt://", "no host"),
-        ("mqtt://:1883", "no host"),
-        ("mqtt://broker:abc", "the port is not a number"),
-        ("mqtt://broker:70000", "the port is not a number"),
-        ("mqtt://[::1", "the host is malformed"),
-        ("mqtt://broker/devices/#", "nothing may follow the port"),
-        ("mqtt://broker?qos=1", "nothing may follow the port"),
-    ],
-)
-def test_a_url_that_is_none_is_refused_with_the_reason(url: str, reason: str) -> None:
-    assert reason in refusal_of_url(url)
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "mqtt://alice:hunter2@broker",
-        "mqtt://alice:@broker",
-        "mqtt://:hunter2@broker/x",
-        "mqtt://alice:a/hunter2@broker",
-        "mqtt://alice:1/hunter2@broker",
-        "mqtt://alice:a#hunter2@broker",
-        "mqtt://alice:a?hunter2@broker",
-        "mqtt://alice:[hunter2@broker",
-        "mqtt://alice:hunter2\u2100@broker",
-        "alice:hunter2@broker",
-        "hunter2://broker",
-        "mqtt:///alice:hunter2@broker",
-    ],
-)
-def test_a_refused_url_is_never_repeated_for_it_may_hold_a_password(url: str) -> None:
-    assert "hunter2" not in refusal_of_url(url)
-
-
 def test_a_pipe_called_dotenv_is_not_waited_for(dotenv: Path) -> None:
     os.mkfifo(dotenv)
     assert load_settings().mqtt_host == "localhost"
@@ -234,3 +167,167 @@ def test_a_setting_of_a_file_that_was_named_knows_its_name(tmp_path: Path) -> No
     (tmp_path / "named").write_text("MQTT_HOST=a.example\n")
     found = origins(load_settings(env_file="named"))
     assert (found["mqtt_host"], found["mqtt_port"]) == ("named", "default")
+
+
+# Where the broker is
+
+
+def located() -> tuple[str, int, bool, str, str | None]:
+    settings = load_settings()
+    user = settings.mqtt_backend_username
+    return settings.mqtt_host, settings.port, settings.is_tls, user, settings.websocket_path
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({"MQTT_URL": "mqtt://a"}, ("a", 1883, False, "plantops_backend", None)),
+        ({"MQTT_URL": "mqtts://bob@a:1"}, ("a", 1, True, "bob", None)),
+        ({"MQTT_URL": "wss://a/mqtt"}, ("a", 443, True, "plantops_backend", "/mqtt")),
+        (
+            {"MQTT_URL": "mqtt://a:1", "MQTT_HOST": "a", "MQTT_TLS": "no"},
+            ("a", 1, False, "plantops_backend", None),
+        ),
+        ({"MQTT_HOST": "mqtts://a"}, ("a", 8883, True, "plantops_backend", None)),
+        ({"MQTT_HOST": "a:1"}, ("a", 1, False, "plantops_backend", None)),
+        ({"MQTT_HOST": "a:1", "MQTT_PORT": "1"}, ("a", 1, False, "plantops_backend", None)),
+        ({"MQTT_HOST": "[::1]", "MQTT_PORT": "8883"}, ("::1", 8883, True, "plantops_backend", None)),
+        ({"MQTT_HOST": "a\r"}, ("a", 1883, False, "plantops_backend", None)),
+    ],
+    ids=str,
+)
+def test_an_address_is_understood_as_it_is_written(
+    environment: dict[str, str],
+    expected: tuple[str, int, bool, str, str | None],
+    dotenv: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    dotenv.write_text("".join(f"{name}='{value}'\n" for name, value in environment.items()))
+    assert located() == expected
+    dotenv.unlink()
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert located() == expected
+
+
+def test_what_outranks_a_url_outranks_each_part_of_it(dotenv: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dotenv.write_text("MQTT_URL=mqtts://bob@a:1\n")
+    monkeypatch.setenv("MQTT_PORT", "2")
+    settings = load_settings(mqtt_host="b")
+    assert (settings.mqtt_host, settings.port, settings.is_tls) == ("b", 2, True)
+    assert settings.address_source == "MQTT_URL from .env"
+    assert origins(settings, mqtt_host="b")["mqtt_tls"] == ".env"
+    assert origins(settings, mqtt_host="b")["mqtt_port"] == "environment"
+
+
+def test_one_url_outranks_the_whole_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MQTT_URL", "wss://bob:password@a/mqtt")
+    settings = load_settings(mqtt_url="mqtt://b")
+    assert (settings.mqtt_host, settings.port, settings.is_tls, settings.websocket_path) == (
+        "b",
+        1883,
+        False,
+        None,
+    )
+    assert settings.mqtt_backend_username == "plantops_backend"
+
+
+@pytest.mark.parametrize(
+    ("environment", "words"),
+    [
+        ({"MQTT_URL": "mqtt://a", "MQTT_HOST": "b"}, "MQTT_URL and MQTT_HOST contradict each other"),
+        ({"MQTT_URL": "mqtts://a", "MQTT_TLS": "0"}, "MQTT_URL and MQTT_TLS contradict each other"),
+        ({"MQTT_HOST": "a:1", "MQTT_PORT": "2"}, "MQTT_HOST and MQTT_PORT contradict each other"),
+        ({"MQTT_HOST": "a:b"}, "MQTT_HOST is neither a name nor an address"),
+        ({"MQTT_URL": "a"}, "MQTT_URL: the scheme is neither"),
+        ({"MQTT_URL": f"mqtt://bob:{SECRET}@a"}, "MQTT_URL holds a password"),
+    ],
+    ids=str,
+)
+def test_an_address_with_no_meaning_or_two_is_refused(
+    environment: dict[str, str], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert refusal().startswith(words)
+    assert load_settings(mqtt_host="c", mqtt_port=1, mqtt_tls=False).mqtt_host == "c"
+
+
+LINK = "tcp://10.96.0.5:1883"
+
+
+def test_the_port_of_a_service_is_named_when_a_port_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MQTT_PORT", LINK)
+    settings = load_settings()
+    assert not settings.is_address_given
+    assert (settings.is_tls, origins(settings)["mqtt_port"]) == (False, "default")
+    with pytest.raises(ConfigError, match=f"^MQTT_PORT={LINK}: no port number; Kubernetes") as refused:
+        _ = settings.port
+    assert "enableServiceLinks: false" in (refused.value.hint or "")
+
+
+def test_the_port_of_a_service_outranks_nothing(dotenv: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MQTT_PORT", LINK)
+    assert load_settings(mqtt_port=1).port == 1
+    assert load_settings(mqtt_url="mqtt://a").port == 1883
+    dotenv.write_text("MQTT_PORT=2\n")
+    assert load_settings().port == 2
+    monkeypatch.setenv("MQTT_URL", "mqtt://a:3")
+    assert load_settings().port == 3
+
+
+# Names that are no settings
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("MQTT_PROT", "MQTT_PORT"),
+        ("MQTT_HOSTS", "MQTT_HOST"),
+        ("MQTT_CLIENTID", "MQTT_CLIENT_ID"),
+        ("MQTT_CA_FILE", "MQTT_CAFILE"),
+        ("MQTT_BACKEND_PASSWD", "MQTT_BACKEND_PASSWORD"),
+        ("MQTT_BACKEND_USER", "MQTT_BACKEND_USERNAME"),
+        ("mqtt_relaod", "MQTT_RELOAD"),
+    ],
+)
+def test_a_name_that_is_almost_that_of_a_setting_is_warned_of_once(
+    name: str, meant: str, dotenv: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv(name, SECRET)
+    load_settings()
+    load_settings()
+    dotenv.write_text(f"{name}={SECRET}\n")
+    load_settings()
+    load_settings()
+    assert caplog.messages == [
+        f"{name.upper()} {where} is no setting of plantops: is {meant} meant?"
+        for where in ("in the environment", "in .env")
+    ]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "MQTT_PORT_1883_TCP",
+        "MQTT_PORT_1883_TCP_PORT",
+        "MQTT_SERVICE_HOST",
+        "MQTT_SERVICE_PORT",
+        "MQTT_SERVICE_PORT_MQTT",
+        "MQTT_ADMIN_PORT",
+        "MQTT_QOS",
+        "MQTT_SSL",
+        "MQTT_TOPIC",
+        "MQTT_PASSWORD",
+        "MQTT_PORT",
+        "MQTT_BROKER",
+        "PORT",
+        "XMQTT_PROT",
+    ],
+)
+def test_what_is_set_for_others_is_nobodys_business(
+    name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv(name, "1")
+    load_settings()
+    assert caplog.messages == []

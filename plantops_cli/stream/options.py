@@ -76,6 +76,14 @@ def _is_loopback(host: str) -> bool:
         return host.lower().rstrip(".") == "localhost"
 
 
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
 def _is_mqtt_text(text: str) -> bool:
     """Tell whether a text may stand in a packet (MQTT 5, 1.5.4)."""
     try:
@@ -269,6 +277,11 @@ def _check_host(host: str) -> None:
         raise ConfigError(
             "the host is not a name or an address, but looks like a URL",
             hint="give the name or the address alone",
+        )
+    if ":" in host and not _is_address(host):
+        raise ConfigError(
+            "the host is not a name or an address, but has a port or brackets",
+            hint="give it alone, and port= beside it",
         )
 
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, overload
 
+from plantops_cli.addresses import PLAIN_PORT
 from plantops_cli.errors import ConfigError, StateError, SubscriptionRefusedError
 from plantops_cli.messages import Message, QoS
 from plantops_cli.stream.account import Account
@@ -186,9 +187,11 @@ class MQTTSubscriber(Standing):
             ConfigError: no password, or an argument or a TLS file that is not usable.
         """
         username, password = login or (settings.mqtt_backend_username, settings.password())
+        options["websocket_path"] = options.get("websocket_path") or settings.websocket_path
         made = cls(
             settings.mqtt_host,
-            settings.port,
+            # a Unix socket has none, and what is set for it may be none
+            settings.port if options.get("unix_socket") is None else PLAIN_PORT,
             username,
             password,
             client_id=settings.mqtt_client_id,

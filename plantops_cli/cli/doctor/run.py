@@ -11,7 +11,7 @@ from rich.style import Style
 from rich.text import Text
 
 from plantops_cli.cli.doctor.doctor_flags import DoctorFlags
-from plantops_cli.cli.shared.connection import given_by, options, resolve
+from plantops_cli.cli.shared.connection import given_by, options, resolve, without_url
 from plantops_cli.cli.shared.exits import Exit, exit_code
 from plantops_cli.cli.shared.flags.connect import ConnectionFlags
 from plantops_cli.cli.shared.flags.display import DocumentChoice
@@ -70,12 +70,12 @@ async def examine(flags: DoctorFlags) -> Exit:
 
 async def _steps(flags: DoctorFlags) -> AsyncIterator[Step]:
     began = time.monotonic()
-    connection = flags.connection
     try:
+        filters, connection = without_url(flags.filters, flags.connection)
         given = given_by(connection)
         settings = resolve(connection, given)
         made = options(connection, settings)
-        wanted = Selection(filters=flags.filters).topic_filters
+        wanted = Selection(filters=filters).topic_filters
         qos = check_qos(flags.qos)
     except (ConfigError, TopicError) as exc:
         yield Step("settings", StepResult.FAILED, time.monotonic() - began, (str(exc),), exc.hint, exc)
@@ -92,11 +92,14 @@ def _settings(
 ) -> list[str]:
     """What was decided, and who decided it; of a password only that there is one."""
     sources = origins(settings, **given)
-    if flags.url is not None:
-        sources |= {name: "--url" for name in given if given[name] is not None and sources[name] == name}
+    where = "--host" if flags.url is None else "--url"
+    for name in sources.keys() & given.keys():
+        is_implied = flags.insecure and name == "mqtt_tls"
+        if given[name] is not None and flags.settings[name] is None and not is_implied:
+            sources[name] = where
     said = [f"{made.endpoint}{' with TLS' if made.tls else ''}"]
     for name in _SHOWN:
-        value = settings.port if name == "mqtt_port" else getattr(settings, name)
+        value = made.port if name == "mqtt_port" else getattr(settings, name)
         if name == "mqtt_backend_username":
             value = shown_username(str(value), is_alone=made.is_token)
         if value is not None:

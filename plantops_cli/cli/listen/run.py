@@ -6,7 +6,7 @@ import sys
 from plantops_cli.cli.listen.line_writer import LineWriter
 from plantops_cli.cli.listen.listen_flags import ListenFlags
 from plantops_cli.cli.listen.to_file import file_destination
-from plantops_cli.cli.shared.connection import subscriber
+from plantops_cli.cli.shared.connection import subscriber, without_url
 from plantops_cli.cli.shared.exits import Exit
 from plantops_cli.cli.shared.flags.display import MetricsFlags
 from plantops_cli.cli.shared.observers import announce, observers_of
@@ -35,8 +35,9 @@ def run_listen(flags: ListenFlags) -> Exit:
         BrokerError: the first connection failed, or the stream ended for good.
         OutputError: the destination refused a write.
     """
+    filters, connection = without_url(flags.filters, flags.connection)
     selection = Selection(
-        filters=flags.filters,
+        filters=filters,
         filter_out=flags.filter_out,
         devices=flags.devices,
         kind=flags.kind,
@@ -51,7 +52,7 @@ def run_listen(flags: ListenFlags) -> Exit:
     destination = file_destination(flags.file)
     # before the loop, in which Ctrl-C would not end a prompt for the password
     mqtt = subscriber(
-        flags.connection,
+        connection,
         flags.session,
         qos=flags.qos,
         on_status=announce(is_quiet=flags.is_quiet),

@@ -1,11 +1,14 @@
 """From connection flags and settings to a subscriber."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
+from plantops_cli.addresses import is_broker_url, parse_host, parse_url
 from plantops_cli.cli.shared.flags.connect import BystanderConnectionFlags, ConnectionFlags
 from plantops_cli.cli.shared.flags.subscribe import SessionFlags
+from plantops_cli.cli.shared.hints import SETTINGS
 from plantops_cli.cli.shared.stderr import say
-from plantops_cli.config import Settings, load_settings, parse_url
+from plantops_cli.config import Settings, load_settings
 from plantops_cli.errors import ConfigError
 from plantops_cli.messages import check_qos
 from plantops_cli.stream.options import ConnectOptions
@@ -88,15 +91,52 @@ def given_by(flags: ConnectionFlags) -> dict[str, object]:
     given = flags.settings
     if flags.url is not None:
         located = {name: value for name, value in parse_url(flags.url).items() if value is not None}
-        if any(given[name] is not None for name in located):
+        if any(given.get(name) is not None for name in located):
             raise ConfigError(
                 "--url and --host, --port, --tls or --username say the same thing twice",
                 hint="leave one of them out",
             )
-        given |= located
+        # a URL that names no path is a word against one in the environment
+        given |= {"websocket_path": ""} | located
+    elif flags.host is not None:
+        given |= _located_by(flags.host, given)
+    if given.get("websocket_path") and flags.websockets not in (None, given["websocket_path"]):
+        raise ConfigError("--websockets and the path of the URL contradict each other", hint="leave one out")
     if flags.insecure and given["mqtt_tls"] is None:
         given["mqtt_tls"] = True
     return given
+
+
+def _located_by(host: str, given: Mapping[str, object]) -> dict[str, object]:
+    """What ``--host`` says, which may be more than a name: with a port, or a URL."""
+    located = {name: value for name, value in parse_host(host, name="--host").items() if value is not None}
+    for name in located.keys() - {"mqtt_host"}:
+        if given.get(name) not in (None, located[name]):
+            raise ConfigError(f"--host and {SETTINGS[name]} contradict each other", hint="leave one of them out")
+    return {"websocket_path": ""} | located if "mqtt_tls" in located else located
+
+
+def without_url(filters: tuple[str, ...], flags: ConnectionFlags) -> tuple[tuple[str, ...], ConnectionFlags]:
+    """Take the URL of a broker for what it is where it stands among topic filters.
+
+    Args:
+        filters: the topic filters that were given.
+        flags: the connection flags.
+
+    Returns:
+        The other filters, and the flags with the URL.
+
+    Raises:
+        ConfigError: the broker is given by a flag too, or by two URLs.
+    """
+    urls = tuple(filter(is_broker_url, filters))
+    if not urls:
+        return filters, flags
+    if len(urls) > 1 or flags.url is not None or flags.host is not None:
+        raise ConfigError(
+            "a URL stands among the topic filters, and the broker is given twice", hint="give it once, as -L URL"
+        )
+    return tuple(one for one in filters if one not in urls), replace(flags, url=urls[0])
 
 
 def address(flags: ConnectionFlags, settings: Settings) -> ConnectOptions:
@@ -110,7 +150,8 @@ def address(flags: ConnectionFlags, settings: Settings) -> ConnectOptions:
         ConfigError: a TLS file is missing or unusable.
     """
     tls = TLSOptions.from_settings(settings, insecure=flags.insecure)
-    return ConnectOptions(host=settings.mqtt_host, port=settings.port, tls=tls)
+    path = settings.websocket_path
+    return ConnectOptions(host=settings.mqtt_host, port=settings.port, tls=tls, websocket_path=path)
 
 
 def name_address(options: ConnectOptions, settings: Settings) -> None:

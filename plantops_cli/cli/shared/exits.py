@@ -11,6 +11,7 @@ from io import TextIOWrapper
 
 import typer
 
+from plantops_cli.addresses import is_broker_url
 from plantops_cli.cli.shared.hints import in_flags
 from plantops_cli.cli.shared.room import explain_no_room, is_out_of_room
 from plantops_cli.cli.shared.stderr import finish, say, silence, tell
@@ -33,7 +34,7 @@ from plantops_cli.formats.terminal import escape_lines
 DEBUG_FLAG = "--debug"
 # write(2) never fails with these, whatever standard output is: they are of a path, perhaps of the current folder
 _OF_PATHS = (EACCES, ENOENT, ENOTDIR, ELOOP)
-_SURPLUS = re.compile(r"(unexpected extra argument(?:\(s\)|s)?) \(.*\)", re.DOTALL)
+_SURPLUS = re.compile(r"(unexpected extra argument(?:\(s\)|s)?) \((.*)\)", re.DOTALL)
 
 
 class Exit(IntEnum):
@@ -152,6 +153,9 @@ def _explain_path(error: OSError) -> str:
 def _usage(exc: Exception) -> str:
     context = getattr(exc, "ctx", None)
     message: str = getattr(exc, "format_message", exc.__str__)()
+    surplus = _SURPLUS.search(message)
+    if surplus and is_broker_url(surplus[2]):
+        return "a URL is given as an argument (the broker is given as -L URL)"
     # an argument too many may be a password
     message = _SURPLUS.sub(r"\1", message)
     where = f" ({context.command_path} --help shows the usage)" if context else ""

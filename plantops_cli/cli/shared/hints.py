@@ -8,6 +8,7 @@ import re
 from functools import cache
 
 SETTINGS = {
+    "mqtt_url": "--url",
     "mqtt_host": "--host",
     "mqtt_port": "--port",
     "mqtt_backend_username": "--username",

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from plantops_cli.cli.shared.connection import subscriber
+from plantops_cli.cli.shared.connection import address, resolve, subscriber, without_url
 from plantops_cli.cli.shared.flags.connect import ConnectionFlags, MQTTVersionChoice
 from plantops_cli.errors import ConfigError
 from plantops_cli.stream.options import ConnectOptions
@@ -107,6 +107,16 @@ def test_certificate_files_imply_tls(certificates: Certificates) -> None:
         ({"keepalive": 0}, "keep-alive of 0 s"),
         ({"client_id": "a\nb"}, "client id"),
         ({"host": ""}, "host name is empty"),
+        ({"host": "mqtts://a", "port": 1}, "--host and --port contradict"),
+        ({"host": "mqtt://alice@a", "username": "bob"}, "--host and --username contradict"),
+        ({"host": "mqtt://a", "tls": True}, "--host and --tls contradict"),
+        ({"host": "mqtt://a", "insecure": True}, "switched off"),
+        ({"host": "a:1", "port": 2}, "--host and --port contradict"),
+        ({"host": "a:b"}, "--host is neither a name nor an address"),
+        ({"host": f"mqtt://a:{SECRET}@b"}, "--host holds a password"),
+        ({"url": "mqtt://b", "host": "mqtt://b"}, "--url and --host"),
+        ({"url": "ws://a/x", "websockets": "/y"}, "--websockets and the path of the URL"),
+        ({"host": "ws://a/x", "websockets": "/y"}, "--websockets and the path of the URL"),
     ],
     ids=str,
 )
@@ -114,6 +124,72 @@ def test_flags_that_contradict_each_other_are_refused(flags: Mapping[str, object
     with pytest.raises(ConfigError, match=words) as refused:
         options_for(ConnectionFlags(**flags))  # type: ignore[arg-type]  # each mapping fits its own case
     assert SECRET not in f"{refused.value!r} {refused.value.hint}"
+
+
+@pytest.mark.parametrize(
+    ("flags", "endpoint", "is_tls", "path"),
+    [
+        ({"host": "mqtt://a"}, "a:1883", False, None),
+        ({"host": "mqtts://a:1", "port": 1}, "a:1", True, None),
+        ({"host": "a:1"}, "a:1", False, None),
+        ({"host": "a:8883"}, "a:8883", True, None),
+        ({"host": "[::1]", "port": 1}, "[::1]:1", False, None),
+        ({"host": "[::1]:1", "tls": True}, "[::1]:1", True, None),
+        ({"host": "wss://a/mqtt"}, "a:443", True, "/mqtt"),
+        ({"url": "ws://a:1/mqtt"}, "a:1", False, "/mqtt"),
+        ({"url": "ws://a:1/mqtt", "websockets": "/mqtt"}, "a:1", False, "/mqtt"),
+        ({"url": "mqtt://a:1", "websockets": "/mqtt"}, "a:1", False, "/mqtt"),
+    ],
+    ids=str,
+)
+def test_a_host_may_be_more_than_a_name_and_a_url_may_be_of_a_websocket(
+    flags: Mapping[str, object], endpoint: str, path: str | None, *, is_tls: bool
+) -> None:
+    options = options_for(ConnectionFlags(**flags))  # type: ignore[arg-type]  # each mapping fits its own case
+    assert (options.endpoint, bool(options.tls), options.websocket_path) == (endpoint, is_tls, path)
+
+
+@pytest.mark.parametrize("flags", [ConnectionFlags(url="mqtt://b"), ConnectionFlags(host="mqtt://b")])
+def test_a_url_that_is_given_outranks_the_whole_of_that_of_the_environment(
+    flags: ConnectionFlags, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MQTT_URL", "wss://alice@a/mqtt")
+    options = options_for(flags)
+    assert (options.endpoint, options.tls, options.websocket_path) == ("b:1883", None, None)
+    assert options.username == "plantops_backend"
+
+
+def test_who_proves_a_login_goes_through_the_websocket_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MQTT_URL", "ws://a/mqtt")
+    assert address(ConnectionFlags(), resolve(ConnectionFlags())).websocket_path == "/mqtt"
+
+
+def test_a_url_among_the_filters_is_that_of_the_broker() -> None:
+    filters, flags = without_url(("devices/#", "mqtt://a", "x/y"), ConnectionFlags(port=None))
+    assert (filters, flags) == (("devices/#", "x/y"), ConnectionFlags(url="mqtt://a"))
+    assert without_url(("a", "b"), ConnectionFlags(host="c")) == (("a", "b"), ConnectionFlags(host="c"))
+
+
+@pytest.mark.parametrize(
+    ("filters", "flags"),
+    [
+        (("mqtt://a", "mqtt://b"), ConnectionFlags()),
+        ((f"mqtt://a:{SECRET}@b",), ConnectionFlags(host="c")),
+        (("mqtt://a",), ConnectionFlags(url="mqtt://a")),
+    ],
+)
+def test_a_broker_that_is_given_twice_is_refused(filters: tuple[str, ...], flags: ConnectionFlags) -> None:
+    with pytest.raises(ConfigError, match="the broker is given twice") as refused:
+        without_url(filters, flags)
+    assert SECRET not in str(refused.value)
+    assert "-L URL" in (refused.value.hint or "")
+
+
+def test_a_unix_socket_needs_no_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MQTT_PORT", "tcp://10.96.0.5:1883")
+    assert options_for(ConnectionFlags(unix="/run/mqtt")).endpoint == "/run/mqtt"
+    with pytest.raises(ConfigError, match="MQTT_PORT=tcp://"):
+        options_for(ConnectionFlags())
 
 
 def test_a_user_in_the_url_leaves_the_flag_free_when_it_names_none() -> None:

@@ -117,6 +117,17 @@ def test_help_and_version_are_data_and_0(arguments: Sequence[str], capsys: pytes
     assert err == ""
 
 
+@pytest.mark.parametrize("arguments", [["fleet", "--once", "mqtt://a:hunter2@b"], ["check", "wss://a"]])
+def test_a_url_where_no_argument_is_wanted_has_a_cure(
+    arguments: Sequence[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(arguments) == (3 if "check" in arguments else Exit.USAGE)
+    assert (
+        capsys.readouterr().err
+        == "plantops: error: a URL is given as an argument (the broker is given as -L URL)\n"
+    )
+
+
 def test_a_topic_error_from_a_flag_is_usage() -> None:
     assert run(["listen", "a/#/b"]) == exit_code(TopicError("wrong")) == Exit.USAGE
 

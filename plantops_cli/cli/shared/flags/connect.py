@@ -20,7 +20,13 @@ class MQTTVersionChoice(StrEnum):
 
 
 Url = Annotated[
-    str | None, _option("-L", "--url", metavar="URL", help="Broker as mqtt://[USER@]HOST[:PORT] or mqtts://...")
+    str | None,
+    _option(
+        "-L",
+        "--url",
+        metavar="URL",
+        help="Broker as mqtt://[USER@]HOST[:PORT] or ws://HOST/PATH; with TLS mqtts:// or wss://. (MQTT_URL)",
+    ),
 ]
 Host = Annotated[
     str | None, _option("-h", "--host", help="Name or address of the broker. (MQTT_HOST, else localhost)")
