@@ -14,7 +14,7 @@ PlantopsError                     .hint: one line of advice, or None
 │   └── BrokerFileChangedError    another program kept rewriting it meanwhile
 ├── ReloadError                   the broker was not told of its new files, or did not survive it
 ├── ProofError                    the broker does not treat the login as it should
-└── BrokerError                   .endpoint: host:port
+└── BrokerError                   .endpoint: host:port; .reason_string, .server_reference: what the broker says
     ├── BrokerUnreachableError    no connection, or no MQTT answer                     retryable
     ├── ConnectionLostError       the connection ended                                 retryable
     ├── HeldUpError               an answer lies behind messages that wait
@@ -140,6 +140,11 @@ class BrokerError(PlantopsError):
         message: what happened.
         endpoint: the broker's address as ``host:port``.
         hint: how to mend it.
+
+    Attributes:
+        reason_string: what the broker said about it, its Reason String (MQTT 5, 2.2.2.2), or None. It holds no
+            secret of ours, and else is as it came: escape it before a terminal sees it.
+        server_reference: which server the broker said is to be used instead (MQTT 5, 4.11), or None; likewise.
     """
 
     retryable: ClassVar[bool] = False
@@ -147,6 +152,8 @@ class BrokerError(PlantopsError):
     def __init__(self, message: str, *, endpoint: str, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.endpoint = endpoint
+        self.reason_string: str | None = None
+        self.server_reference: str | None = None
 
 
 class BrokerUnreachableError(BrokerError):

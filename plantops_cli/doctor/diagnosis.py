@@ -19,11 +19,12 @@ from plantops_cli.errors import (
     SubscriptionRefusedError,
     shown_username,
 )
-from plantops_cli.messages import Message
-from plantops_cli.stream import failures
+from plantops_cli.messages import Message, QoS
+from plantops_cli.stream import asking, failures
 from plantops_cli.stream.options import ConnectOptions, MQTTVersion
 from plantops_cli.stream.session import SILENT_SECONDS, Session, open_session
 from plantops_cli.stream.waiting import in_daemon_thread
+from plantops_cli.stream.words import Words, quoted
 from plantops_cli.topics import matches
 
 STEP_SECONDS = 5.0
@@ -257,15 +258,15 @@ class Diagnosis:
             lacking.append(f"QoS {self._qos}")
         cure = f"this broker has no {', no '.join(lacking)}" if lacking else None
         half = len(said) // 2
-        return StepReport([", ".join(said[:half]), ", ".join(said[half:])], cure)
+        others = _said(Words.of(session.granted, secrets=self._options.secrets).reason)
+        return StepReport([", ".join(said[:half]), ", ".join(said[half:]), *others], cure)
 
     def _subscription_of(self, name: str) -> Callable[[], Awaitable[StepReport]]:
         async def subscribe() -> StepReport:
             try:
                 granted = (await self._live.subscribe({name: self._qos}))[name]
             except SubscriptionRefusedError as exc:
-                code = exc.filters[name]
-                raise BrokenError(exc, f"{name}: refused, SUBACK 0x{code:02x}") from exc
+                raise BrokenError(exc, *self._why_refused(name, exc)) from exc
             except BrokerError as exc:
                 raise BrokenError(exc) from exc
             if granted < self._qos:
@@ -273,6 +274,13 @@ class Diagnosis:
             return StepReport([f"{name}: granted at QoS {granted}"])
 
         return subscribe
+
+    def _why_refused(self, name: str, error: SubscriptionRefusedError) -> list[str]:
+        session = self._live
+        if session.has_ended or asking.unavailable({name: self._qos}, session.granted):
+            return [str(error)]
+        suback = failures.name_of_suback(error.filters[name], is_v5=session.has_properties)
+        return [f"{name}: refused, {suback}", *_said(error.reason_string)]
 
     async def _first_message(self) -> StepReport:
         await self._wait_until(lambda: self._first is not None)
@@ -287,7 +295,7 @@ class Diagnosis:
         if not any(matches(name, topic) for name in self._filters):
             return StepReport([f"no filter matches {topic}"], "leave the filters out")
         try:
-            code = await self._live.publish(topic, b'{"canary":true}', qos=1, retain=False)
+            code = await self._live.publish(topic, b'{"canary":true}', qos=self._canary_qos, retain=False)
         except BrokerError as exc:
             raise BrokenError(exc) from exc
         if code >= 0x80:
@@ -340,9 +348,17 @@ class Diagnosis:
                 raise BrokenError(exc) from exc
 
     @property
+    def _canary_qos(self) -> QoS:
+        return 1 if self._live.max_qos else 0
+
+    @property
     def _live(self) -> Session:
         assert self._session is not None
         return self._session
+
+
+def _said(reason: str | None) -> list[str]:
+    return [f"the broker says {quoted(reason)}"] if reason else []
 
 
 def _reason(exc: OSError) -> str:

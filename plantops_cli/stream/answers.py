@@ -45,12 +45,17 @@ class Answers:
         self._expire(self._until_ended)
 
     @asynccontextmanager
-    async def unless_held_up(self, why: Callable[[], Exception]) -> AsyncGenerator[None]:
-        """Raise an error in the block when answers are held up.
+    async def unless_held_up(
+        self, why: Callable[[], Exception], *, is_blocked: bool = False
+    ) -> AsyncGenerator[None]:
+        """Raise an error when answers are held up, or in the block as soon as they are.
 
         Args:
             why: makes the error.
+            is_blocked: whether they are held up by who asks.
         """
+        if self.is_held_up or is_blocked:
+            raise why()
         async with _unless_expired(self._until_held_up, why):
             yield
 

@@ -11,12 +11,11 @@ All else raises ours.
 
 import asyncio
 import logging
-import math
 import secrets
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Any, cast
 
@@ -29,31 +28,26 @@ from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from plantops_cli.errors import ConnectionLostError, HeldUpError
-from plantops_cli.stream import failures
+from plantops_cli.stream import failures, private
 from plantops_cli.stream.answers import Answers, unless_silent
-from plantops_cli.stream.keepalive import KeepAlive, keep_alive
+from plantops_cli.stream.asking import in_packets
+from plantops_cli.stream.keepalive import KeepAlive, Vigil
 from plantops_cli.stream.opening import TCP_CONNECT_SECONDS, Opening, tls_context, transport
 from plantops_cli.stream.options import ConnectOptions, MQTTVersion
-from plantops_cli.stream.packets import MalformedPacketError, Splitter
+from plantops_cli.stream.packets import Splitter
 from plantops_cli.stream.parting import close_after_last_word, hear_out
 from plantops_cli.stream.port import Owner, Receiver
-from plantops_cli.stream.private import (
-    AIOMQTT_ATTRIBUTES,
-    AIOMQTT_METHODS,
-    PAHO_ATTRIBUTES,
-    PAHO_METHODS,
-    check_names,
-)
 from plantops_cli.stream.publishing import PublishRequest, by_pahos_names
 from plantops_cli.stream.reading import Reading
-from plantops_cli.stream.receipts import UNTOLD_MOST, Receipts, Unanswered, most_on_their_way
+from plantops_cli.stream.receipts import UNTOLD_MOST, Receipts, Subacks, Unanswered, most_on_their_way
 from plantops_cli.stream.tap import Tap
 from plantops_cli.stream.waiting import in_daemon_thread
+from plantops_cli.stream.words import Answer, Words
 from plantops_cli.stream.writing import Writing
 
 logger = logging.getLogger("plantops.stream")
 
-PRIVATE_NAMES = {aiomqtt.Client: AIOMQTT_METHODS, paho.Client: PAHO_METHODS}
+PRIVATE_NAMES = {aiomqtt.Client: private.AIOMQTT_METHODS, paho.Client: private.PAHO_METHODS}
 """Methods that ``Client`` overrides, replaces or calls although they are not public."""
 
 AiomqttClient = aiomqtt.Client
@@ -100,7 +94,7 @@ class Client(aiomqtt.Client):
     def __init__(self, options: ConnectOptions, owner: Owner, receiver: Receiver) -> None:
         # before anything is made of classes that may have changed
         for kind, names in PRIVATE_NAMES.items():
-            check_names(kind, names)
+            private.check_names(kind, names)
         is_v5 = options.mqtt_version is MQTTVersion.V5
         is_durable = options.session_expiry_seconds is not None
         super().__init__(
@@ -122,22 +116,25 @@ class Client(aiomqtt.Client):
             logger=logging.getLogger("plantops.paho"),
         )
         # attributes stand on instances only
-        check_names(self, AIOMQTT_ATTRIBUTES)
-        check_names(self._client, PAHO_ATTRIBUTES)
+        private.check_names(self, private.AIOMQTT_ATTRIBUTES)
+        private.check_names(self._client, private.PAHO_ATTRIBUTES)
         self.is_version_refused = False
         self.is_version_a_guess = False
         self.answers = Answers()
         self.reading = Reading(self._client, receiver, self.answers, self.break_off)
         self.writing = Writing(self._client, self._clogged)
+        look, note = self._client.loop_misc, self._note_headway
+        self._vigil = Vigil(self.reading, look=look, note_headway=note, ask=self._ask_unless_asked)
         self._options = options
         self._owner = owner
         self._receiver = receiver
         self._is_aborted = False
         self._tap: Tap | None = None
         self._parting: Tap | None = None
-        self._gap_count = 0
         self._home_thread = threading.current_thread()
         self.receipts = Receipts(UNTOLD_MOST)
+        self._subacks = Subacks()
+        self._granted: Mapping[str, object] = {}
         if is_durable:
             # what an earlier connection has left half done at QoS 2 is no message of ours (MQTT 5, 4.3.3)
             self._client._last_mid = secrets.randbelow(_PACKET_IDS)
@@ -154,7 +151,7 @@ class Client(aiomqtt.Client):
         inner._ssl_wrap_socket = self._opening.connect_tls  # type: ignore[method-assign,assignment]  # nor this
         # nothing else tells of a ping and its answer
         pings = KeepAlive(inner._send_pingreq, inner._handle_pingresp, self.writing.push)
-        inner._send_pingreq = partial(self._ping, pings.ping)  # type: ignore[method-assign]  # no hook for it
+        inner._send_pingreq = partial(self._vigil.ping, pings.ping)  # type: ignore[method-assign]  # no hook for it
         inner._handle_pingresp = pings.ponged  # type: ignore[method-assign]  # nor this
         self.ask = pings.ask
         # nor of a refusal
@@ -215,6 +212,7 @@ class Client(aiomqtt.Client):
                 endpoint=options.endpoint,
                 username=options.username,
                 has_password=not options.is_token,
+                words=Words.of(self._granted, secrets=options.secrets),
             ) from exc
 
     @property
@@ -249,7 +247,7 @@ class Client(aiomqtt.Client):
             return
         self.writing.begin(tap)
         self.reading.begin(tap)
-        self._misc_task = self._loop.create_task(self._keep_alive(), name="plantops-keepalive")
+        self._misc_task = self._loop.create_task(self._vigil.keep(self._connected), name="plantops-keepalive")
 
     def _on_connect(
         self,
@@ -262,7 +260,7 @@ class Client(aiomqtt.Client):
         # paho has taken the broker's, by which a dead connection might never be noticed (MQTT 5, 3.2.2.3.14)
         ours = self._options.keepalive_seconds
         self._client._keepalive = min(self._client._keepalive or ours, ours)
-        granted = {} if properties is None else properties.json()  # type: ignore[no-untyped-call]  # untyped
+        self._granted = granted = _by_name(properties)
         # paho does not heed it either (MQTT 5, 3.2.2.3.3)
         most = most_on_their_way(granted, is_v5=self._options.mqtt_version is MQTTVersion.V5)
         self._client._max_inflight_messages = most
@@ -272,21 +270,9 @@ class Client(aiomqtt.Client):
 
     # Keep-alive
 
-    async def _keep_alive(self) -> None:
-        await keep_alive(self._connected, self.reading, note_headway=self._note_headway, look=self._look)
-
-    def _ping(self, send: Callable[[], MQTTErrorCode]) -> MQTTErrorCode:
-        self.reading.hearing.asked()
-        return send()
-
-    def _look(self) -> int:
-        gap_count = self.reading.hearing.gap_count
-        if gap_count != self._gap_count:
-            self._gap_count = gap_count
-            # stopped or asleep, we may have been given up: to ask now tells sooner than to wait for the next ping
-            if not self._client._ping_t:
-                self._client._send_pingreq()
-        return self._client.loop_misc()
+    def _ask_unless_asked(self) -> None:
+        if not self._client._ping_t:
+            self._client._send_pingreq()
 
     def _note_headway(self) -> None:
         self._client._ping_t = 0.0
@@ -343,18 +329,14 @@ class Client(aiomqtt.Client):
         async with self._until_the_end(), self.answerable():
             await super().unsubscribe(*args, **kwargs)
 
-    @asynccontextmanager
-    async def answerable(self) -> AsyncGenerator[None]:
+    def answerable(self) -> AbstractAsyncContextManager[None]:
         """Raise HeldUpError in the block as soon as an answer of the broker cannot be waited for.
 
         It comes behind the messages that were sent before it, and when these fill the memory that they may take,
         they are left unread until somebody takes them: at once for who would have to, else after a moment.
         """
         is_ours_to_take = asyncio.current_task() is self._receiver.reader
-        if self.answers.is_held_up or (self.reading.is_paused and is_ours_to_take):
-            raise self._held_up()
-        async with self.answers.unless_held_up(self._held_up):
-            yield
+        return self.answers.unless_held_up(self._held_up, is_blocked=self.reading.is_paused and is_ours_to_take)
 
     def _until_the_end(self) -> AbstractAsyncContextManager[None]:
         """Raise an error in the block as soon as the connection ends; aiomqtt would wait for its full 10 s."""
@@ -364,12 +346,8 @@ class Client(aiomqtt.Client):
         return str(self._owner.ended or f"{self._options.endpoint}: the connection was closed meanwhile")
 
     def _held_up(self) -> HeldUpError:
-        return _HeldUpError(
-            f"{self._options.endpoint}: the broker's answer lies behind messages that wait to be handled, "
-            f"{self._options.max_pending_bytes:,} bytes of them",
-            endpoint=self._options.endpoint,
-            hint="let the handlers be faster, or try again later; max_pending_bytes is how much may wait",
-        )
+        most = self._options.max_pending_bytes
+        return failures.held_up(_HeldUpError, self._options.endpoint, max_pending_bytes=most)
 
     # Asking, as a session does
 
@@ -386,21 +364,12 @@ class Client(aiomqtt.Client):
             return Unanswered.NOT_SENT
         with self.reading.read_on():
             async with self.answerable():
-                return await self._publish_in_turn(request, self.receipts)
-
-    async def _publish_in_turn(self, request: PublishRequest, receipts: Receipts) -> int | Unanswered:
-        await receipts.turn(request.qos)
-        outcome: asyncio.Future[int | Unanswered] | int | Unanswered = Unanswered.NOT_SENT
-        try:
-            if self.is_open:  # while it waited, the connection may have ended
-                outcome = self._send(request)
-        finally:
-            if not isinstance(outcome, asyncio.Future):
-                receipts.give_back(request.qos)
-        return await outcome if isinstance(outcome, asyncio.Future) else outcome
+                return await self.receipts.in_turn(request.qos, lambda: self._send(request))
 
     def _send(self, request: PublishRequest) -> asyncio.Future[int | Unanswered] | int | Unanswered:
         """Let paho send a message, and return the receipt to come, or what is known already."""
+        if not self.is_open:  # any more: it had to wait
+            return Unanswered.NOT_SENT
         named = by_pahos_names(request.properties)
         properties = _properties(PacketTypes.PUBLISH, named) if request.properties else None
         info = self._client.publish(request.topic, request.payload, request.qos, request.retain, properties)
@@ -417,7 +386,7 @@ class Client(aiomqtt.Client):
     def _on_publish(
         self, client: paho.Client, userdata: Any, mid: int, reason_code: ReasonCode, properties: Properties
     ) -> None:
-        if not self.receipts.came(mid, _code_and_name(reason_code)[0]):
+        if not self.receipts.came(mid, self._answer(reason_code, properties)):
             super()._on_publish(client, userdata, mid, reason_code, properties)
 
     def _unless_refused(self, take: Callable[..., MQTTErrorCode], *arguments: Any) -> MQTTErrorCode:
@@ -430,7 +399,10 @@ class Client(aiomqtt.Client):
         mid, code = int.from_bytes(packet[:2], "big"), packet[2] if len(packet) > 2 else 0
         if code < 0x80 or mid not in self._client._out_messages:
             return take(*arguments)
-        return self._client._do_on_publish(mid, code, Properties(PacketTypes.PUBACK))  # type: ignore[arg-type,no-untyped-call]  # goes to _on_publish
+        said = Properties(PacketTypes.PUBACK)  # type: ignore[no-untyped-call]  # paho is silent about it
+        if len(packet) > 3:
+            said.unpack(packet[3:])  # type: ignore[no-untyped-call]  # nor about this
+        return self._client._do_on_publish(mid, code, said)  # type: ignore[arg-type]  # goes to _on_publish
 
     async def subscribe_for_codes(
         self, filters: Mapping[str, int], *, is_resumed: bool, timeout_seconds: float
@@ -445,18 +417,32 @@ class Client(aiomqtt.Client):
         Raises:
             ConnectionLostError: it could not be sent, or was not answered in time, or not as it should be.
         """
-        wanted: Any = [(name, self._subscription(qos, is_resumed=is_resumed)) for name, qos in filters.items()]
+        packets = list(in_packets(filters, self._granted))
+        # all of them at once: each answer comes behind the messages that the ones before have brought
+        subacks = [self._send_subscribe(packet, is_resumed=is_resumed) for packet in packets]
         try:
             async with unless_silent(timeout_seconds, self._heard_bytes):
-                # past our own, which would trust any QoS; and without aiomqtt's clock, which hears no message
-                codes = await super().subscribe(wanted, timeout=math.inf)
+                answers = [await suback for suback in subacks]
         except TimeoutError:
             raise self._lost(f"no answer to SUBSCRIBE within {timeout_seconds:g} s") from None
-        except aiomqtt.MqttError as exc:
-            raise self._lost(f"subscribing failed: {exc}") from exc
-        if len(codes) != len(filters):
-            raise self._lost(f"SUBACK with {len(codes)} codes for {len(filters)} filters")
-        return [_code_and_name(code)[0] for code in codes]
+        for codes, packet in zip(answers, packets, strict=True):
+            if len(codes) != len(packet):
+                raise self._lost(f"SUBACK with {len(codes)} codes for {len(packet)} filters")
+        return [code for codes in answers for code in codes]
+
+    def _send_subscribe(self, filters: Mapping[str, int], *, is_resumed: bool) -> asyncio.Future[Sequence[int]]:
+        wanted: Any = [(name, self._subscription(qos, is_resumed=is_resumed)) for name, qos in filters.items()]
+        # past our own, which would trust any QoS; and past aiomqtt's, whose clock hears no message
+        code, mid = self._client.subscribe(wanted)
+        if code != MQTTErrorCode.MQTT_ERR_SUCCESS or mid is None:
+            raise self._lost(f"subscribing failed: {paho.error_string(code)}")
+        return self._subacks.expect(mid)
+
+    def _on_subscribe(
+        self, client: Any, userdata: Any, mid: int, reason_codes: list[ReasonCode], properties: Any = None
+    ) -> None:
+        if not self._subacks.came(mid, [self._answer(code, properties) for code in reason_codes]):
+            super()._on_subscribe(client, userdata, mid, reason_codes, properties)
 
     def _subscription(self, qos: int, *, is_resumed: bool) -> SubscribeOptions | int:
         if self._options.mqtt_version is not MQTTVersion.V5:
@@ -470,6 +456,13 @@ class Client(aiomqtt.Client):
     def _heard_bytes(self) -> int | None:
         """Return what has come from the broker so far, or None while it is left unread."""
         return None if self.reading.is_paused or self._tap is None else self._tap.heard_bytes
+
+    def _answer(self, reason_code: Any, properties: Properties | None) -> int:
+        code, _ = _code_and_name(reason_code)
+        return Answer(code, self._words(properties)) if code >= 0x80 else code
+
+    def _words(self, properties: Properties | None) -> Words:
+        return Words.of(_by_name(properties), secrets=self._options.secrets)
 
     def _lost(self, what: str) -> ConnectionLostError:
         return ConnectionLostError(f"{self._options.endpoint}: {what}", endpoint=self._options.endpoint)
@@ -508,13 +501,10 @@ class Client(aiomqtt.Client):
         Args:
             exc: what was tripped over.
         """
-        if isinstance(exc, MalformedPacketError):
-            code, reason = exc.reason_code, str(exc)
-        else:  # whatever paho's parser has tripped over, whose words are for its authors
-            code, reason = MalformedPacketError.reason_code, type(exc).__name__
+        code, error = failures.tripped_over(exc, endpoint=self._options.endpoint)
         if self.is_open and self._options.mqtt_version is MQTTVersion.V5:
             self._part(bytes((_DISCONNECT, 1, code)))  # MQTT 5, 4.13.1; MQTT 3.1.1 knows no such word
-        self._owner.fail(failures.protocol_broken(code, reason, endpoint=self._options.endpoint))
+        self._owner.fail(error)
 
     async def leave(self, timeout_seconds: float) -> None:
         """Send DISCONNECT, and wait until the broker has hung up; then ``abort``, whatever it does.
@@ -581,6 +571,8 @@ class Client(aiomqtt.Client):
             endpoint=self._options.endpoint,
             by_broker=by_broker,
             is_durable=self._options.session_expiry_seconds is not None,
+            words=self._words(properties),
+            filters=self._owner.filters,
         )
         self._owner.end(error, by_us=not by_broker and failures.is_given_up(name))
 
@@ -590,6 +582,10 @@ def _code_and_name(code: Any) -> tuple[int, str]:
     if isinstance(code, ReasonCode):  # of MQTT 5, or what paho makes of a CONNACK of MQTT 3.1.1
         return code.value, str(code)
     return int(code), f"code {int(code)}"
+
+
+def _by_name(properties: Properties | None) -> dict[str, object]:
+    return {} if properties is None else properties.json()  # type: ignore[no-untyped-call]  # paho is silent about it
 
 
 def _properties(kind: int, values: Iterable[tuple[str, object]]) -> Properties:

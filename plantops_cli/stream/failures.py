@@ -6,20 +6,24 @@ Pure. Reason codes are those of MQTT 5 (2.4); MQTT 3.1.1's CONNACK codes 1 to 5 
 
 import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from errno import EMFILE, ENFILE
+from typing import TypeVar
 
 from plantops_cli.errors import (
     BrokerError,
     BrokerUnreachableError,
     ConnectionLostError,
     CredentialsRefusedError,
+    HeldUpError,
     ProtocolRefusedError,
     PublishRefusedError,
     SessionTakenOverError,
     SubscriptionRefusedError,
     shown_username,
 )
+from plantops_cli.stream.packets import MalformedPacketError
+from plantops_cli.stream.words import NO_WORDS, Words, words_with
 
 UNSUPPORTED_VERSION = 0x84
 TAKEN_OVER = 0x8E
@@ -48,6 +52,42 @@ _WHY_NOT_PUBLISHED = {
     0x99: "the payload is not of its format",
 }
 _TEMPORARY = frozenset({0x80, 0x83, 0x88, 0x89, 0x8B, 0x97, 0x9F})
+
+# what a SUBACK may say (MQTT 5, 3.9.3)
+_WHY_NOT_SUBSCRIBED = {
+    0x80: "Unspecified error",
+    0x83: "Implementation specific error",
+    _NOT_AUTHORIZED: "Not authorized",
+    0x8F: "Topic filter invalid",
+    0x91: "Packet identifier in use",
+    _PACKET_TOO_LARGE: "Packet too large",
+    0x97: "Quota exceeded",
+    0x9E: "Shared subscription not supported",
+    0xA1: "Subscription identifiers not supported",
+    0xA2: "Wildcard subscription not supported",
+}
+_NO_RIGHT = "the user needs the right to subscribe to it: check the broker's access control"
+_CURES = {
+    0x83: "the broker has a rule of its own against it, which its log or its manual may tell",
+    _NOT_AUTHORIZED: _NO_RIGHT,
+    0x8F: "the broker does not take a filter of this form: ask for another one",
+    0x91: "try again; if it comes back, it is a fault of the broker",
+    _PACKET_TOO_LARGE: "ask for a shorter filter, or let the broker take longer packets (max_packet_size)",
+    0x97: "the broker allows no more subscriptions: ask for fewer filters, or raise its limit",
+    0x9E: "the broker has no shared subscriptions: leave group= away, or use a broker that has them",
+    0xA1: "the broker has no subscription identifiers: subscribe without one",
+    0xA2: "the broker has no + and # in filters: name each topic in full",
+}
+_UNEXPLAINED = "the broker says no more than that; its log may"
+# ends of a connection that follow a SUBSCRIBE, and would follow the next one
+_NOT_SUBSCRIBED = frozenset({0x8F, 0x9E, 0xA1, 0xA2})
+_MOVED = {
+    0x9C: "use the server that it names, for now",
+    0x9D: "use the server that it names, for good",
+}
+_MOVED_SOMEWHERE = "whoever runs the broker knows which server to use instead"
+_E = TypeVar("_E", bound=BrokerError)
+_H = TypeVar("_H", bound=HeldUpError)
 
 
 def connect_failed(exc: Exception, *, endpoint: str, is_tls: bool) -> BrokerError:
@@ -101,7 +141,13 @@ def closed_before_connack(endpoint: str, *, is_tls: bool) -> BrokerError:
 
 
 def connack_refused(
-    code: int, name: str, *, endpoint: str, username: str | None, has_password: bool = True
+    code: int,
+    name: str,
+    *,
+    endpoint: str,
+    username: str | None,
+    has_password: bool = True,
+    words: Words = NO_WORDS,
 ) -> BrokerError:
     """Explain a CONNACK that refuses the connection (MQTT 5, 3.2.2.2).
 
@@ -111,23 +157,34 @@ def connack_refused(
         endpoint: the broker as ``host:port``.
         username: the user name that was sent, or None.
         has_password: whether a password was sent with it.
+        words: what the broker has said along with it.
     """
+    said = f"(CONNACK 0x{code:02x}, {name}){words}"
     if code in _CREDENTIALS:
-        return CredentialsRefusedError(
-            f"{endpoint}: the broker refused {_who(username, has_password=has_password)} "
-            f"(CONNACK 0x{code:02x}, {name})",
+        error: BrokerError = CredentialsRefusedError(
+            f"{endpoint}: the broker refused {_who(username, has_password=has_password)} {said}",
             endpoint=endpoint,
             hint="check the password, or add the user: plantops provision-user, then reload the broker"
             if has_password or username is None
             else "check the user name if it is a token; else give the password",
         )
-    error = BrokerUnreachableError if code in _TEMPORARY else ProtocolRefusedError
-    return error(
-        f"{endpoint}: the broker refused the connection (CONNACK 0x{code:02x}, {name})", endpoint=endpoint
-    )
+    else:
+        kind = BrokerUnreachableError if code in _TEMPORARY else ProtocolRefusedError
+        hint = _where_to(code, words) if code in _MOVED else None
+        error = kind(f"{endpoint}: the broker refused the connection {said}", endpoint=endpoint, hint=hint)
+    return _handing_on(words, error)
 
 
-def disconnected(code: int, name: str, *, endpoint: str, by_broker: bool, is_durable: bool = False) -> BrokerError:
+def disconnected(
+    code: int,
+    name: str,
+    *,
+    endpoint: str,
+    by_broker: bool,
+    is_durable: bool = False,
+    words: Words = NO_WORDS,
+    filters: Iterable[str] = (),
+) -> BrokerError:
     """Explain the end of a connection.
 
     Args:
@@ -136,11 +193,40 @@ def disconnected(code: int, name: str, *, endpoint: str, by_broker: bool, is_dur
         endpoint: the broker as ``host:port``.
         by_broker: True when the broker sent a DISCONNECT packet.
         is_durable: True when the broker keeps the session.
+        words: what the broker has said along with it.
+        filters: what it was asked for on this connection.
     """
-    if by_broker and code == TAKEN_OVER:
-        return taken_over(endpoint, is_durable=is_durable)
-    reason = f"the broker said 0x{code:02x}, {name}" if by_broker else _socket_reason(name)
-    return ConnectionLostError(f"{endpoint}: connection lost: {reason}", endpoint=endpoint)
+    if not by_broker:
+        return ConnectionLostError(f"{endpoint}: connection lost: {_socket_reason(name)}", endpoint=endpoint)
+    if code == TAKEN_OVER:
+        return _handing_on(words, taken_over(endpoint, is_durable=is_durable))
+    asked = dict.fromkeys(filters, code)
+    if code in _NOT_SUBSCRIBED and asked:
+        error: BrokerError = SubscriptionRefusedError(
+            f"{endpoint}: the broker ended the connection over {_some(asked)} (0x{code:02x}, {name}){words}",
+            endpoint=endpoint,
+            filters=asked,
+            hint=_CURES[code],
+        )
+    else:
+        hint = _where_to(code, words) if code in _MOVED else None
+        what = f"{endpoint}: connection lost: the broker said 0x{code:02x}, {name}{words}"
+        error = ConnectionLostError(what, endpoint=endpoint, hint=hint)
+    return _handing_on(words, error)
+
+
+def tripped_over(exc: Exception, *, endpoint: str) -> tuple[int, BrokerError]:
+    """Explain why the connection is given up over bytes that are no MQTT, and say what a DISCONNECT says of it.
+
+    Args:
+        exc: what was tripped over.
+        endpoint: the broker as ``host:port``.
+    """
+    if isinstance(exc, MalformedPacketError):
+        code, reason = exc.reason_code, str(exc)
+    else:  # whatever paho's parser has tripped over, whose words are for its authors
+        code, reason = MalformedPacketError.reason_code, type(exc).__name__
+    return code, protocol_broken(code, reason, endpoint=endpoint)
 
 
 def protocol_broken(code: int, reason: str, *, endpoint: str) -> BrokerError:
@@ -163,19 +249,75 @@ def way_back_clogged(endpoint: str) -> BrokerError:
     )
 
 
-def filters_refused(refused: Mapping[str, int], *, endpoint: str) -> BrokerError:
+def filters_refused(refused: Mapping[str, int], *, endpoint: str, is_v5: bool = True) -> SubscriptionRefusedError:
     """Explain a SUBACK that refuses topic filters (MQTT 5, 3.9.3).
 
     Args:
-        refused: the filters, and the reason code of each.
+        refused: the filters, and the reason code of each; an ``Answer`` where the broker has said more.
+        endpoint: the broker as ``host:port``.
+        is_v5: whether the connection speaks MQTT 5; in MQTT 3.1.1 one code stands for all reasons, mostly for a
+            right that is missing.
+    """
+    # what was said of all of them stands behind them once
+    said = dict.fromkeys(map(words_with, refused.values()))
+    is_said_of_all = len(said) == 1
+    each = (
+        f"{name!r} ({name_of_suback(code, is_v5=is_v5)}){'' if is_said_of_all else words_with(code)}"
+        for name, code in refused.items()
+    )
+    first = next((words for words in said if words.reason), NO_WORDS)
+    error = SubscriptionRefusedError(
+        f"{endpoint}: the broker refused to subscribe {', '.join(each)}{first if is_said_of_all else ''}",
+        endpoint=endpoint,
+        filters={name: int(code) for name, code in refused.items()},
+        hint="; ".join(dict.fromkeys(_cure(code, is_v5=is_v5) for code in refused.values())),
+    )
+    return _handing_on(first, error)
+
+
+def name_of_suback(code: int, *, is_v5: bool) -> str:
+    """Name what a SUBACK says of a filter that is refused.
+
+    Args:
+        code: the reason code, or the return code of MQTT 3.1.1.
+        is_v5: whether the connection speaks MQTT 5.
+    """
+    name = "Failure" if code == 0x80 and not is_v5 else _WHY_NOT_SUBSCRIBED.get(code, "unknown")
+    return f"SUBACK 0x{code:02x}, {name}"
+
+
+def filters_unavailable(refused: Mapping[str, int], *, endpoint: str) -> SubscriptionRefusedError:
+    """Explain topic filters that a broker is not even asked for, because it has said that it does not take them.
+
+    Args:
+        refused: the filters, and the code with which the broker would refuse each.
         endpoint: the broker as ``host:port``.
     """
+    each = (f"{name!r} (0x{code:02x}, {_WHY_NOT_SUBSCRIBED[code]})" for name, code in refused.items())
     return SubscriptionRefusedError(
-        f"{endpoint}: the broker refused to subscribe "
-        + ", ".join(f"{name!r} (SUBACK 0x{code:02x})" for name, code in refused.items()),
+        f"{endpoint}: the broker has said that it does not take {', '.join(each)}",
         endpoint=endpoint,
         filters=refused,
-        hint="the user needs the right to subscribe to it: check the broker's access control",
+        hint="; ".join(dict.fromkeys(_CURES[code] for code in refused.values())),
+    )
+
+
+def sharing_unknown(filters: Iterable[str], *, endpoint: str) -> SubscriptionRefusedError:
+    """Explain why nobody is asked for shared subscriptions who speaks no MQTT 5.
+
+    Most such brokers would grant them as filters like any other, and never send a message.
+
+    Args:
+        filters: those of members of a group.
+        endpoint: the broker as ``host:port``.
+    """
+    asked = dict.fromkeys(filters, 0x9E)
+    return SubscriptionRefusedError(
+        f"{endpoint}: the broker did not take MQTT 5, and MQTT 3.1.1 has no shared subscriptions: "
+        f"{_some(asked)} might be granted, and hear nothing",
+        endpoint=endpoint,
+        filters=asked,
+        hint="leave group= away; or, if the broker is known to share with MQTT 3.1.1 too, set group_anyway=True",
     )
 
 
@@ -188,18 +330,20 @@ def publish_refused(code: int | None, topic: str, *, endpoint: str, why: str | N
         endpoint: the broker as ``host:port``.
         why: what is wrong, where it was found before the message was sent; None: the broker has said the code.
     """
+    words = NO_WORDS if code is None else words_with(code)
     if why is None and code is not None:
-        why = f"the broker refused it (0x{code:02x}, {_WHY_NOT_PUBLISHED.get(code, 'unknown')})"
+        why = f"the broker refused it (0x{code:02x}, {_WHY_NOT_PUBLISHED.get(code, 'unknown')}){words}"
     hints = {
         _NOT_AUTHORIZED: "the user needs the right to publish on it: check the broker's access control",
         _PACKET_TOO_LARGE: "send less, or let the broker take more (message_size_limit, max_packet_size)",
     }
-    return PublishRefusedError(
+    error = PublishRefusedError(
         f"{endpoint}: nothing published on {topic[:80]!a}: {why}",
         endpoint=endpoint,
-        reason_code=code,
+        reason_code=None if code is None else int(code),
         hint=hints.get(code) if code is not None else None,
     )
+    return _handing_on(words, error)
 
 
 def no_receipt(topic: str, *, endpoint: str, seconds: float, qos: int) -> BrokerError:
@@ -234,6 +378,22 @@ def lost_unacknowledged(topic: str, *, endpoint: str, qos: int) -> BrokerError:
         f"{message}, twice",
         endpoint=endpoint,
         hint="there are brokers that hang up on what they do not take: for its size, its topic, its QoS",
+    )
+
+
+def held_up(kind: type[_H], endpoint: str, *, max_pending_bytes: int) -> _H:
+    """Explain an answer that cannot be waited for, because of the messages before it.
+
+    Args:
+        kind: the class of the error.
+        endpoint: the broker as ``host:port``.
+        max_pending_bytes: how much may wait.
+    """
+    return kind(
+        f"{endpoint}: the broker's answer lies behind messages that wait to be handled, "
+        f"{max_pending_bytes:,} bytes of them",
+        endpoint=endpoint,
+        hint="let the handlers be faster, or try again later; max_pending_bytes is how much may wait",
     )
 
 
@@ -294,3 +454,20 @@ def _is_cut(exc: Exception) -> bool:
 
 def _socket_reason(name: str) -> str:
     return _SOCKET_REASONS.get(name.lower(), "the network connection ended")
+
+
+def _handing_on(words: Words, error: _E) -> _E:
+    error.reason_string, error.server_reference = words.reason, words.server
+    return error
+
+
+def _where_to(code: int, words: Words) -> str:
+    return _MOVED[code] if words.server else _MOVED_SOMEWHERE
+
+
+def _cure(code: int, *, is_v5: bool) -> str:
+    return _NO_RIGHT if code == 0x80 and not is_v5 else _CURES.get(code, _UNEXPLAINED)
+
+
+def _some(filters: Iterable[str]) -> str:
+    return ", ".join(map(repr, filters))

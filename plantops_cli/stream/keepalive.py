@@ -5,6 +5,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
+from plantops_cli.stream.hearing import Hearing
+
 _PINGREQ = b"\xc0\x00"
 _LOOK_SECONDS = 1.0
 
@@ -17,6 +19,13 @@ class Heard(Protocol):
     @property
     def is_end_unread(self) -> bool: ...
     def has_headway(self) -> bool: ...
+
+
+class HeardFrom(Heard, Protocol):
+    """The same, with when something came; ``Reading`` is it, too."""
+
+    @property
+    def hearing(self) -> Hearing: ...
 
 
 class KeepAlive(Generic[_Code]):
@@ -56,6 +65,52 @@ class KeepAlive(Generic[_Code]):
         if self._asked:
             self._asked.popleft()()
         return code
+
+
+class Vigil:
+    """Looks after one connection, and asks at once whether it has outlived a gap in which nobody looked.
+
+    Args:
+        reading: of the connection.
+        look: as in ``keep_alive``.
+        note_headway: as in ``keep_alive``.
+        ask: sends a ping, unless one is on its way.
+    """
+
+    def __init__(
+        self,
+        reading: HeardFrom,
+        *,
+        look: Callable[[], int],
+        note_headway: Callable[[], None],
+        ask: Callable[[], None],
+    ) -> None:
+        self._reading = reading
+        self._look = look
+        self._note_headway = note_headway
+        self._ask = ask
+        self._gap_count = 0
+
+    async def keep(self, connected: asyncio.Future[None]) -> None:
+        """Look after it until paho gives it up; as ``keep_alive``."""
+        await keep_alive(connected, self._reading, note_headway=self._note_headway, look=self._look_on)
+
+    def ping(self, send: Callable[[], _Code]) -> _Code:
+        """Send a ping of paho's, and take note of when.
+
+        Args:
+            send: sends it.
+        """
+        self._reading.hearing.asked()
+        return send()
+
+    def _look_on(self) -> int:
+        gap_count = self._reading.hearing.gap_count
+        if gap_count != self._gap_count:
+            self._gap_count = gap_count
+            # stopped or asleep, we may have been given up: to ask now tells sooner than to wait for the next ping
+            self._ask()
+        return self._look()
 
 
 async def keep_alive(

@@ -224,6 +224,12 @@ class ConnectOptions:
         return self.username is not None and self.password is None
 
     @property
+    def secrets(self) -> tuple[str | bytes | None, ...]:
+        """What is to appear in no output: the password, a token as user name, and what is behind a colon of it."""
+        token = self.username if self.is_token else self.username and self.username.partition(":")[2]
+        return self.password, token
+
+    @property
     def receive_maximum(self) -> int:
         """How many messages of QoS 1 and 2 the broker may leave unacknowledged."""
         return RECEIVE_MAXIMUM if self.session_expiry_seconds is None else DURABLE_RECEIVE_MAXIMUM

@@ -526,3 +526,24 @@ _READERS: dict[int, _Reader] = {
 }
 
 _PUBREL_READERS: dict[int, _Reader] = {_REASON_STRING: _text, _USER_PROPERTY: _pair}
+
+
+# Sizes
+
+
+def length_bytes(value: int) -> int:
+    """Return how many bytes a Variable Byte Integer takes (MQTT 5, 1.5.5).
+
+    Args:
+        value: what it says.
+    """
+    return 1 + (value >= 0x80) + (value >= 0x4000) + (value >= 0x20_0000)
+
+
+def packet_bytes(rest: int) -> int:
+    """Return the bytes of a whole packet.
+
+    Args:
+        rest: its bytes behind the length (MQTT 5, 2.1.4).
+    """
+    return 1 + length_bytes(rest) + rest

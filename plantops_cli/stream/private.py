@@ -17,6 +17,7 @@ AIOMQTT_METHODS = (
     "_on_socket_open",
     "_on_socket_register_write",
     "_on_socket_unregister_write",
+    "_on_subscribe",
 )
 """Methods of ``aiomqtt.Client`` that are overridden or called although they are not public."""
 

@@ -10,11 +10,12 @@ import orjson
 
 from plantops_cli.errors import ConfigError, PublishRefusedError
 from plantops_cli.messages import QoS, check_qos
+from plantops_cli.stream.asking import PACKET_TOO_LARGE, max_packet_bytes, max_qos
 from plantops_cli.stream.failures import publish_refused
-from plantops_cli.stream.packets import LONGEST_PACKET_BYTES
+from plantops_cli.stream.packets import LONGEST_PACKET_BYTES, length_bytes, packet_bytes
 from plantops_cli.topics import check_topic
 
-PACKET_TOO_LARGE, RETAIN_NOT_SUPPORTED, QOS_NOT_SUPPORTED = 0x95, 0x9A, 0x9B
+RETAIN_NOT_SUPPORTED, QOS_NOT_SUPPORTED = 0x9A, 0x9B
 """What the broker would say to what is refused before it is sent (MQTT 5, 2.4)."""
 
 _LONGEST_BYTES = 65_535
@@ -68,8 +69,8 @@ class PublishRequest:
         rest = 2 + len(self.topic.encode()) + (2 if self.qos else 0) + len(self.payload)
         if is_v5:
             properties = sum(_KINDS[name].size(value) for name, value in self.properties.items())
-            rest += _length_bytes(properties) + properties
-        return 1 + _length_bytes(rest) + rest
+            rest += length_bytes(properties) + properties
+        return packet_bytes(rest)
 
     def refusal(self, granted: Mapping[str, object], *, is_v5: bool, endpoint: str) -> PublishRefusedError | None:
         """Tell why a broker would not take it, as far as its CONNACK says (MQTT 5, 3.2.2.3).
@@ -85,12 +86,12 @@ class PublishRequest:
     def _breach(self, granted: Mapping[str, object], *, is_v5: bool) -> tuple[int | None, str | None]:
         if self.properties and not is_v5:
             return None, "the connection speaks MQTT 3.1.1, which knows no properties"
-        most_qos = cast("int", granted.get("MaximumQoS", 2))
+        most_qos = max_qos(granted)
         if self.qos > most_qos:
             return QOS_NOT_SUPPORTED, f"QoS {self.qos}, where the broker takes {most_qos} at most"
         if self.retain and not granted.get("RetainAvailable", 1):
             return RETAIN_NOT_SUPPORTED, "the broker keeps no retained messages"
-        most_bytes = cast("int", granted.get("MaximumPacketSize", LONGEST_PACKET_BYTES))
+        most_bytes = max_packet_bytes(granted)
         if (size := self.size(is_v5=is_v5)) > most_bytes:
             return PACKET_TOO_LARGE, f"a packet of {size:,} bytes, where the broker takes {most_bytes:,} at most"
         return None, None
@@ -280,8 +281,3 @@ _KINDS: Mapping[str, _Kind] = {
     "correlation-data": _Kind(_check_data, _data_size),
     "user-properties": _Kind(_check_pairs, _pairs_size),
 }
-
-
-def _length_bytes(value: int) -> int:
-    """Return how many bytes a Variable Byte Integer takes (MQTT 5, 1.5.5)."""
-    return 1 + (value >= 0x80) + (value >= 0x4000) + (value >= 0x20_0000)

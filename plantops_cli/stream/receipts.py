@@ -1,7 +1,7 @@
-"""What was published on one connection and is not acknowledged yet, and who waits for that."""
+"""What was published and subscribed on one connection and is not answered yet, and who waits for that."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum, auto
 from typing import cast
 
@@ -29,7 +29,8 @@ def most_on_their_way(granted: Mapping[str, object], *, is_v5: bool) -> int:
         granted: the properties of the CONNACK, by paho's names.
         is_v5: whether the connection speaks MQTT 5.
     """
-    return min(cast("int", granted.get("ReceiveMaximum", MOST)), MOST) if is_v5 else UNTOLD_MOST
+    # 0 is nothing that a broker may say; taken at its word, nothing would ever go out
+    return min(cast("int", granted.get("ReceiveMaximum", 0)) or MOST, MOST) if is_v5 else UNTOLD_MOST
 
 
 class Receipts:
@@ -56,6 +57,24 @@ class Receipts:
         """Let somebody else have the turn: the message did not go out, or is acknowledged."""
         if qos:
             self._turns.release()
+
+    async def in_turn(
+        self, qos: int, send: Callable[[], "asyncio.Future[int | Unanswered] | int | Unanswered"]
+    ) -> int | Unanswered:
+        """Send a message when its turn has come, and return its receipt.
+
+        Args:
+            qos: of the message.
+            send: sends it, and returns the receipt to come, or what is known already.
+        """
+        await self.turn(qos)
+        outcome: asyncio.Future[int | Unanswered] | int | Unanswered = Unanswered.NOT_SENT
+        try:
+            outcome = send()
+        finally:
+            if not isinstance(outcome, asyncio.Future):
+                self.give_back(qos)
+        return await outcome if isinstance(outcome, asyncio.Future) else outcome
 
     def expect(self, mid: int, qos: int) -> asyncio.Future[int | Unanswered]:
         """Take note of a message that went out, and return its receipt: the reason code, when it has come.
@@ -89,3 +108,34 @@ class Receipts:
         """Let nobody wait any longer: the connection has ended."""
         for mid in tuple(self._expected):
             self.came(mid, Unanswered.LOST)
+
+
+class Subacks:
+    """The SUBSCRIBEs of one connection that are on their way, and who waits for the answers."""
+
+    def __init__(self) -> None:
+        self._expected: dict[int, asyncio.Future[Sequence[int]]] = {}
+
+    def expect(self, mid: int) -> asyncio.Future[Sequence[int]]:
+        """Take note of a SUBSCRIBE, and return its answer: a reason code for each filter.
+
+        Args:
+            mid: its packet identifier.
+        """
+        suback: asyncio.Future[Sequence[int]] = asyncio.get_running_loop().create_future()
+        self._expected[mid] = suback
+        return suback
+
+    def came(self, mid: int, codes: Sequence[int]) -> bool:
+        """Settle an answer, and tell whether it was to one of ours.
+
+        Args:
+            mid: as in ``expect``.
+            codes: the reason codes (MQTT 5, 3.9.3).
+        """
+        if mid not in self._expected:
+            return False
+        suback = self._expected.pop(mid)
+        if not suback.done():
+            suback.set_result(codes)
+        return True

@@ -10,7 +10,7 @@ from typing import Self, cast
 
 from plantops_cli.errors import BrokerError, ConnectionLostError, StateError
 from plantops_cli.messages import QoS
-from plantops_cli.stream import failures
+from plantops_cli.stream import asking, failures
 from plantops_cli.stream.batch import Batch
 from plantops_cli.stream.client import AiomqttClient, Client
 from plantops_cli.stream.clock import since_boot
@@ -195,6 +195,11 @@ class Session:
         return cast(Client, self._client) if self._client and self._client.is_open else None
 
     @property
+    def max_qos(self) -> int:
+        """The highest QoS that the broker takes and grants."""
+        return asking.max_qos(self.granted)
+
+    @property
     def heard_at(self) -> float:
         """When something came from the broker last, be it the answer to a ping, by the clock of the event loop."""
         return self._client.reading.read_at if self._client else 0.0
@@ -219,13 +224,17 @@ class Session:
             retain: whether the broker keeps it for later subscribers.
 
         Raises:
+            PublishRefusedError: the broker has said that it would not take it.
             HeldUpError: the acknowledgement would come behind messages that nobody takes.
             BrokerError: the connection ended, or no acknowledgement came within 10 s.
         """
         client, endpoint = self._live_client(), self.options.endpoint
+        request = PublishRequest(topic, payload, qos, retain)
+        if refusal := request.refusal(self.granted, is_v5=self.has_properties, endpoint=endpoint):
+            raise refusal
         try:
             async with asyncio.timeout(PUBACK_SECONDS):
-                code = await client.publish_once(PublishRequest(topic, payload, qos, retain))
+                code = await client.publish_once(request)
         except TimeoutError:
             raise failures.no_receipt(topic, endpoint=endpoint, seconds=PUBACK_SECONDS, qos=qos) from None
         if isinstance(code, Unanswered):
@@ -238,23 +247,31 @@ class Session:
         return Unanswered.NOT_SENT if client is None else await client.publish_once(request)
 
     async def subscribe(
-        self, filters: Mapping[str, int], *, timeout_seconds: float = SUBACK_SECONDS
+        self,
+        filters: Mapping[str, int],
+        *,
+        timeout_seconds: float = SUBACK_SECONDS,
+        is_sharing_trusted: bool = False,
     ) -> dict[str, int]:
         """Subscribe to topic filters and return the QoS that the broker granted to each.
 
         Args:
-            filters: valid topic filters, and the QoS asked for each.
+            filters: valid topic filters, and the QoS asked for each; no more is asked for than the broker grants.
             timeout_seconds: how long the broker may say nothing before its SUBACK. It comes behind all that was
                 sent before, which may be any number of messages (MQTT 5, 3.8.4); somebody has to take them.
+            is_sharing_trusted: whether to ask for shared subscriptions though the broker says that it has none.
 
         Raises:
-            SubscriptionRefusedError: the broker refused one of them.
+            SubscriptionRefusedError: the broker refused one of them, or has said that it would.
             BrokerError: the connection ended, or no SUBACK came in time.
         """
         client = self._live_client()
         if not filters:
             return {}
         self.filters.update(filters)
+        if lacking := asking.unavailable(filters, self.granted, is_sharing_trusted=is_sharing_trusted):
+            raise failures.filters_unavailable(lacking, endpoint=self.options.endpoint)
+        filters = {name: min(qos, self.max_qos) for name, qos in filters.items()}
         asked = max(filters.values())
         # before the packet goes out: messages may come before the SUBACK (MQTT 5, 3.8.4)
         self._grants.ask(asked)
@@ -270,7 +287,7 @@ class Session:
         granted = dict(zip(filters, codes, strict=True))
         refused = {name: code for name, code in granted.items() if code >= 0x80}
         if refused:
-            raise failures.filters_refused(refused, endpoint=self.options.endpoint)
+            raise failures.filters_refused(refused, endpoint=self.options.endpoint, is_v5=self.has_properties)
         return granted
 
     def trust_qos(self) -> None:

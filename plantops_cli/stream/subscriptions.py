@@ -5,6 +5,7 @@ each question runs in a task of its own, while somebody takes the messages.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
@@ -13,6 +14,8 @@ from plantops_cli.errors import BrokerError, ConfigError, HeldUpError, StateErro
 from plantops_cli.messages import check_qos
 from plantops_cli.stream.session import SUBACK_SECONDS, Session
 from plantops_cli.topics import check_filter
+
+logger = logging.getLogger("plantops.stream")
 
 _PATIENCE_SECONDS = 3600.0
 
@@ -37,6 +40,7 @@ class Subscriptions:
         self._qos = check_qos(qos)
         self._group = _check_group(group)
         self._on_qos_0 = on_qos_0
+        self._is_less_said = False
         self._asking: set[asyncio.Task[dict[str, int]]] = set()
 
     def want(self, topic_filter: str, qos: int | None) -> None:
@@ -144,11 +148,19 @@ class Subscriptions:
         names = {self._wire(name): name for name in filters}
         wanted = {wired: filters[name] for wired, name in names.items()}
         answer = await session.subscribe(wanted, timeout_seconds=timeout_seconds)
+        self._say_if_less(session.max_qos, max(filters.values(), default=0), session.options.endpoint)
         granted = {names[wired]: qos for wired, qos in answer.items()}
         for name, qos in granted.items():
             if not qos:
                 self._on_qos_0(f"the broker granted QoS 0 to {name!r}")
         return granted
+
+    def _say_if_less(self, most: int, asked: int, endpoint: str) -> None:
+        if asked > most and not self._is_less_said:
+            self._is_less_said = True
+            logger.warning(
+                "%s: the broker takes QoS %d at most: subscribed so, not at QoS %d", endpoint, most, asked
+            )
 
     def _wire(self, topic_filter: str) -> str:
         """The filter as the broker sees it: as that of a member of the group, if there is one."""

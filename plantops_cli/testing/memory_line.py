@@ -7,8 +7,8 @@ pushed back is read as the bytes that it is. All else is the real thing.
 import asyncio
 import math
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import Protocol, TypeVar
 
 from plantops_cli.errors import BrokerError, ConnectionLostError, HeldUpError
@@ -16,7 +16,7 @@ from plantops_cli.stream import failures
 from plantops_cli.stream.answers import Answers, unless_silent
 from plantops_cli.stream.hearing import Hearing
 from plantops_cli.stream.options import ConnectOptions, MQTTVersion
-from plantops_cli.stream.packets import PUBREL, QOS_2, MalformedPacketError, Packet
+from plantops_cli.stream.packets import PUBREL, QOS_2, Packet
 from plantops_cli.stream.port import Owner, Receiver
 from plantops_cli.stream.publishing import PublishRequest
 from plantops_cli.stream.receipts import Unanswered
@@ -156,8 +156,7 @@ class MemoryLine:
 
     def break_off(self, exc: Exception) -> None:
         """Give the connection up; as ``Client.break_off``."""
-        code = exc.reason_code if isinstance(exc, MalformedPacketError) else MalformedPacketError.reason_code
-        self._owner.fail(failures.protocol_broken(code, str(exc), endpoint=self.options.endpoint))
+        self._owner.fail(failures.tripped_over(exc, endpoint=self.options.endpoint)[1])
 
     # To the broker
 
@@ -175,14 +174,10 @@ class MemoryLine:
         """Call back when the broker has answered to all that came before; as ``Client.ask``."""
         self.reading.put(answered)
 
-    @asynccontextmanager
-    async def answerable(self) -> AsyncGenerator[None]:
+    def answerable(self) -> AbstractAsyncContextManager[None]:
         """Raise HeldUpError as soon as an answer cannot be waited for; as ``Client.answerable``."""
         is_ours_to_take = asyncio.current_task() is self._receiver.reader
-        if self.answers.is_held_up or (self.reading.is_paused and is_ours_to_take):
-            raise self._held_up()
-        async with self.answers.unless_held_up(self._held_up):
-            yield
+        return self.answers.unless_held_up(self._held_up, is_blocked=self.reading.is_paused and is_ours_to_take)
 
     async def publish_once(self, request: PublishRequest) -> int | Unanswered:
         """Publish, and return the reason code; as ``Client.publish_once``."""
@@ -228,9 +223,8 @@ class MemoryLine:
         return ConnectionLostError(f"{self.options.endpoint}: {what}", endpoint=self.options.endpoint)
 
     def _held_up(self) -> HeldUpError:
-        return HeldUpError(
-            f"{self.options.endpoint}: the broker's answer lies behind messages that wait to be handled",
-            endpoint=self.options.endpoint,
+        return failures.held_up(
+            HeldUpError, self.options.endpoint, max_pending_bytes=self.options.max_pending_bytes
         )
 
     # As aiomqtt.Client does

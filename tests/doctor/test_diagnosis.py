@@ -15,7 +15,17 @@ from plantops_cli.stream.tls import TLSOptions
 from tests.integration.test_listen_tls import tls_mosquitto
 from tests.support.brokers import PASSWORD, USERNAME, Mosquitto, free_port
 from tests.support.certificates import Certificates
-from tests.support.scripted_broker import CLOSE, ScriptedBroker, serving
+from tests.support.scripted_broker import (
+    CLOSE,
+    PUBLISH,
+    ScriptedBroker,
+    connack,
+    disconnect,
+    packet_of,
+    properties_of,
+    serving,
+    with_length,
+)
 
 FILTERS = ("devices/+/telemetry", "devices/+/heartbeat")
 OK, WARNING, FAILED, SKIPPED = StepResult
@@ -31,6 +41,10 @@ async def examined(
     options: ConnectOptions, filters: Sequence[str] = FILTERS[:1], *, wait_seconds: float = 10.0, **more: Any
 ) -> list[Step]:
     return [step async for step in Diagnosis(options, filters, wait_seconds=wait_seconds, **more).steps()]
+
+
+def broker_that_grants(**granted: int | str) -> ScriptedBroker:
+    return ScriptedBroker(answers=[connack(0, version=5, properties=properties_of(**granted))])
 
 
 def results(steps: list[Step]) -> list[tuple[str, StepResult]]:
@@ -132,7 +146,38 @@ async def test_a_refused_subscription_names_filter_and_code() -> None:
     async with serving(ScriptedBroker(subacks=[(0x87,)])) as broker:
         step = broken(await examined(login(broker.port)))
     assert (step.name, type(step.error)) == ("subscribe", errors.SubscriptionRefusedError)
-    assert step.details == ("devices/+/telemetry: refused, SUBACK 0x87",)
+    assert step.details == ("devices/+/telemetry: refused, SUBACK 0x87, Not authorized",)
+
+
+async def test_what_the_broker_says_of_a_refused_subscription_is_shown() -> None:
+    suback = packet_of(0x90, b"\0\1" + with_length(properties_of(ReasonString="eight at\x1b most")) + b"\x97")
+    async with serving(ScriptedBroker(subacks=[suback])) as broker:
+        step = broken(await examined(login(broker.port)))
+    assert step.details[1] == r"the broker says 'eight at\x1b most'"
+    assert "fewer filters" in str(step.cure)
+
+
+async def test_an_end_over_a_subscription_is_told_as_one() -> None:
+    async with serving(ScriptedBroker(subacks=[disconnect(0x9E)])) as broker:
+        step = broken(await examined(login(broker.port), ["$share/g/a"]))
+    assert "the broker ended the connection over '$share/g/a'" in step.details[0]
+    assert isinstance(step.error, errors.SubscriptionRefusedError)
+
+
+async def test_what_the_broker_has_said_that_it_lacks_is_not_asked_for() -> None:
+    async with serving(broker_that_grants(WildcardSubscriptionAvailable=0)) as broker:
+        step = broken(await examined(login(broker.port)))
+    assert step.name == "subscribe"
+    assert "has said that it does not take 'devices/+/telemetry'" in step.details[0]
+    assert "name each topic in full" in str(step.cure)
+
+
+async def test_a_broker_that_takes_qos_0_alone_gets_its_canary_so() -> None:
+    async with serving(broker_that_grants(MaximumQoS=0, ReasonString="welcome")) as broker:
+        steps = await examined(login(broker.port), FILTERS[1:], is_canary=True, wait_seconds=NO_WAIT_SECONDS)
+        await broker.wait_for(PUBLISH)
+    assert (steps[3].name, steps[3].cure) == ("grants", "this broker has no QoS 1")
+    assert "the broker says 'welcome'" in steps[3].details
 
 
 async def test_less_than_was_asked_for_is_a_warning() -> None:

@@ -3,10 +3,11 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
-from plantops_cli.errors import CredentialsRefusedError
+from plantops_cli.errors import CredentialsRefusedError, PublishRefusedError
 from plantops_cli.messages import Message
 from plantops_cli.stream.options import MQTTVersion
 from plantops_cli.stream.subscriber import MQTTSubscriber
@@ -112,3 +113,49 @@ async def test_a_second_client_with_the_same_id_ends_the_first(mosquitto: Mosqui
         )
         assert {type(task.exception()).__name__ for task in done} == {"SessionTakenOverError"}
         await asyncio.gather(first.disconnect(), second.disconnect())
+
+
+# What a CONNACK of Mosquitto allows
+
+
+async def test_a_mosquitto_that_takes_short_packets_alone_hears_no_longer_one(tmp_path: Path) -> None:
+    heard: list[str] = []
+    filters = [f"devices/{number:030}/telemetry" for number in range(20)]  # of which two fit into 150 bytes
+    with Mosquitto(tmp_path, extra="max_packet_size 150") as broker:
+        async with subscribing(broker) as subscriber:
+            for name in filters:
+                subscriber.register_handler(name, lambda message: heard.append(message.topic))
+            await subscriber.connect()
+            await subscriber.start()
+            with pytest.raises(PublishRefusedError, match="150 at most"):
+                await subscriber.publish(filters[0], "x" * 150)
+            for name in filters:
+                await subscriber.publish(name, "1")
+            await eventually(lambda: len(heard) == len(filters))
+            assert subscriber.health.outage_count == 0
+    assert heard == filters
+
+
+async def test_a_mosquitto_that_takes_qos_0_alone_is_asked_for_that(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Mosquitto(tmp_path, extra="max_qos 0") as broker:
+        async with subscribing(broker) as subscriber:
+            await subscriber.connect()
+            assert await subscriber.subscribe("a", qos=2) == 0
+            with pytest.raises(PublishRefusedError, match="QoS 1, where the broker takes 0 at most"):
+                await subscriber.publish("a", "1")
+    assert "the broker takes QoS 0 at most: subscribed so, not at QoS 2" in caplog.text
+
+
+async def test_many_filters_are_all_subscribed(mosquitto: Mosquitto) -> None:
+    heard = set[str]()
+    names = {f"many/{number}" for number in range(100)}
+    async with subscribing(mosquitto) as subscriber:
+        for name in names:
+            subscriber.register_handler(name, lambda message: heard.add(message.topic))
+        await subscriber.connect()
+        await subscriber.start()
+        for name in names:
+            await subscriber.publish(name, "1")
+        await eventually(lambda: heard == names)

@@ -8,22 +8,37 @@ import aiomqtt
 import pytest
 from paho.mqtt import client as paho
 
-from plantops_cli.errors import BrokerUnreachableError, ConfigError, ConnectionLostError, CredentialsRefusedError
+from plantops_cli.errors import (
+    BrokerUnreachableError,
+    ConfigError,
+    ConnectionLostError,
+    CredentialsRefusedError,
+    PublishRefusedError,
+    SubscriptionRefusedError,
+)
 from plantops_cli.messages import Message, QoS
 from plantops_cli.stream.client import PRIVATE_NAMES
 from plantops_cli.stream.hearing import LATE_SECONDS
 from plantops_cli.stream.options import ConnectOptions, MQTTVersion
 from plantops_cli.stream.session import open_session
+from plantops_cli.stream.words import words_with
 from tests.support.brokers import PASSWORD, USERNAME, Mosquitto
 from tests.support.scripted_broker import (
     DISCONNECT,
     PINGREQ,
     PUBREL,
+    SUBSCRIBE,
     Packet,
     ScriptedBroker,
+    connack,
+    disconnect,
+    filters_of,
     packet_of,
+    properties_of,
     publish,
     serving,
+    suback,
+    with_length,
 )
 from tests.support.subscribing import SECRET, WAIT_SECONDS, collect, refusal, session_on, take
 
@@ -118,10 +133,18 @@ async def test_a_keep_alive_does_not_end_the_wait_for_the_connack(keepalive_seco
 
 
 async def test_a_disconnect_instead_of_a_suback_gives_its_reason_at_once() -> None:
-    async with serving(ScriptedBroker(subacks=[b"\xe0\x02\x9e\x00"])) as broker, session_on(broker) as session:
+    async with serving(ScriptedBroker(subacks=[b"\xe0\x02\x97\x00"])) as broker, session_on(broker) as session:
         async with asyncio.timeout(2):
-            with pytest.raises(ConnectionLostError, match="0x9e, Shared subscription not supported"):
+            with pytest.raises(ConnectionLostError, match="0x97, Quota exceeded"):
                 await session.subscribe({"$share/g/a": 1})
+
+
+async def test_a_disconnect_over_what_was_subscribed_is_a_refusal_of_it() -> None:
+    async with serving(ScriptedBroker(subacks=[b"\xe0\x02\x9e\x00"])) as broker, session_on(broker) as session:
+        with pytest.raises(SubscriptionRefusedError, match="0x9e, Shared subscription not supported") as caught:
+            await session.subscribe({"$share/g/a": 1})
+    assert caught.value.filters == {"$share/g/a": 0x9E}
+    assert "no shared subscriptions" in str(caught.value.hint)
 
 
 async def test_a_suback_that_never_comes_is_an_error() -> None:
@@ -274,4 +297,141 @@ async def test_who_was_stopped_asks_at_once_whether_the_broker_is_still_there() 
         await session.subscribe({"#": 0})
         assert not broker.of_kind(PINGREQ)
         time.sleep(LATE_SECONDS + 0.5)  # nothing is to go on
+        await broker.wait_for(PINGREQ)
+
+
+# What the broker says
+
+
+async def test_what_a_connack_says_is_handed_on_without_the_password() -> None:
+    said = properties_of(ReasonString=f"{SECRET} is wrong", ServerReference=f"mqtt://alice:{SECRET}@b.example")
+    for code in (0x87, 0x9D):
+        broker = ScriptedBroker(answers=[connack(code, version=5, properties=said)])
+        async with serving(broker):
+            error = await refusal(broker)
+        assert error.reason_string == "... is wrong"
+        assert error.server_reference == "mqtt://b.example"
+        assert "'... is wrong'; the server to use is 'mqtt://b.example'" in str(error)
+        assert SECRET not in f"{error!r}{error.hint}"
+
+
+async def test_what_a_suback_says_is_handed_on() -> None:
+    said = b"\x00\x01" + with_length(properties_of(ReasonString="eight at most")) + b"\x01\x97"
+    async with serving(ScriptedBroker(subacks=[packet_of(0x90, said)])) as broker, session_on(broker) as session:
+        with pytest.raises(SubscriptionRefusedError, match=r"Quota exceeded\): 'eight at most'") as caught:
+            await session.subscribe({"a": 1, "b": 1})
+    assert caught.value.reason_string == "eight at most"
+    assert caught.value.filters == {"b": 0x97}
+
+
+async def test_what_a_disconnect_says_is_handed_on() -> None:
+    async with serving(ScriptedBroker()) as broker, session_on(broker) as session:
+        await broker.send(disconnect(0x9C, ReasonString="full", ServerReference="b.example:1884"))
+        with pytest.raises(ConnectionLostError, match="Use another server: 'full'") as caught:
+            await collect(session, [])
+    assert (caught.value.reason_string, caught.value.server_reference) == ("full", "b.example:1884")
+
+
+@pytest.mark.parametrize("qos", [1, 2])
+async def test_what_the_refusal_of_a_message_says_is_handed_on(qos: QoS) -> None:
+    said = with_length(properties_of(ReasonString="one a minute"))
+    async with serving(ScriptedBroker()) as broker, session_on(broker) as session:
+        publishing = asyncio.create_task(session.publish("a", b"1", qos=qos, retain=False))
+        await broker.wait_for(PUBLISH)
+        await broker.send(packet_of(0x40 if qos == 1 else 0x50, b"\x00\x01\x97" + said))
+        code = await publishing
+    assert code == 0x97
+    assert words_with(code).reason == "one a minute"
+
+
+# What a CONNACK allows
+
+
+def broker_that_grants(**granted: int) -> ScriptedBroker:
+    return ScriptedBroker(answers=[connack(0, version=5, properties=properties_of(**granted))])
+
+
+async def test_many_filters_are_asked_for_in_packets_of_eight_and_each_answer_counts() -> None:
+    filters = {f"a/{number}": 1 for number in range(20)}
+    async with serving(ScriptedBroker()) as broker, session_on(broker) as session:
+        assert await session.subscribe(filters) == filters
+    asked = [filters_of(packet.body) for packet in broker.of_kind(SUBSCRIBE)]
+    assert [len(each) for each in asked] == [8, 8, 4]
+    assert {name for each in asked for name, _ in each} == set(filters)
+
+
+@pytest.mark.parametrize("turn", [0, 1, 2])
+async def test_a_refusal_in_any_of_several_answers_counts(turn: int) -> None:
+    codes = [[1] * 8, [1] * 8, [1] * 4]
+    codes[turn][3] = 0x87
+    filters = {f"a/{number}": 1 for number in range(20)}
+    async with serving(ScriptedBroker(subacks=codes)) as broker, session_on(broker) as session:
+        with pytest.raises(SubscriptionRefusedError) as caught:
+            await session.subscribe(filters)
+    assert caught.value.filters == {f"a/{8 * turn + 3}": 0x87}
+
+
+async def test_answers_that_come_in_another_order_are_told_apart() -> None:
+    filters = {f"a/{number}": 1 for number in range(9)}
+    async with serving(ScriptedBroker(subacks=[None])) as broker, session_on(broker) as session:
+        subscribing = asyncio.create_task(session.subscribe(filters))
+        await broker.wait_for(SUBSCRIBE, 2)
+        first, second = (packet.body for packet in broker.of_kind(SUBSCRIBE))
+        await broker.send(suback(second, [0], version=5) + suback(first, [1] * 8, version=5))
+        assert await subscribing == {**filters, "a/8": 0}
+
+
+async def test_no_packet_is_longer_than_the_broker_takes() -> None:
+    filters = {f"devices/{number:020}/telemetry": 1 for number in range(20)}
+    async with serving(broker_that_grants(MaximumPacketSize=100)) as broker, session_on(broker) as session:
+        assert await session.subscribe(filters) == filters
+        with pytest.raises(PublishRefusedError, match="100 at most"):
+            await session.publish("a", b"x" * 100, qos=0, retain=False)
+    asked = [len(packet.body) + 2 for packet in broker.of_kind(SUBSCRIBE)]
+    assert max(asked) <= 100
+    assert broker.of_kind(PUBLISH) == []
+
+
+@pytest.mark.parametrize(
+    ("granted", "name", "code"),
+    [
+        ({"WildcardSubscriptionAvailable": 0}, "a/+", 0xA2),
+        ({"WildcardSubscriptionAvailable": 0}, "#", 0xA2),
+        ({"SharedSubscriptionAvailable": 0}, "$share/g/a", 0x9E),
+        ({"MaximumPacketSize": 50}, "a" * 50, 0x95),
+    ],
+)
+async def test_what_the_broker_has_said_that_it_lacks_is_not_asked_for(
+    granted: dict[str, int], name: str, code: int
+) -> None:
+    async with serving(broker_that_grants(**granted)) as broker, session_on(broker) as session:
+        with pytest.raises(SubscriptionRefusedError) as caught:
+            await session.subscribe({"b": 1, name: 1})
+    assert caught.value.filters == {name: code}
+    assert broker.of_kind(SUBSCRIBE) == []
+
+
+async def test_no_higher_qos_is_asked_for_or_sent_than_the_broker_takes() -> None:
+    async with serving(broker_that_grants(MaximumQoS=0)) as broker, session_on(broker) as session:
+        await session.subscribe({"a": 2, "b": 0})
+        with pytest.raises(PublishRefusedError, match="QoS 1, where the broker takes 0 at most"):
+            await session.publish("a", b"1", qos=1, retain=False)
+    assert filters_of(broker.of_kind(SUBSCRIBE)[0].body) == [("a", 0), ("b", 0)]
+    assert broker.of_kind(PUBLISH) == []
+
+
+async def test_no_more_messages_are_on_their_way_than_the_broker_takes() -> None:
+    async with serving(broker_that_grants(ReceiveMaximum=2)) as broker, session_on(broker) as session:
+        sending = [asyncio.create_task(session.publish("a", b"1", qos=1, retain=False)) for _ in range(5)]
+        await broker.wait_for(PUBLISH, 2)
+        for acknowledged in range(5):
+            await asyncio.sleep(0.05)  # for one that comes too early to show
+            assert len(broker.of_kind(PUBLISH)) == min(5, 2 + acknowledged)
+            await broker.send(packet_of(0x40, broker.of_kind(PUBLISH)[acknowledged].body[3:5]))
+            await broker.wait_for(PUBLISH, min(5, 3 + acknowledged))
+        assert await asyncio.gather(*sending) == [0] * 5
+
+
+async def test_a_shorter_keep_alive_of_the_broker_is_kept() -> None:
+    async with serving(broker_that_grants(ServerKeepAlive=1)) as broker, session_on(broker):
         await broker.wait_for(PINGREQ)

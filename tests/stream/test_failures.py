@@ -10,10 +10,14 @@ from plantops_cli.errors import (
     BrokerUnreachableError,
     ConnectionLostError,
     CredentialsRefusedError,
+    HeldUpError,
     ProtocolRefusedError,
     SessionTakenOverError,
+    SubscriptionRefusedError,
 )
 from plantops_cli.stream import failures
+from plantops_cli.stream.packets import MalformedPacketError
+from plantops_cli.stream.words import Answer, Words
 
 
 def connect_failed(exc: Exception, *, is_tls: bool = False) -> BrokerError:
@@ -155,8 +159,134 @@ def test_an_end_without_disconnect_is_said_in_plain_words(name: str, reason: str
 
 def test_refused_filters_are_named_with_their_codes() -> None:
     error = failures.filters_refused({"a/#": 0x80, "b": 0x87}, endpoint="h:1883")
-    assert str(error) == "h:1883: the broker refused to subscribe 'a/#' (SUBACK 0x80), 'b' (SUBACK 0x87)"
+    assert str(error) == (
+        "h:1883: the broker refused to subscribe "
+        "'a/#' (SUBACK 0x80, Unspecified error), 'b' (SUBACK 0x87, Not authorized)"
+    )
     assert not error.retryable
+
+
+@pytest.mark.parametrize(
+    ("code", "name", "cure"),
+    [
+        (0x80, "Unspecified error", "says no more than that"),
+        (0x83, "Implementation specific error", "rule of its own"),
+        (0x8F, "Topic filter invalid", "a filter of this form"),
+        (0x91, "Packet identifier in use", "try again"),
+        (0x97, "Quota exceeded", "fewer filters"),
+        (0x9E, "Shared subscription not supported", "leave group= away"),
+        (0xA1, "Subscription identifiers not supported", "subscribe without one"),
+        (0xA2, "Wildcard subscription not supported", "name each topic in full"),
+        (0xC0, "unknown", "says no more than that"),
+    ],
+)
+def test_a_refusal_that_is_no_question_of_rights_has_a_cure_of_its_own(code: int, name: str, cure: str) -> None:
+    error = failures.filters_refused({"a": code}, endpoint="h:1883")
+    assert f"'a' (SUBACK 0x{code:02x}, {name})" in str(error)
+    assert cure in str(error.hint)
+    assert "right" not in str(error.hint)
+
+
+@pytest.mark.parametrize(("code", "is_v5"), [(0x87, True), (0x87, False), (0x80, False)])
+def test_a_refusal_for_a_missing_right_says_so(code: int, is_v5: bool) -> None:
+    error = failures.filters_refused({"a": code}, endpoint="h:1883", is_v5=is_v5)
+    assert "the right to subscribe" in str(error.hint)
+
+
+def test_refusals_for_several_reasons_have_a_cure_for_each() -> None:
+    error = failures.filters_refused({"a": 0x87, "b": 0x87, "c/#": 0xA2}, endpoint="h:1883")
+    assert str(error.hint).count("the right to subscribe") == 1
+    assert str(error.hint).count("name each topic in full") == 1
+
+
+def test_what_was_said_of_all_refused_filters_is_said_once() -> None:
+    said = Answer(0x87, Words("not for you"))
+    error = failures.filters_refused({"a": said, "b": said}, endpoint="h:1883")
+    assert str(error).endswith("'b' (SUBACK 0x87, Not authorized): 'not for you'")
+    assert error.reason_string == "not for you"
+    assert error.filters == {"a": 0x87, "b": 0x87}
+
+
+def test_what_was_said_of_some_refused_filters_stands_behind_each() -> None:
+    refused = {"a": 0x80, "b": Answer(0x97, Words("eight at most"))}
+    error = failures.filters_refused(refused, endpoint="h:1883")
+    assert "'a' (SUBACK 0x80, Unspecified error), 'b' (SUBACK 0x97, Quota exceeded): 'eight at" in str(error)
+    assert error.reason_string == "eight at most"
+
+
+def test_a_filter_that_is_not_even_asked_for_has_the_code_and_the_cure_of_its_refusal() -> None:
+    error = failures.filters_unavailable({"a/+": 0xA2, "$share/g/a": 0x9E, "long": 0x95}, endpoint="h:1883")
+    assert "has said that it does not take 'a/+' (0xa2, Wildcard subscription not supported)" in str(error)
+    assert error.filters == {"a/+": 0xA2, "$share/g/a": 0x9E, "long": 0x95}
+    assert "leave group= away" in str(error.hint)
+
+
+@pytest.mark.parametrize("code", [0x87, 0x88, 0x9C])
+def test_what_a_broker_says_of_a_refused_connection_is_handed_on(code: int) -> None:
+    words = Words("out of \x1b[1morder", "b.example:1883")
+    error = failures.connack_refused(code, "Some name", endpoint="h:1883", username="alice", words=words)
+    assert r"Some name): 'out of \x1b[1morder'; the server to use is 'b.example:1883'" in str(error)
+    assert (error.reason_string, error.server_reference) == (words.reason, words.server)
+
+
+@pytest.mark.parametrize(("code", "how_long"), [(0x9C, "for now"), (0x9D, "for good")])
+def test_a_broker_that_sends_us_elsewhere_says_where_and_for_how_long(code: int, how_long: str) -> None:
+    words = Words(server="b.example:1883")
+    refused = failures.connack_refused(code, "Moved", endpoint="h:1883", username=None, words=words)
+    ended = failures.disconnected(code, "Moved", endpoint="h:1883", by_broker=True, words=words)
+    for error in (refused, ended):
+        assert str(error).endswith("the server to use is 'b.example:1883'")
+        assert how_long in str(error.hint)
+    nowhere = failures.connack_refused(code, "Moved", endpoint="h:1883", username=None)
+    assert "whoever runs the broker" in str(nowhere.hint)
+
+
+def test_what_a_broker_says_at_the_end_is_handed_on() -> None:
+    error = failures.disconnected(
+        0x8B, "Server shutting down", endpoint="h:1883", by_broker=True, words=Words("back at noon")
+    )
+    assert str(error) == "h:1883: connection lost: the broker said 0x8b, Server shutting down: 'back at noon'"
+    assert error.reason_string == "back at noon"
+    taken = failures.disconnected(
+        0x8E, "Session taken over", endpoint="h:1883", by_broker=True, words=Words("by b")
+    )
+    assert taken.reason_string == "by b"
+
+
+@pytest.mark.parametrize("code", [0x8F, 0x9E, 0xA1, 0xA2])
+def test_an_end_over_what_was_subscribed_is_a_refusal_of_it(code: int) -> None:
+    error = failures.disconnected(code, "Name", endpoint="h:1883", by_broker=True, filters=["a", "b"])
+    assert isinstance(error, SubscriptionRefusedError)
+    assert error.filters == {"a": code, "b": code}
+    assert error.hint
+    nothing_asked = failures.disconnected(code, "Name", endpoint="h:1883", by_broker=True)
+    assert isinstance(nothing_asked, ConnectionLostError)
+
+
+def test_what_a_broker_says_of_a_refused_message_is_handed_on() -> None:
+    error = failures.publish_refused(Answer(0x97, Words("one a minute")), "a", endpoint="h:1883")
+    assert str(error).endswith("the broker refused it (0x97, quota exceeded): 'one a minute'")
+    assert (error.reason_code, error.reason_string) == (0x97, "one a minute")
+
+
+def test_a_group_on_a_broker_without_mqtt_5_is_refused_with_the_way_to_insist() -> None:
+    error = failures.sharing_unknown(["$share/g/a"], endpoint="h:1883")
+    assert "MQTT 3.1.1 has no shared subscriptions" in str(error)
+    assert error.filters == {"$share/g/a": 0x9E}
+    assert "group_anyway=True" in str(error.hint)
+
+
+def test_bytes_that_are_no_mqtt_are_told_to_both_sides() -> None:
+    code, error = failures.tripped_over(MalformedPacketError("too long"), endpoint="h:1883")
+    assert code == 0x81
+    assert "(too long)" in str(error)
+    assert "(KeyError)" in str(failures.tripped_over(KeyError("x"), endpoint="h:1883")[1])
+
+
+def test_an_answer_that_is_held_up_says_how_much_may_wait() -> None:
+    error = failures.held_up(HeldUpError, "h:1883", max_pending_bytes=1_024)
+    assert "1,024 bytes of them" in str(error)
+    assert "max_pending_bytes" in str(error.hint)
 
 
 def test_a_broker_that_takes_nothing_may_take_something_on_another_connection() -> None:

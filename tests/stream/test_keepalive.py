@@ -2,7 +2,8 @@
 
 import asyncio
 
-from plantops_cli.stream.keepalive import KeepAlive, keep_alive
+from plantops_cli.stream.hearing import Hearing
+from plantops_cli.stream.keepalive import KeepAlive, Vigil, keep_alive
 
 
 def test_each_answer_is_told_to_whoever_has_asked_in_its_turn() -> None:
@@ -29,6 +30,7 @@ class Line:
     """Something comes on it, or its end lies unread, as is said."""
 
     def __init__(self, *, has_headway: bool = False, is_end_unread: bool = False) -> None:
+        self.hearing = Hearing()
         self._has_headway = has_headway
         self.is_end_unread = is_end_unread
         self.is_looked_at = asyncio.Event()
@@ -71,3 +73,29 @@ async def test_headway_is_noted_before_paho_looks() -> None:
 
 async def test_an_end_that_lies_unread_is_not_run_into() -> None:
     assert await kept(Line(is_end_unread=True)) == []
+
+
+async def test_behind_each_gap_in_which_nobody_looked_the_broker_is_asked_once() -> None:
+    line, done = Line(), list[str]()
+    connected: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    connected.set_result(None)
+
+    def look() -> int:
+        done.append("looked")
+        return 1  # at which the watch ends
+
+    vigil = Vigil(line, look=look, note_headway=lambda: None, ask=lambda: done.append("asked"))
+    await vigil.keep(connected)
+    line.hearing.gap_count += 1
+    await vigil.keep(connected)
+    await vigil.keep(connected)
+    assert done == ["looked", "asked", "looked", "looked"]
+
+
+def test_a_ping_of_pahos_is_noted_as_it_goes_out() -> None:
+    clock = iter(range(100))
+    line = Line()
+    line.hearing = Hearing(lambda: float(next(clock)))
+    vigil = Vigil(line, look=lambda: 0, note_headway=lambda: None, ask=lambda: None)
+    assert vigil.ping(lambda: 7) == 7
+    assert next(clock) > 1  # it was looked at again

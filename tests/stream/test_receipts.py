@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from plantops_cli.stream.receipts import MOST, UNTOLD_MOST, Receipts, Unanswered, most_on_their_way
+from plantops_cli.stream.receipts import MOST, UNTOLD_MOST, Receipts, Subacks, Unanswered, most_on_their_way
 
 
 @pytest.mark.parametrize(
@@ -12,6 +12,7 @@ from plantops_cli.stream.receipts import MOST, UNTOLD_MOST, Receipts, Unanswered
     [
         ({"ReceiveMaximum": 20}, True, 20),
         ({"ReceiveMaximum": 1}, True, 1),
+        ({"ReceiveMaximum": 0}, True, MOST),
         ({"ReceiveMaximum": 65_535}, True, MOST),
         ({}, True, MOST),
         ({}, False, UNTOLD_MOST),
@@ -67,3 +68,28 @@ async def test_the_end_settles_all_and_lets_the_next_ones_see_it() -> None:
     receipts.end()
     assert await receipt is Unanswered.LOST
     await next_turn
+
+
+async def test_a_message_that_did_not_go_out_gives_its_turn_back() -> None:
+    receipts = Receipts(1)
+    for outcome in (Unanswered.NOT_SENT, Unanswered.LOST):
+        assert await receipts.in_turn(1, lambda outcome=outcome: outcome) is outcome  # type: ignore[misc]  # mypy infers no lambda with a default
+    with pytest.raises(ZeroDivisionError):
+        await receipts.in_turn(1, lambda: 1 // 0)
+    async with asyncio.timeout(1):
+        await receipts.turn(1)
+
+
+async def test_each_subscribe_gets_its_own_answer() -> None:
+    subacks = Subacks()
+    first, second = subacks.expect(1), subacks.expect(2)
+    assert subacks.came(2, [0x87])
+    assert subacks.came(1, [1, 0])
+    assert (await first, await second) == ([1, 0], [0x87])
+
+
+async def test_an_answer_that_nobody_waits_for_any_more_is_still_ours() -> None:
+    subacks = Subacks()
+    subacks.expect(1).cancel()
+    assert subacks.came(1, [1])
+    assert not subacks.came(1, [1])

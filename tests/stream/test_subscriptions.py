@@ -19,6 +19,9 @@ from tests.support.scripted_broker import (
     DISCONNECT,
     SUBSCRIBE,
     ScriptedBroker,
+    connack,
+    filters_of,
+    properties_of,
     publish,
     serving,
     suback,
@@ -268,3 +271,16 @@ def test_a_filter_that_mqtt_forbids_is_refused_before_connecting(topic_filter: s
 async def test_a_qos_that_mqtt_does_not_know_is_refused(qos: QoS) -> None:
     with pytest.raises(ConfigError, match="does not exist"):
         await MQTTSubscriber("127.0.0.1").subscribe("a", qos=qos)
+
+
+async def test_a_broker_that_takes_a_lower_qos_alone_is_asked_for_that_and_it_is_said_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    broker = ScriptedBroker(answers=[connack(0, version=5, properties=properties_of(MaximumQoS=0))])
+    async with serving(broker), subscribing(broker) as subscriber:
+        await subscriber.connect()
+        for name in ("a", "b"):
+            await subscriber.subscribe(name)
+    assert [filters_of(packet.body) for packet in broker.of_kind(SUBSCRIBE)] == [[("a", 0)], [("b", 0)]]
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert warnings == [f"127.0.0.1:{broker.port}: the broker takes QoS 0 at most: subscribed so, not at QoS 1"]

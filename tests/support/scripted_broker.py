@@ -159,9 +159,57 @@ async def serving(broker: ScriptedBroker, tls: ssl.SSLContext | None = None) -> 
         await server.wait_closed()
 
 
-def connack(code: int, *, version: int) -> bytes:
-    """A CONNACK for MQTT 5 or 3.1.1 (4)."""
-    return bytes([0x20, 3, 0, code, 0] if version == 5 else [0x20, 2, 0, code])
+def connack(code: int, *, version: int, properties: bytes = b"") -> bytes:
+    """A CONNACK for MQTT 5 or 3.1.1 (4); properties of MQTT 5 as ``properties_of`` writes them."""
+    return (
+        packet_of(0x20, bytes([0, code]) + with_length(properties)) if version == 5 else bytes([0x20, 2, 0, code])
+    )
+
+
+PROPERTIES = {
+    "ServerKeepAlive": (0x13, 2),
+    "ReasonString": (0x1F, None),
+    "ServerReference": (0x1C, None),
+    "ReceiveMaximum": (0x21, 2),
+    "MaximumQoS": (0x24, 1),
+    "RetainAvailable": (0x25, 1),
+    "MaximumPacketSize": (0x27, 4),
+    "WildcardSubscriptionAvailable": (0x28, 1),
+    "SharedSubscriptionAvailable": (0x2A, 1),
+}
+"""What a broker may say in its properties (MQTT 5, 2.2.2): identifier, and bytes of a number; None for a text."""
+
+
+def properties_of(**values: int | str) -> bytes:
+    """Properties of a packet of the broker, without their length."""
+    made = b""
+    for name, value in values.items():
+        identifier, size = PROPERTIES[name]
+        data = str(value).encode()
+        made += bytes([identifier]) + (
+            len(data).to_bytes(2, "big") + data if size is None else int(value).to_bytes(size, "big")
+        )
+    return made
+
+
+def with_length(properties: bytes) -> bytes:
+    """Properties behind their length."""
+    return packet_of(0, properties)[1:]
+
+
+def disconnect(code: int, **properties: int | str) -> bytes:
+    """A DISCONNECT of MQTT 5."""
+    return packet_of(DISCONNECT, bytes([code]) + with_length(properties_of(**properties)))
+
+
+def filters_of(subscribe: bytes) -> list[tuple[str, int]]:
+    """The topic filters in the body of a SUBSCRIBE of MQTT 5 without properties, and the QoS of each."""
+    found, position = [], 3
+    while position < len(subscribe):
+        start = position + 2
+        position = start + int.from_bytes(subscribe[position:start], "big") + 1
+        found.append((subscribe[start : position - 1].decode(), subscribe[position - 1] & 3))
+    return found
 
 
 def receipt(first_byte: int, body: bytes, code: int, *, version: int) -> bytes:
