@@ -17,7 +17,7 @@ from plantops_cli.cli.shared.run import Limits, StreamRun
 from plantops_cli.cli.shared.selection import Selection
 from plantops_cli.cli.shared.stderr import say
 from plantops_cli.cli.shared.stopping import Stop, exit_for
-from plantops_cli.cli.shared.wording import counted
+from plantops_cli.cli.shared.wording import SILENCE, counted
 from plantops_cli.errors import ConfigError, ConnectionLostError, PlantopsError
 from plantops_cli.fleet.monitor import clock_offset_seconds
 from plantops_cli.fleet.presence import Presence
@@ -28,7 +28,6 @@ from plantops_cli.stream.status import Connecting, Status, describe
 
 # whoever is refused has to be told as much as one whose devices are gone
 _REFUSALS = (Exit.CREDENTIALS, Exit.SUBSCRIPTION)
-_SILENCE = "; nobody publishes, or the broker's ACL withholds it, which no SUBACK tells"
 
 
 async def run_check(flags: CheckFlags) -> int:
@@ -46,7 +45,8 @@ async def run_check(flags: CheckFlags) -> int:
     except PlantopsError as exc:
         verdict = _verdict_of(exc)
     if look is not None and not look.messages:
-        verdict = Verdict(verdict.status, (verdict.reasons[0] + _SILENCE, *verdict.reasons[1:]), verdict.figures)
+        reasons = (f"{verdict.reasons[0]}; {SILENCE}", *verdict.reasons[1:])
+        verdict = Verdict(verdict.status, reasons, verdict.figures)
     _show(verdict, look, flags.output)
     return verdict.status
 

@@ -18,7 +18,7 @@ from plantops_cli.cli.shared.run import Limits, StreamRun
 from plantops_cli.cli.shared.selection import Selection
 from plantops_cli.cli.shared.stderr import say
 from plantops_cli.cli.shared.stopping import Stop, exit_for
-from plantops_cli.cli.shared.wording import counted, never_connected
+from plantops_cli.cli.shared.wording import SILENCE, counted, never_connected
 from plantops_cli.errors import ConfigError
 from plantops_cli.fleet.monitor import clock_offset_seconds
 from plantops_cli.fleet.presence import MAX_CHANGES, MAX_DEVICES, Presence
@@ -97,7 +97,7 @@ async def _once(run: StreamRun, keeper: PresenceKeeper, flags: FleetFlags) -> Ex
     if not flags.is_quiet:
         _say_what_is_absent(look)
     if not look.messages:
-        say("no message at all: nobody publishes, or the broker's ACL withholds it, which no SUBACK tells")
+        say(f"no message at all: {SILENCE}")
         return Exit.TIMEOUT
     return Exit.OK
 

@@ -5,6 +5,7 @@ import sys
 
 from plantops_cli.cli.listen.line_writer import LineWriter
 from plantops_cli.cli.listen.listen_flags import ListenFlags
+from plantops_cli.cli.listen.silence import SilenceNotice
 from plantops_cli.cli.listen.to_file import file_destination
 from plantops_cli.cli.shared.connection import subscriber, without_url
 from plantops_cli.cli.shared.exits import Exit
@@ -20,6 +21,7 @@ from plantops_cli.formats.registry import Format
 from plantops_cli.formats.renderer import Renderer
 from plantops_cli.outputs.destination import Destination
 from plantops_cli.outputs.stdout import StandardOutput
+from plantops_cli.stream.asking import is_shared
 from plantops_cli.stream.subscriber import MQTTSubscriber
 
 
@@ -60,7 +62,14 @@ def run_listen(flags: ListenFlags) -> Exit:
     )
     chosen = renderer(flags.output, selection, is_for_file=destination is not None)
     listening = Listening(
-        mqtt, selection, chosen, limits, destination=destination, metrics=flags.metrics, is_quiet=flags.is_quiet
+        mqtt,
+        selection,
+        chosen,
+        limits,
+        destination=destination,
+        metrics=flags.metrics,
+        is_quiet=flags.is_quiet,
+        has_group=flags.session.group is not None or any(map(is_shared, flags.filters)),
     )
     return asyncio.run(listening.run())
 
@@ -75,7 +84,8 @@ class Listening:
         limits: when to stop.
         destination: where to write; default: standard output.
         metrics: whether metrics are served.
-        is_quiet: True leaves out the summary.
+        is_quiet: True leaves out the summary, and what silence may mean.
+        has_group: whether others of a group get a part of the messages.
     """
 
     def __init__(
@@ -88,19 +98,23 @@ class Listening:
         destination: Destination | None = None,
         metrics: MetricsFlags | None = None,
         is_quiet: bool = False,
+        has_group: bool = False,
     ) -> None:
         metrics = metrics or MetricsFlags()
         destination = destination or StandardOutput(sys.stdout.fileno())
         monitor = FleetMonitor.follow(subscriber, has_handlers=False) if metrics.metrics_port is not None else None
         self._count = limits.count
-        self._is_quiet = is_quiet
+        self._silence = None if is_quiet else SilenceNotice(subscriber, has_group=has_group)
         self._writer = LineWriter(renderer, destination, count=limits.count, monitor=monitor)
         self._run = StreamRun(
             subscriber,
             selection.topic_filters,
             self._writer,
             limits,
-            observers=observers_of(subscriber, monitor, metrics),
+            observers=(
+                *observers_of(subscriber, monitor, metrics),
+                *((self._silence.attending(),) if self._silence else ()),
+            ),
             destination=destination,
         )
 
@@ -121,15 +135,16 @@ class Listening:
         try:
             await self._run.run(has_signals=has_signals)
         finally:
-            if not self._is_quiet:
-                self._say_summary()
+            if self._silence:
+                self._say_summary(self._silence)
         return exit_for(self._run.reason, count=self._count, shown=self._writer.summary.shown)
 
-    def _say_summary(self) -> None:
+    def _say_summary(self, silence: SilenceNotice) -> None:
         run, health = self._run, self._run.subscriber.health
         if run.obstacle is not None:
             say(never_connected(run.obstacle, elapsed_seconds=run.elapsed_seconds))
         elif health.connection_count:
+            silence.say_at_the_end()
             for line in self._writer.summary.lines(health, elapsed_seconds=run.elapsed_seconds):
                 say(line)
 

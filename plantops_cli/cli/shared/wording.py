@@ -14,3 +14,13 @@ def never_connected(obstacle: str, *, elapsed_seconds: float) -> str:
         elapsed_seconds: how long it tried.
     """
     return f"{obstacle}; stopped after {elapsed_seconds:.1f} s without a connection"
+
+
+SILENCE = "nobody publishes, or the broker's ACL withholds it, which no SUBACK tells"
+"""What it may mean that no message comes at all."""
+
+SILENCE_OF_A_GROUP = (
+    f"{SILENCE}; or another member of the group gets it all; or the broker does not know shared subscriptions and "
+    "does not say so: then it comes without the group"
+)
+"""The same where the subscription is shared."""
