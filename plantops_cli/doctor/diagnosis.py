@@ -49,8 +49,8 @@ _SILENT_ACL = (
     "nobody may have published; or the broker's acl_file withholds it: Mosquitto grants every SUBSCRIBE under an "
     "acl_file, so that a granted SUBACK proves nothing. is_canary=True tells them apart if this user may publish"
 )
-
-
+_SILENT_GROUP = "or it goes to others of the group, or the broker does not know shared subscriptions: try without"
+_NOT_SHARED = "MQTT 3.1.1 has no shared subscriptions: unless the broker shares all the same, nothing comes"
 _Address = tuple[socket.AddressFamily, Any]
 
 
@@ -271,7 +271,8 @@ class Diagnosis:
                 raise BrokenError(exc) from exc
             if granted < self._qos:
                 return StepReport([f"{name}: granted at QoS {granted}, not {self._qos}"], "messages may be lost")
-            return StepReport([f"{name}: granted at QoS {granted}"])
+            is_doubtful = asking.is_shared(name) and not self._live.has_properties
+            return StepReport([f"{name}: granted at QoS {granted}"], _NOT_SHARED if is_doubtful else None)
 
         return subscribe
 
@@ -286,7 +287,8 @@ class Diagnosis:
         await self._wait_until(lambda: self._first is not None)
         message = self._first
         if message is None:
-            return StepReport([f"none in {self._wait_seconds:g} s"], _SILENT_ACL)
+            cures = [_SILENT_ACL, *([_SILENT_GROUP] if any(map(asking.is_shared, self._filters)) else [])]
+            return StepReport([f"none in {self._wait_seconds:g} s"], "; ".join(cures))
         kind = "retained, from before" if message.retain else "live"
         return StepReport([f"{message.topic} ({kind}, {len(message.payload)} bytes)"])
 

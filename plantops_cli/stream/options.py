@@ -55,6 +55,7 @@ class SubscriberOptions(TypedDict, total=False):
     durable: str | None
     session_expiry_seconds: int | None
     group: str | None
+    group_anyway: bool
     on_error: ErrorPolicy
     max_unacknowledged: int
     max_threads: int

@@ -61,10 +61,10 @@ class MQTTSubscriber(Standing):
         durable: name of a session that the broker keeps while this client is
             away, so that nothing of QoS 1 is lost as far as the broker keeps
             it; no two clients may use the same name at once.
-        session_expiry_seconds: how long, for MQTT 5 (3.1.2.11.2); default: a
-            day. For durable sessions only.
+        session_expiry_seconds: how long (MQTT 5, 3.1.2.11.2); default: a day.
         group: name of a shared subscription: each message goes to one of the
             clients of a group (MQTT 5, 4.8.2), and no retained ones come.
+        group_anyway: whether to share though the broker may not know how to.
         on_error: what becomes of a message whose handler fails. ``ack``: it
             counts as handled. ``keep``: it stays unacknowledged and the
             connection is given up, so that it comes again, if the session is
@@ -104,6 +104,7 @@ class MQTTSubscriber(Standing):
         durable: str | None = None,
         session_expiry_seconds: int | None = None,
         group: str | None = None,
+        group_anyway: bool = False,
         on_error: ErrorPolicy = "ack",
         max_unacknowledged: int = MAX_UNACKNOWLEDGED,
         max_threads: int = MAX_THREADS,
@@ -143,7 +144,13 @@ class MQTTSubscriber(Standing):
         self._tally = Tally()
         self._listeners = StatusListeners(on_status)
         self._account = Account(is_durable=is_durable)
-        self._subscriptions = Subscriptions(qos=qos, group=group, on_qos_0=self._account.note_qos_0)
+        self._subscriptions = Subscriptions(
+            qos=qos,
+            group=group,
+            on_qos_0=self._account.note_qos_0,
+            version=self._options.mqtt_version,
+            group_anyway=group_anyway,
+        )
         self._lifeline = Lifeline(
             self._options,
             account=self._account,

@@ -6,12 +6,15 @@ each question runs in a task of its own, while somebody takes the messages.
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 
 from plantops_cli.errors import BrokerError, ConfigError, HeldUpError, StateError
 from plantops_cli.messages import check_qos
+from plantops_cli.stream import failures
+from plantops_cli.stream.asking import is_shared
+from plantops_cli.stream.options import MQTTVersion
 from plantops_cli.stream.session import SUBACK_SECONDS, Session
 from plantops_cli.topics import check_filter
 
@@ -27,6 +30,9 @@ class Subscriptions:
         qos: the QoS asked for where none is named.
         group: name of a shared subscription (MQTT 5, 4.8.2), or None.
         on_qos_0: told where the broker granted no more than QoS 0.
+        version: the MQTT version that was chosen. On 3.1.1, where nothing tells whether the broker shares, it is
+            asked to only if that was it.
+        group_anyway: whether to ask any broker for shared subscriptions.
 
     Attributes:
         wanted: the QoS asked for each topic filter.
@@ -35,11 +41,22 @@ class Subscriptions:
         ConfigError: there is no such QoS, or the name is not usable.
     """
 
-    def __init__(self, *, qos: int, group: str | None, on_qos_0: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        *,
+        qos: int,
+        group: str | None,
+        on_qos_0: Callable[[str], None],
+        version: MQTTVersion = MQTTVersion.AUTO,
+        group_anyway: bool = False,
+    ) -> None:
         self.wanted: dict[str, int] = {}
         self._qos = check_qos(qos)
         self._group = _check_group(group)
         self._on_qos_0 = on_qos_0
+        self._is_sharing_trusted = group_anyway
+        self._is_sharing_hoped_for = group_anyway or version is MQTTVersion.V311
+        self._is_hope_said = False
         self._is_less_said = False
         self._asking: set[asyncio.Task[dict[str, int]]] = set()
 
@@ -147,13 +164,39 @@ class Subscriptions:
     ) -> dict[str, int]:
         names = {self._wire(name): name for name in filters}
         wanted = {wired: filters[name] for wired, name in names.items()}
-        answer = await session.subscribe(wanted, timeout_seconds=timeout_seconds)
+        self._check_sharing(session, [name for name in wanted if is_shared(name)])
+        answer = await session.subscribe(
+            wanted, timeout_seconds=timeout_seconds, is_sharing_trusted=self._is_sharing_trusted
+        )
         self._say_if_less(session.max_qos, max(filters.values(), default=0), session.options.endpoint)
         granted = {names[wired]: qos for wired, qos in answer.items()}
         for name, qos in granted.items():
             if not qos:
                 self._on_qos_0(f"the broker granted QoS 0 to {name!r}")
         return granted
+
+    def _check_sharing(self, session: Session, filters: Sequence[str]) -> None:
+        """Ask for no shared subscription where it would hear nothing, or say that it may.
+
+        Args:
+            session: where it is to be asked for.
+            filters: those of members of a group.
+
+        Raises:
+            SubscriptionRefusedError: MQTT 3.1.1 was nobody's choice, and nobody insists.
+        """
+        # of one that speaks MQTT 5 the session knows what it has said
+        if session.has_properties or not filters:
+            return
+        endpoint = session.options.endpoint
+        if not self._is_sharing_hoped_for:
+            raise failures.sharing_unknown(filters, endpoint=endpoint)
+        if not self._is_hope_said:
+            self._is_hope_said = True
+            logger.warning(
+                "%s: MQTT 3.1.1 has no shared subscriptions: unless the broker shares all the same, nothing comes",
+                endpoint,
+            )
 
     def _say_if_less(self, most: int, asked: int, endpoint: str) -> None:
         if asked > most and not self._is_less_said:
@@ -164,8 +207,11 @@ class Subscriptions:
 
     def _wire(self, topic_filter: str) -> str:
         """The filter as the broker sees it: as that of a member of the group, if there is one."""
-        is_shared = self._group is None or topic_filter.startswith("$share/")
-        return topic_filter if is_shared else f"$share/{self._group}/{topic_filter}"
+        return (
+            topic_filter
+            if self._group is None or is_shared(topic_filter)
+            else f"$share/{self._group}/{topic_filter}"
+        )
 
 
 def _end_if_failed(session: Session, asking: asyncio.Task[dict[str, int]]) -> None:

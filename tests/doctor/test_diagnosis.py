@@ -10,7 +10,7 @@ import pytest
 from plantops_cli import errors
 from plantops_cli.doctor.diagnosis import Diagnosis
 from plantops_cli.doctor.step import Step, StepResult
-from plantops_cli.stream.options import ConnectOptions
+from plantops_cli.stream.options import ConnectOptions, MQTTVersion
 from plantops_cli.stream.tls import TLSOptions
 from tests.integration.test_listen_tls import tls_mosquitto
 from tests.support.brokers import PASSWORD, USERNAME, Mosquitto, free_port
@@ -194,6 +194,15 @@ async def test_silence_is_a_warning_that_names_both_of_its_causes() -> None:
     assert steps[-1].cure is not None
     assert "nobody may have published" in steps[-1].cure
     assert "acl_file withholds it" in steps[-1].cure
+
+
+@pytest.mark.parametrize(("version", "result"), [("5", OK), ("3.1.1", WARNING)])
+async def test_a_shared_subscription_may_be_the_cause_of_silence(version: str, result: StepResult) -> None:
+    async with serving(ScriptedBroker()) as broker:
+        how = login(broker.port, mqtt_version=MQTTVersion(version))
+        steps = await examined(how, ["$share/g/a"], wait_seconds=NO_WAIT_SECONDS)
+    assert steps[-2].result is result
+    assert "does not know shared subscriptions" in str(steps[-1].cure)
 
 
 async def test_a_retained_message_is_called_one() -> None:

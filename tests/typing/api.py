@@ -170,7 +170,7 @@ async def forward(mqtt: MQTTSubscriber, message: Message) -> None:
 
 
 async def listen(host: str, port: int, username: str, password: str) -> None:
-    mqtt = MQTTSubscriber(host, port, username, password, tls=TLSOptions(), keepalive_seconds=30)
+    mqtt = MQTTSubscriber(host, port, username, password, tls=TLSOptions(), group="farm", group_anyway=True)
     mqtt.add_status_listener(note)
     mqtt.register_handler("devices/+/telemetry", handle_telemetry)
     mqtt.register_handler("devices/+/telemetry", Database())
@@ -182,6 +182,7 @@ async def listen(host: str, port: int, username: str, password: str) -> None:
         assert_type(await mqtt.subscribe("devices/+/log", handle_telemetry, qos=2), int | None)
     except SubscriptionRefusedError as exc:
         assert_type(exc.filters, dict[str, int])
+        assert_type((exc.reason_string, exc.server_reference), tuple[str | None, str | None])
     await asyncio.create_task(mqtt.start())
     if mqtt.client:
         assert_type(mqtt.client, aiomqtt.Client)

@@ -35,6 +35,8 @@ PHRASES = {
     "client_id=ID": "-i/--client-id",
     "durable=NAME": "--durable NAME",
     "mqtt_version='3.1.1'": "-V 3.1.1",
+    "leave group= away": "leave --group away",
+    "set group_anyway=True": "give --group-anyway",
     "is_canary=True": "--canary",
     "the name or the address alone": "the name or the address alone, or the whole as -L/--url mqtt://HOST:PORT",
     "broker URL": "--url",

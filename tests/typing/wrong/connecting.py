@@ -30,6 +30,7 @@ def make(level: int, version: str, settings: Settings) -> None:
     MQTTSubscriber("localhost", qos=check_qos)  # wrong: not called
     MQTTSubscriber("localhost", on_error="drop")  # wrong
     MQTTSubscriber("localhost", on_error="retry")  # wrong
+    MQTTSubscriber("localhost", group_anyway="farm")  # wrong: whether, not which
     MQTTSubscriber("localhost", tls=True)  # wrong: TLSOptions()
     MQTTSubscriber("localhost", tls=TLSOptions)  # wrong: the class
     MQTTSubscriber("localhost", keepalive=30)  # wrong: keepalive_seconds

@@ -53,6 +53,13 @@ Group = Annotated[
         help="Share the stream with all listeners of this group: each message goes to one of them.",
     ),
 ]
+GroupAnyway = Annotated[
+    bool,
+    _option(
+        "--group-anyway",
+        help="Share it even where the broker is not known to: on MQTT 3.1.1, or when it says that it does not.",
+    ),
+]
 MaxPacketSize = Annotated[
     int,
     _option(
@@ -86,6 +93,7 @@ class SessionFlags:
     durable: Durable = None
     session_expiry: SessionExpiry = None
     group: Group = None
+    is_group_forced: GroupAnyway = False
     max_packet_size: MaxPacketSize = 16_777_216
 
     @property
@@ -95,5 +103,6 @@ class SessionFlags:
             "durable": self.durable,
             "session_expiry_seconds": self.session_expiry,
             "group": self.group,
+            "group_anyway": self.is_group_forced,
             "max_packet_bytes": self.max_packet_size,
         }

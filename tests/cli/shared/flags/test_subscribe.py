@@ -22,10 +22,11 @@ def test_the_wait_for_a_message_is_a_time(text: str, seconds: float) -> None:
 
 
 def test_a_session_is_handed_on_by_the_names_of_the_library() -> None:
-    flags = read(SessionFlags, "--durable", "shed", "--session-expiry", "60", "--group", "g")
+    flags = read(SessionFlags, "--durable", "shed", "--session-expiry", "60", "--group", "g", "--group-anyway")
     assert flags.keywords == {
         "durable": "shed",
         "session_expiry_seconds": 60,
         "group": "g",
+        "group_anyway": True,
         "max_packet_bytes": 16 * 1024 * 1024,
     }
