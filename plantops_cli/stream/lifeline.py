@@ -351,6 +351,9 @@ class Lifeline:
             self._version = options.mqtt_version
         self._connected_at = asyncio.get_running_loop().time()
         self._account.connected()
+        resumed = self._account.close_outage(is_resumed=is_resumed)
+        # the next outage begins no sooner than this one ends, and whoever is told of it may take its time
+        self._connected_since_boot = since_boot()
         is_answered = granted is not None
         self._listeners.tell(
             Connected(options.endpoint, options.mqtt_version, granted or {}, is_resumed, is_answered=is_answered)
@@ -359,9 +362,6 @@ class Lifeline:
             self._subscriptions.ask_for_missing(session)
         if found := self._account.look_at_session(options, is_resumed=is_resumed):
             self._listeners.tell(found)
-        resumed = self._account.close_outage(is_resumed=is_resumed)
-        # the next outage begins no sooner than this one ends
-        self._connected_since_boot = since_boot()
         if resumed:
             self._listeners.tell(resumed)
 
