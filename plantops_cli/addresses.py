@@ -88,7 +88,7 @@ def parse_host(host: str, *, name: str = "host") -> dict[str, object]:
         return parse_host(found["host"], name=name) | {"mqtt_port": port}
     if host.startswith("[") and host.endswith("]") and _is_ipv6(host[1:-1]):
         return {"mqtt_host": host[1:-1]}
-    if set(host) & set("[]") or (":" in host and not _is_ipv6(host)):
+    if host.startswith("[") or host.endswith("]") or (":" in host and not _is_ipv6(host)):
         raise ConfigError(f"{name} is neither a name nor an address", hint=_HOST_FORM)
     return {"mqtt_host": host}
 

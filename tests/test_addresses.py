@@ -110,6 +110,7 @@ def test_a_url_of_a_websocket_has_a_path(url: str, port: int, path: str, *, is_t
         ("mqtts://bob@broker:1", parse_url("mqtts://bob@broker:1")),
         ("ws://broker/mqtt", parse_url("ws://broker/mqtt")),
         ("", {"mqtt_host": ""}),
+        ("\udcff\x1b[2J", {"mqtt_host": "\udcff\x1b[2J"}),
     ],
 )
 def test_a_host_may_have_brackets_a_port_or_be_a_url(host: str, found: dict[str, object]) -> None:
