@@ -35,7 +35,7 @@ from plantops_cli.stream.keepalive import KeepAlive, Vigil
 from plantops_cli.stream.opening import TCP_CONNECT_SECONDS, Opening, tls_context, transport
 from plantops_cli.stream.options import ConnectOptions, MQTTVersion
 from plantops_cli.stream.packets import Splitter
-from plantops_cli.stream.parting import close_after_last_word, hear_out
+from plantops_cli.stream.parting import Parting, hear_out
 from plantops_cli.stream.port import Owner, Receiver
 from plantops_cli.stream.publishing import PublishRequest, by_pahos_names
 from plantops_cli.stream.reading import Reading
@@ -123,6 +123,7 @@ class Client(aiomqtt.Client):
         self.answers = Answers()
         self.reading = Reading(self._client, receiver, self.answers, self.break_off)
         self.writing = Writing(self._client, self._clogged)
+        self._parting = Parting(self.writing.push)
         look, note = self._client.loop_misc, self._note_headway
         self._vigil = Vigil(self.reading, look=look, note_headway=note, ask=self._ask_unless_asked)
         self._options = options
@@ -130,7 +131,6 @@ class Client(aiomqtt.Client):
         self._receiver = receiver
         self._is_aborted = False
         self._tap: Tap | None = None
-        self._parting: Tap | None = None
         self._home_thread = threading.current_thread()
         self.receipts = Receipts(UNTOLD_MOST)
         self._subacks = Subacks()
@@ -480,7 +480,7 @@ class Client(aiomqtt.Client):
         self._client._sock_close()
         if self._tap is None:
             self._opening.abort()
-        elif self._parting is None:
+        elif not self._parting.is_under_way:
             self._tap.abort()
         if self._misc_task:
             self._misc_task.cancel()
@@ -502,8 +502,10 @@ class Client(aiomqtt.Client):
             exc: what was tripped over.
         """
         code, error = failures.tripped_over(exc, endpoint=self._options.endpoint)
-        if self.is_open and self._options.mqtt_version is MQTTVersion.V5:
-            self._part(bytes((_DISCONNECT, 1, code)))  # MQTT 5, 4.13.1; MQTT 3.1.1 knows no such word
+        if self.is_open and self._tap and self._options.mqtt_version is MQTTVersion.V5:
+            self._parting.begin(
+                self._tap, bytes((_DISCONNECT, 1, code))
+            )  # MQTT 5, 4.13.1; 3.1.1 knows no such word
         self._owner.fail(error)
 
     async def leave(self, timeout_seconds: float) -> None:
@@ -520,9 +522,7 @@ class Client(aiomqtt.Client):
             logger.debug("no clean end of the connection: %s", exc)
         finally:
             self.abort()
-            tap, self._parting = self._parting, None  # so that another ``abort`` would close it at once
-            if tap is not None:
-                await close_after_last_word(tap, timeout_seconds)
+            await self._parting.finish(timeout_seconds)
             await asyncio.sleep(0)  # for the tasks that were cancelled to be gone
 
     async def _say_goodbye(self) -> None:
@@ -532,17 +532,6 @@ class Client(aiomqtt.Client):
         await self.__aexit__(None, None, None)
         if tap is not None:
             await hear_out(tap)
-
-    def _part(self, goodbye: bytes) -> None:
-        """Say a last word; ``abort`` then leaves it to ``leave`` to close the socket.
-
-        Args:
-            goodbye: a whole packet.
-        """
-        if self._tap is not None and self._parting is None:
-            self.writing.push(goodbye)
-            self._tap.linger()
-            self._parting = self._tap
 
     def _on_socket_close(self, client: paho.Client, userdata: Any, sock: Any) -> None:
         # the connecting thread has nothing to do with the event loop

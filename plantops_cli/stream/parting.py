@@ -6,10 +6,50 @@ last acknowledgements by it.
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from plantops_cli.stream.tap import Tap
 
 logger = logging.getLogger("plantops.stream")
+
+
+class Parting:
+    """The last word on one connection, said past paho.
+
+    Args:
+        push: sends a whole packet.
+    """
+
+    def __init__(self, push: Callable[[bytes], None]) -> None:
+        self._push = push
+        self._tap: Tap | None = None
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether the socket is to be left open for it."""
+        return self._tap is not None
+
+    def begin(self, tap: Tap, goodbye: bytes) -> None:
+        """Say a last word, unless one was said.
+
+        Args:
+            tap: the socket.
+            goodbye: a whole packet.
+        """
+        if self._tap is None:
+            self._push(goodbye)
+            tap.linger()
+            self._tap = tap
+
+    async def finish(self, timeout_seconds: float) -> None:
+        """Close the socket when the broker has hung up on our last word, if there was one.
+
+        Args:
+            timeout_seconds: how long to wait at most.
+        """
+        tap, self._tap = self._tap, None  # so that the socket may be closed at once meanwhile
+        if tap is not None:
+            await close_after_last_word(tap, timeout_seconds)
 
 
 async def hear_out(tap: Tap) -> None:

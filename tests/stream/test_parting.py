@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from plantops_cli.stream.packets import Splitter
-from plantops_cli.stream.parting import close_after_last_word, hear_out
+from plantops_cli.stream.parting import Parting, close_after_last_word, hear_out
 from plantops_cli.stream.tap import Tap
 from tests.support.subscribing import WAIT_SECONDS
 
@@ -58,3 +58,26 @@ async def test_a_broker_that_does_not_hang_up_is_not_waited_for_long(
     async with asyncio.timeout(WAIT_SECONDS):
         await close_after_last_word(tap, 0.05)
     assert tap.fileno() < 0
+
+
+async def test_a_last_word_is_said_once_and_then_the_socket_closed(
+    theirs_and_tap: tuple[socket.socket, Tap],
+) -> None:
+    theirs, tap = theirs_and_tap
+    said: list[bytes] = []
+    parting = Parting(said.append)
+    assert not parting.is_under_way
+    for word in (b"first", b"second"):
+        parting.begin(tap, word)
+    assert said == [b"first"]
+    assert parting.is_under_way
+    theirs.close()
+    await asyncio.wait_for(parting.finish(WAIT_SECONDS), WAIT_SECONDS)
+    assert not parting.is_under_way
+    assert tap.fileno() < 0
+
+
+async def test_where_no_last_word_was_said_nothing_is_closed(theirs_and_tap: tuple[socket.socket, Tap]) -> None:
+    _, tap = theirs_and_tap
+    await Parting(lambda goodbye: None).finish(WAIT_SECONDS)
+    assert tap.fileno() >= 0
