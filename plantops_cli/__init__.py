@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from plantops_cli.fleet.device import DeviceReport, DeviceState
     from plantops_cli.fleet.monitor import FleetMonitor
     from plantops_cli.fleet.presence import Change, Presence
+    from plantops_cli.fleet.rhythm import Rhythm
     from plantops_cli.messages import Decoded, Message, PayloadForm, QoS, check_qos
     from plantops_cli.metrics import Metrics, serving_metrics
     from plantops_cli.stream.batch import Batch, Read
@@ -123,6 +124,7 @@ _HOMES = {
     "Resumed": "stream.status",
     "Retry": "stream.handling.policy",
     "Retrying": "stream.status",
+    "Rhythm": "fleet.rhythm",
     "SessionBegun": "stream.status",
     "SessionLost": "stream.status",
     "SessionTakenOverError": "errors",
@@ -201,6 +203,7 @@ __all__ = [
     "Resumed",
     "Retry",
     "Retrying",
+    "Rhythm",
     "SessionBegun",
     "SessionLost",
     "SessionTakenOverError",

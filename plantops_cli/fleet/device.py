@@ -6,11 +6,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from plantops_cli.fleet.rhythm import OVERDUE, Signal
+from plantops_cli.fleet.rhythm import OVERDUE, Rhythm, Signal
 from plantops_cli.fleet.sequence import DeviceClock, SequenceNumbers
 
 WINDOW_SECONDS = 60.0
-"""The rate of a device is that of so long a time."""
+"""The rate of a device is that of so long a time, or since it was heard first."""
+
+LEAST_WINDOW_SECONDS = 10.0
+"""Over a shorter time there is no rate: a few messages at once are none."""
+
+TELEMETRY, HEARTBEAT = "telemetry", "heartbeat"
+RETAINED_ONLY = "retained only"
 
 
 class DeviceState(StrEnum):
@@ -40,7 +46,8 @@ class DeviceReport:
         last_heartbeat: when its heartbeat was heard last; None: never.
         interval_seconds: how often telemetry comes; None: not known yet.
         heartbeat_interval_seconds: how often its heartbeat comes; None: not known yet.
-        rate: messages a second, over the last minute.
+        rate: messages a second, over the last minute, or since it was heard first if that is at least ten seconds
+            ago; None: not known yet.
         messages: how many were heard live.
         size_bytes: how long their payloads were in all.
         invalid: how many telemetry payloads were no JSON, or broke the contract.
@@ -57,6 +64,10 @@ class DeviceReport:
         skew_seconds: the smallest lag seen; below zero its clock is ahead of ours.
         payload: its latest telemetry, if payloads are kept, and up to 4 KiB.
         values: the latest numbers of the chosen field, oldest first.
+        telemetry_rhythm: what is known of how often telemetry comes; None: nothing was heard of the device yet.
+        heartbeat_rhythm: the same of its heartbeat.
+        telemetry_silent_seconds: for how long no telemetry was heard while we listened; None: it never was.
+        heartbeat_silent_seconds: the same of its heartbeat.
     """
 
     device_id: str
@@ -65,7 +76,7 @@ class DeviceReport:
     last_heartbeat: float | None
     interval_seconds: float | None
     heartbeat_interval_seconds: float | None
-    rate: float
+    rate: float | None
     messages: int
     size_bytes: int
     invalid: int
@@ -82,6 +93,36 @@ class DeviceReport:
     skew_seconds: float | None
     payload: bytes | None
     values: tuple[float, ...]
+    telemetry_rhythm: Rhythm | None = None
+    heartbeat_rhythm: Rhythm | None = None
+    telemetry_silent_seconds: float | None = None
+    heartbeat_silent_seconds: float | None = None
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether the rhythm of a topic is known, so that its silence means something."""
+        return bool(self.interval_seconds or self.heartbeat_interval_seconds)
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether a topic fell quiet before its rhythm was known, so that its silence changes no state."""
+        return Rhythm.QUIET in (self.telemetry_rhythm, self.heartbeat_rhythm)
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What keeps its state from telling everything."""
+        said = remarks_on((self.telemetry_rhythm, self.heartbeat_rhythm))
+        return (*said, RETAINED_ONLY) if self.is_retained_only else said
+
+
+def remarks_on(rhythms: tuple[Rhythm | None, Rhythm | None]) -> tuple[str, ...]:
+    """What a person has to know of the rhythms of telemetry and heartbeat.
+
+    Args:
+        rhythms: what is known of each.
+    """
+    said = (rhythm.remark(topic) for topic, rhythm in zip((TELEMETRY, HEARTBEAT), rhythms, strict=True) if rhythm)
+    return tuple(filter(None, said))
 
 
 class Device:
@@ -164,16 +205,59 @@ class Device:
         """Whether there was a timestamp in a message of it."""
         return any(signal.clock for signal in self.signals())
 
-    def rate(self, now: float, window_end: float) -> float:
-        """Messages a second over the last minute, or since it was heard first if that is not so long ago.
+    def topics(self) -> tuple[tuple[str, Signal | None], ...]:
+        """Its topics by name; None: not heard."""
+        return (TELEMETRY, self.telemetry), (HEARTBEAT, self.heartbeat)
+
+    def signal(self, topic: str) -> Signal | None:
+        """One of its topics; None: not heard.
+
+        Args:
+            topic: ``TELEMETRY`` or ``HEARTBEAT``.
+        """
+        return self.telemetry if topic == TELEMETRY else self.heartbeat
+
+    def silent_seconds(self, topic: str | None, now: float) -> float:
+        """For how long nothing was heard while we listened; of a topic that never was, since the device was.
+
+        Args:
+            topic: which topic; None: any.
+            now: the time, as far as we listen.
+        """
+        signal = self.signal(topic) if topic else None
+        heard_at = signal.heard_at if signal else self.first_at if topic else self.heard_at
+        return max(0.0, now - heard_at)
+
+    def quiet_since(self, moment: float) -> str | None:
+        """Which topic is called quiet from exactly this moment on."""
+        return next((topic for topic, signal in self.topics() if signal and signal.quiet_at == moment), None)
+
+    def rhythms(self, now: float) -> tuple[Rhythm | None, Rhythm | None]:
+        """What is known of how often telemetry and heartbeat come; None: nothing was heard of it yet.
+
+        Args:
+            now: the time, as far as we listen.
+        """
+        if not self.count:
+            return None, None
+        telemetry, heartbeat = self.telemetry, self.heartbeat
+        return (
+            telemetry.rhythm(now) if telemetry else Rhythm.NOT_HEARD,
+            heartbeat.rhythm(now) if heartbeat else Rhythm.NOT_HEARD,
+        )
+
+    def rate(self, now: float, window_end: float) -> float | None:
+        """Messages a second over the last minute, or since it was heard first; None: that is too short a time.
 
         Args:
             now: the time, as far as we listen.
             window_end: when the window that is being counted ends.
         """
         known = now - self.first_at
+        if not self.count or known < LEAST_WINDOW_SECONDS:
+            return None
         if known < WINDOW_SECONDS:
-            return (self.count - 1) / known if self.count > 1 and known else 0.0
+            return (self.count - 1) / known
         # of the window before, the part that still lies within the last minute
         before = self.window_before * max(0.0, window_end - now) / WINDOW_SECONDS
         return (self.window_count + before) / WINDOW_SECONDS
@@ -199,8 +283,9 @@ class Device:
         for signal in self.signals():
             if signal.heard_at < now:
                 signal.wait_anew(now)
-            # late until it is regular, so that a device on a bad link does not flap
-            signal.held = OVERDUE
+            if signal.interval:
+                # late until it is regular, so that a device on a bad link does not flap
+                signal.held = OVERDUE
 
     def report(
         self, now: float, *, window_end: float, has_roster: bool, is_numbered: bool, is_order_kept: bool
@@ -220,6 +305,7 @@ class Device:
         clocks = [signal.clock for signal in signals if signal.clock]
         orders: list[SequenceNumbers | DeviceClock] = [*sequences, *clocks]
         clock = clocks[0] if clocks else None
+        telemetry_rhythm, heartbeat_rhythm = self.rhythms(now)
         return DeviceReport(
             device_id=self.name,
             state=self.state or DeviceState.NEVER_SEEN,
@@ -244,4 +330,8 @@ class Device:
             skew_seconds=clock.skew_seconds if clock else None,
             payload=self.payload,
             values=tuple(self.values or ()),
+            telemetry_rhythm=telemetry_rhythm,
+            heartbeat_rhythm=heartbeat_rhythm,
+            telemetry_silent_seconds=self.silent_seconds(TELEMETRY, now) if telemetry else None,
+            heartbeat_silent_seconds=self.silent_seconds(HEARTBEAT, now) if heartbeat else None,
         )

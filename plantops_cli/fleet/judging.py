@@ -1,12 +1,13 @@
 """From signals to states: what the silence of a device's topics, or the lack of it, means. Pure.
 
 A topic is overdue after two of its intervals, silent after four, and fine again once two of its messages have come
-in time.
+in time. One whose interval is not known yet, or that was never heard, changes no state, unless somebody said how
+long silence may last: what other devices do says nothing about this one.
 
 ============  ====================================================================================================
 online        what the device is known to send comes
 late          a topic is overdue, or came back and is not regular yet
-offline       everything is silent
+offline       everything whose interval is known is silent
 mute          the heartbeat goes on after telemetry fell silent: a dead sensor
 no heartbeat  telemetry goes on after the heartbeat fell silent
 never seen    known from the roster, or from a retained message, which proves nothing about now
@@ -16,8 +17,8 @@ never seen    known from the roster, or from a retained message, which proves no
 import math
 from typing import NamedTuple
 
-from plantops_cli.fleet.device import Device, DeviceState
-from plantops_cli.fleet.rhythm import FINE, SILENT, Grade, Signal, silent_after
+from plantops_cli.fleet.device import HEARTBEAT, TELEMETRY, Device, DeviceState
+from plantops_cli.fleet.rhythm import FINE, SILENT, Grade
 
 
 class Patience(NamedTuple):
@@ -25,32 +26,25 @@ class Patience(NamedTuple):
 
     Attributes:
         offline_after_seconds: silence that makes a topic silent; None: four of its intervals.
-        heartbeat_seconds: the longest interval of a heartbeat in the fleet; 0.0: not known.
-        telemetry_seconds: the same of telemetry.
+        topics: which topics are in use: nobody lacks one that no device was heard to use.
     """
 
     offline_after_seconds: float | None = None
-    heartbeat_seconds: float = 0.0
-    telemetry_seconds: float = 0.0
+    topics: frozenset[str] = frozenset()
 
-    def longest(self, *, is_telemetry: bool) -> float:
-        """The longest interval of a topic in the fleet, in seconds; 0.0: not known.
 
-        Args:
-            is_telemetry: which topic.
-        """
-        return self.telemetry_seconds if is_telemetry else self.heartbeat_seconds
+class Judgement(NamedTuple):
+    """What silence means for a device.
 
-    def lengthened(self, interval: float, *, is_telemetry: bool) -> "Patience":
-        """The same with another longest interval.
+    Attributes:
+        state: its state.
+        until: until when that holds if nothing is heard.
+        topic: the topic whose silence makes it so; None: that of all of them, or none at all.
+    """
 
-        Args:
-            interval: in seconds.
-            is_telemetry: of which topic.
-        """
-        if is_telemetry:
-            return self._replace(telemetry_seconds=interval)
-        return self._replace(heartbeat_seconds=interval)
+    state: DeviceState
+    until: float
+    topic: str | None = None
 
 
 def steady_until(device: Device, patience: Patience) -> float:
@@ -66,68 +60,61 @@ def steady_until(device: Device, patience: Patience) -> float:
     if telemetry.held or heartbeat.held:
         return -math.inf
     after = patience.offline_after_seconds
-    return min(telemetry.overdue_at(after), heartbeat.overdue_at(after))
+    return min(telemetry.turns_at(after), heartbeat.turns_at(after))
 
 
-def state_of(device: Device, now: float, patience: Patience) -> tuple[DeviceState, float]:
-    """Tell the state of a device, and until when it holds if nothing is heard.
+def state_of(device: Device, now: float, patience: Patience) -> Judgement:
+    """Tell the state of a device, until when it holds if nothing is heard, and which topic makes it so.
 
     Args:
         device: one that was heard live.
         now: the time, as far as we listen.
         patience: how long silence may last.
     """
-    telemetry, heartbeat = _grades(device, now, patience)
-    known = [grade for grade in (telemetry, heartbeat) if grade]
-    turns = [moment for grade in known for moment in (grade.overdue_at, grade.silent_at)]
-    if all(grade.now == SILENT for grade in known):
-        state = DeviceState.OFFLINE
-    else:
-        lacking_at = _lacking_at(device, patience)
-        turns.append(lacking_at)
-        state = _state_of_one_alive(telemetry, heartbeat, is_lacking=now >= lacking_at)
-    return state, min((moment for moment in turns if moment > now), default=math.inf)
-
-
-def _grades(device: Device, now: float, patience: Patience) -> tuple[Grade | None, Grade | None]:
-    """What the silence of telemetry and heartbeat means; None where one was never heard."""
     after = patience.offline_after_seconds
-    telemetry = device.telemetry.grade(now, after) if device.telemetry else None
-    heartbeat = device.heartbeat.grade(now, after) if device.heartbeat else None
-    if device.telemetry and device.heartbeat and telemetry and heartbeat:
-        telemetry = _estimated(telemetry, device.telemetry, heartbeat, now, patience, is_telemetry=True)
-        heartbeat = _estimated(heartbeat, device.heartbeat, telemetry, now, patience, is_telemetry=False)
-    return telemetry, heartbeat
+    grades = {topic: signal.grade(now, after) for topic, signal in device.topics() if signal}
+    turns = [moment for grade in grades.values() for moment in (grade.overdue_at, grade.silent_at)]
+    turns += [signal.quiet_at for signal in device.signals()]
+    if _is_gone(list(grades.values())):
+        return Judgement(DeviceState.OFFLINE, _next(turns, now))
+    lacking_at = _lacking_at(device, patience)
+    state, topic = _state_of_one_alive(grades, now, is_lacking=now >= lacking_at)
+    return Judgement(state, _next([*turns, lacking_at], now), topic)
 
 
-def _estimated(
-    grade: Grade, signal: Signal, other: Grade, now: float, patience: Patience, *, is_telemetry: bool
-) -> Grade:
-    """Grade a topic of unknown interval, on a device whose other topic is silent, by the whole fleet."""
-    longest = patience.longest(is_telemetry=is_telemetry)
-    if signal.interval or not longest or other.now != SILENT:
-        return grade
-    silent_at = min(grade.silent_at, signal.since + silent_after(longest, patience.offline_after_seconds))
-    found = SILENT if now >= silent_at else grade.now
-    return Grade(found, max(found, grade.worst), grade.heard_at, silent_at, silent_at)
+def _next(turns: list[float], now: float) -> float:
+    return min((moment for moment in turns if moment > now), default=math.inf)
+
+
+def _is_gone(grades: list[Grade]) -> bool:
+    """Whether all that can be judged is silent, and nothing else was heard since."""
+    judged = [grade for grade in grades if grade.is_judged]
+    others = [grade for grade in grades if not grade.is_judged]
+    if not judged or any(grade.now != SILENT for grade in judged):
+        return False
+    return not any(other.heard_at >= grade.lapsed_at for other in others for grade in judged)
 
 
 def _lacking_at(device: Device, patience: Patience) -> float:
-    """When a topic that a device was never heard to use is lacking, by what the rest of the fleet does."""
-    if device.telemetry and device.heartbeat:
-        return math.inf
-    longest = patience.longest(is_telemetry=device.telemetry is None)
-    # in a fleet without heartbeats nobody lacks one
-    return device.first_at + silent_after(longest, patience.offline_after_seconds) if longest else math.inf
+    """When a topic that a device was never heard to use is lacking, if somebody said how long that may take."""
+    lacks = any(signal is None and topic in patience.topics for topic, signal in device.topics())
+    after = patience.offline_after_seconds
+    return device.first_at + after if lacks and after is not None else math.inf
 
 
-def _state_of_one_alive(telemetry: Grade | None, heartbeat: Grade | None, *, is_lacking: bool) -> DeviceState:
+def _state_of_one_alive(
+    grades: dict[str, Grade], now: float, *, is_lacking: bool
+) -> tuple[DeviceState, str | None]:
+    telemetry, heartbeat = grades.get(TELEMETRY), grades.get(HEARTBEAT)
     if heartbeat and _goes_on_without(heartbeat, telemetry, is_lacking=is_lacking):
-        return DeviceState.MUTE
+        return DeviceState.MUTE, TELEMETRY
     if telemetry and _goes_on_without(telemetry, heartbeat, is_lacking=is_lacking):
-        return DeviceState.NO_HEARTBEAT
-    is_late = any(grade.worst != FINE for grade in (telemetry, heartbeat) if grade)
-    return DeviceState.LATE if is_late else DeviceState.ONLINE
+        return DeviceState.NO_HEARTBEAT, HEARTBEAT
+    late = [topic for topic, grade in grades.items() if grade.worst != FINE]
+    if not late:
+        return DeviceState.ONLINE, None
+    # what turned last is the news
+    return DeviceState.LATE, max(late, key=lambda topic: grades[topic].turned_at(now))
 
 
 def _goes_on_without(one: Grade, other: Grade | None, *, is_lacking: bool) -> bool:
@@ -136,5 +123,10 @@ def _goes_on_without(one: Grade, other: Grade | None, *, is_lacking: bool) -> bo
         return False
     if other is None:
         return is_lacking
+    if other.worst != SILENT:
+        return False
+    if not one.is_judged:
+        # its silence means nothing, but what was heard of it does
+        return one.heard_at >= other.lapsed_at
     # heard before the other one fell silent, it may have fallen silent with it: a dead device, found out later
-    return other.worst == SILENT and (other.now != SILENT or one.heard_at >= other.silent_at)
+    return other.now != SILENT or one.heard_at >= other.silent_at

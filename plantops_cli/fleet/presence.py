@@ -2,7 +2,8 @@
 
 Pure: messages and the time come in from outside, so that a simulated clock tells the same story as a real one.
 
-Silence is measured while we listen: our own outages are taken out of it. What it means, ``judging`` tells.
+Silence is measured while we listen: our own outages are taken out of it, and it counts no further than it is
+certain that nothing is still on its way. What it means, ``judging`` tells.
 """
 
 import math
@@ -12,9 +13,18 @@ from typing import NamedTuple
 
 import orjson
 
-from plantops_cli.fleet.device import WINDOW_SECONDS, Device, DeviceReport, DeviceState
+from plantops_cli.fleet.device import (
+    HEARTBEAT,
+    RETAINED_ONLY,
+    TELEMETRY,
+    WINDOW_SECONDS,
+    Device,
+    DeviceReport,
+    DeviceState,
+    remarks_on,
+)
 from plantops_cli.fleet.judging import Patience, state_of, steady_until
-from plantops_cli.fleet.rhythm import Signal
+from plantops_cli.fleet.rhythm import Rhythm, Signal
 from plantops_cli.fleet.sequence import (
     DeviceClock,
     SequenceNumbers,
@@ -45,7 +55,10 @@ class Change(NamedTuple):
         device_id: the device.
         before: its state before, or None when it was not known.
         state: its state now.
-        silent_seconds: for how long nothing of it had been heard while we listened.
+        silent_seconds: for how long that which it is about had not been heard while we listened: the topic, or the
+            device as a whole.
+        topic: the topic that it is about, ``telemetry`` or ``heartbeat``; None: the device as a whole.
+        remarks: what keeps the state from telling everything, such as ``heartbeat not heard yet``.
     """
 
     at: float
@@ -53,6 +66,8 @@ class Change(NamedTuple):
     before: DeviceState | None
     state: DeviceState
     silent_seconds: float
+    topic: str | None = None
+    remarks: tuple[str, ...] = ()
 
 
 class Presence:
@@ -73,7 +88,10 @@ class Presence:
         max_changes: how many changes to keep for ``changes``; the oldest ones go first.
 
     Attributes:
+        certain_at: up to when it is certain that nothing is still on its way, so that silence counts; None: up to
+            the moment of each call.
         message_count: messages taken note of.
+        old_count: how many of them were retained or came a second time.
         passed_over: how many of them were of no device, or of one too many.
         invalid_count: telemetry payloads that were no JSON, or broke the contract.
     """
@@ -106,10 +124,13 @@ class Presence:
         self._devices = {device_id: Device(device_id, is_expected=True) for device_id in expected}
         self._has_roster = bool(self._devices)
         self._changes = deque[Change](maxlen=max_changes)
+        self._remarks = deque[Change](maxlen=max_changes)
         self._patience = Patience(offline_after_seconds)
         self._lost_at: float | None = None
         self._window_end = -math.inf
+        self.certain_at: float | None = None
         self.message_count = 0
+        self.old_count = 0
         self.passed_over = 0
         self.invalid_count = 0
 
@@ -123,6 +144,7 @@ class Presence:
             is_live: False for one that is retained or comes a second time, which proves nothing about now.
         """
         self.message_count += 1
+        self.old_count += not is_live
         device, is_telemetry = self._find(topic)
         if device is None:
             self.passed_over += 1
@@ -133,14 +155,15 @@ class Presence:
         now = at if self._lost_at is None else self._lost_at
         if now >= self._window_end:
             self._turn_window(now)
+        certain_at = self._certain(now)
         signal = device.telemetry if is_telemetry else device.heartbeat
-        if now >= device.due_at and (
+        if certain_at >= device.due_at and (
             signal is None
             or device.state is not DeviceState.ONLINE
-            or now >= signal.overdue_at(self._offline_after_seconds)
+            or certain_at >= signal.turns_at(self._offline_after_seconds)
         ):
-            self._settle(device, now)
-        signal = signal or self._begin(device, is_telemetry)
+            self._settle(device, certain_at)
+        signal = signal or self._begin(device, is_telemetry, now)
         device.count += 1
         device.size += len(payload)
         device.window_count += 1
@@ -148,16 +171,14 @@ class Presence:
             self._look_into(device, signal, payload, at)
         elif self._is_order_kept:
             self._look_for_order(signal, _parsed(payload), at)
-        if signal.hear(now, at):
-            if signal.interval > self._patience.longest(is_telemetry=is_telemetry):
-                self._lengthen(signal.interval, now, is_telemetry=is_telemetry)
-            device.due_at = min(device.due_at, signal.overdue_at(self._offline_after_seconds))
+        if signal.hear(now, at, certain_at):
+            device.due_at = min(device.due_at, signal.turns_at(self._offline_after_seconds))
         if device.state is not DeviceState.ONLINE:
             if device.count == 1:
                 device.first_at = now
             if device.state is DeviceState.OFFLINE:
                 device.welcome_back(now)
-            self._step(device, now, silent_seconds=0.0)
+            self._step(device, certain_at, at=now)
 
     def hear(self, message: Message, at: float) -> None:
         """Take note of a message, as ``heard`` does.
@@ -202,6 +223,19 @@ class Presence:
         self._changes.clear()
         return changes
 
+    def remarks(self, at: float) -> list[Change]:
+        """Return what there is to remark since the last call without a change of state, oldest first.
+
+        A topic that falls quiet before its rhythm is known changes no state: ``before`` and ``state`` are one.
+
+        Args:
+            at: now.
+        """
+        self._sweep(self._now(at))
+        remarks = sorted(self._remarks, key=lambda remark: remark.at)
+        self._remarks.clear()
+        return remarks
+
     def count(self, at: float) -> dict[DeviceState, int]:
         """Count the devices by state, every state named.
 
@@ -214,6 +248,25 @@ class Presence:
             if device.state:
                 counts[device.state] += 1
         return counts
+
+    def count_rhythms(self, at: float) -> dict[tuple[str, Rhythm], int]:
+        """Count the topics of the devices that were heard by what is known of their rhythm, every one named.
+
+        Args:
+            at: now.
+        """
+        now = self._now(at)
+        counts = dict.fromkeys(((topic, rhythm) for topic in (TELEMETRY, HEARTBEAT) for rhythm in Rhythm), 0)
+        for device in self._devices.values():
+            for topic, rhythm in zip((TELEMETRY, HEARTBEAT), device.rhythms(now), strict=True):
+                if rhythm:
+                    counts[topic, rhythm] += 1
+        return counts
+
+    @property
+    def retained_only_count(self) -> int:
+        """How many devices are known from a retained message only."""
+        return sum(device.is_retained and not device.count for device in self._devices.values())
 
     @property
     def unknown_count(self) -> int:
@@ -263,9 +316,16 @@ class Presence:
             device = self._devices[parts[1]] = Device(parts[1], is_expected=False)
         return device, is_telemetry
 
-    def _begin(self, device: Device, is_telemetry: bool) -> Signal:
+    def _certain(self, now: float) -> float:
+        """Up to when silence is certain, at most until now."""
+        return now if self.certain_at is None or self.certain_at > now else self.certain_at
+
+    def _begin(self, device: Device, is_telemetry: bool, now: float) -> Signal:
         """Begin to keep a topic of a device."""
         signal = Signal()
+        topic = TELEMETRY if is_telemetry else HEARTBEAT
+        if topic not in self._patience.topics:
+            self._use(topic, now)
         if is_telemetry:
             device.telemetry = signal
         else:
@@ -285,16 +345,16 @@ class Presence:
         device.is_retained = True
         if device.state is None:
             device.state = DeviceState.NEVER_SEEN
-            self._changes.append(Change(at, device.name, None, DeviceState.NEVER_SEEN, 0.0))
+            self._changes.append(
+                Change(at, device.name, None, DeviceState.NEVER_SEEN, 0.0, remarks=(RETAINED_ONLY,))
+            )
 
-    def _lengthen(self, interval: float, now: float, *, is_telemetry: bool) -> None:
-        is_first = not self._patience.longest(is_telemetry=is_telemetry)
-        self._patience = self._patience.lengthened(interval, is_telemetry=is_telemetry)
-        if is_first:
-            # now it is known what those lack that were never heard to send it
-            for device in self._devices.values():
-                if device.count and not (device.telemetry and device.heartbeat):
-                    device.due_at = min(device.due_at, now)
+    def _use(self, topic: str, now: float) -> None:
+        """Take note that a topic is in use, so that who is never heard to use it may lack it."""
+        self._patience = self._patience._replace(topics=self._patience.topics | {topic})
+        for device in self._devices.values():
+            if device.count:
+                device.due_at = min(device.due_at, now)
 
     def _look_into(self, device: Device, signal: Signal, payload: bytes, at: float) -> None:
         """Check a telemetry payload, and keep of it what is asked for."""
@@ -336,31 +396,43 @@ class Presence:
             signal.clock.take(stamp, arrived=at + self._clock_offset_seconds)
 
     def _sweep(self, now: float) -> None:
+        certain_at = self._certain(now)
         for device in self._devices.values():
-            if now >= device.due_at:
-                self._settle(device, now)
+            if certain_at >= device.due_at:
+                self._settle(device, certain_at)
 
-    def _settle(self, device: Device, now: float) -> None:
+    def _settle(self, device: Device, certain_at: float) -> None:
         """Bring a device's state up to date, each change at its own moment.
 
         Args:
             device: a device that was heard live.
-            now: the time, as far as we listen.
+            certain_at: up to when.
         """
         steady = steady_until(device, self._patience)
-        if now < steady:
+        if certain_at < steady:
             device.due_at = steady
             return
         heard_at = device.heard_at
-        while device.due_at <= now:
+        while device.due_at <= certain_at:
             moment = max(device.due_at, heard_at)
-            self._step(device, moment, silent_seconds=moment - heard_at)
+            # what was heard meanwhile says nothing about what is still on its way
+            self._step(device, min(moment, certain_at), at=moment)
 
-    def _step(self, device: Device, now: float, *, silent_seconds: float) -> None:
-        state, device.due_at = state_of(device, now, self._patience)
-        if state is not device.state:
-            self._changes.append(Change(now, device.name, device.state, state, silent_seconds))
+    def _step(self, device: Device, certain_at: float, *, at: float) -> None:
+        before, quiet = device.state, device.quiet_since(certain_at)
+        state, device.due_at, topic = state_of(device, certain_at, self._patience)
+        if state is not before:
             device.state = state
+            self._changes.append(_change(device, before, topic, at))
+        elif quiet:
+            self._remarks.append(_change(device, before, quiet, at))
+
+
+def _change(device: Device, before: DeviceState | None, topic: str | None, at: float) -> Change:
+    state = device.state or DeviceState.NEVER_SEEN
+    return Change(
+        at, device.name, before, state, device.silent_seconds(topic, at), topic, remarks_on(device.rhythms(at))
+    )
 
 
 def _path(name: str | None) -> tuple[str, ...]:

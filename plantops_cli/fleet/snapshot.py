@@ -4,11 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from plantops_cli.fleet.device import DeviceReport, DeviceState
+from plantops_cli.fleet.device import RETAINED_ONLY, DeviceReport, DeviceState
 
 _RANK = {state: rank for rank, state in enumerate(DeviceState)}
 _SOUGHT = {"seq": "sequence number", "clock": "timestamp", "field": "number"}
 AILING = (DeviceState.LATE, DeviceState.MUTE, DeviceState.NO_HEARTBEAT)
+_LEAST_SECONDS = 1.0
+_NAMES_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +25,8 @@ class Snapshot:
         outages: how often the connection was lost.
         clock_offset_seconds: what to add to the times of the reports to get seconds since 1970.
         absent_fields: as ``Presence.absent_fields``.
+        old_messages: how many of the messages were retained or came a second time, and belong to no rate.
+        taken_at: when it was taken, by the clock of the reports; None: when the newest message came.
     """
 
     reports: tuple[DeviceReport, ...]
@@ -32,6 +36,16 @@ class Snapshot:
     outages: int
     clock_offset_seconds: float
     absent_fields: Mapping[str, str] = field(default_factory=dict[str, str])
+    old_messages: int = 0
+    taken_at: float | None = None
+
+    @property
+    def now(self) -> float:
+        """The time of the snapshot, by the clock of the reports."""
+        if self.taken_at is not None:
+            return self.taken_at
+        heard = (at for report in self.reports for at in (report.last_telemetry, report.last_heartbeat))
+        return max((at for at in heard if at is not None), default=0.0)
 
     @property
     def worst_first(self) -> list[DeviceReport]:
@@ -64,9 +78,38 @@ class Snapshot:
         return sum(report.invalid for report in self.reports)
 
     @property
-    def rate(self) -> float:
-        """Messages a second."""
-        return self.messages / self.listened_seconds if self.listened_seconds > 0 else 0.0
+    def retained_only(self) -> list[str]:
+        """Devices of which only a retained message is known."""
+        return sorted(report.device_id for report in self.reports if report.is_retained_only)
+
+    @property
+    def quiet(self) -> list[str]:
+        """Devices of which a topic fell quiet before its rhythm was known, which changes no state."""
+        return sorted(report.device_id for report in self.reports if report.is_quiet)
+
+    @property
+    def unsettled(self) -> list[str]:
+        """Devices that were heard, and of which no topic has a known rhythm: they cannot be late."""
+        return sorted(report.device_id for report in self.reports if report.messages and not report.is_judged)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Of whom nothing can be said, for the rhythm is not known."""
+        quiet = self.quiet
+        seldom = sorted({*self.unsettled} - {*quiet})
+        kinds = (
+            (quiet, "quiet before the rhythm was known"),
+            (self.retained_only, RETAINED_ONLY),
+            (seldom, "heard too seldom to know the rhythm"),
+        )
+        return tuple(f"{len(names):,} {what}: {listed(names)}" for names, what in kinds if names)
+
+    @property
+    def rate(self) -> float | None:
+        """Messages a second, of those that were heard live; None: not listened for a second yet."""
+        if self.listened_seconds < _LEAST_SECONDS:
+            return None
+        return (self.messages - self.old_messages) / self.listened_seconds
 
     @property
     def absences(self) -> list[str]:
@@ -81,8 +124,11 @@ class Snapshot:
             **{state.value: number for state, number in reversed(self.counts.items())},
             "missing": len(self.missing),
             "unknown": len(self.unknown),
+            "retained_only": len(self.retained_only),
+            "rhythm_unknown": len(self.unsettled),
+            "quiet": len(self.quiet),
             "messages": self.messages,
-            "rate": round(self.rate, 3),
+            "rate": _rounded(self.rate),
             "invalid": self.invalid,
             "passed_over": self.passed_over,
             "listened_seconds": round(self.listened_seconds, 1),
@@ -106,8 +152,12 @@ class Snapshot:
             "state": report.state.value,
             "last_telemetry": self._moment(report.last_telemetry),
             "last_heartbeat": self._moment(report.last_heartbeat),
+            "telemetry_silent_seconds": _rounded(report.telemetry_silent_seconds),
+            "heartbeat_silent_seconds": _rounded(report.heartbeat_silent_seconds),
             "interval_seconds": _rounded(report.interval_seconds),
             "heartbeat_interval_seconds": _rounded(report.heartbeat_interval_seconds),
+            "telemetry_rhythm": report.telemetry_rhythm,
+            "heartbeat_rhythm": report.heartbeat_rhythm,
             "rate": _rounded(report.rate),
             "messages": report.messages,
             "bytes": report.size_bytes,
@@ -123,12 +173,19 @@ class Snapshot:
             "lag_seconds": _rounded(report.lag_seconds),
             "jitter_seconds": _rounded(report.jitter_seconds),
             "skew_seconds": _rounded(report.skew_seconds),
+            "remarks": list(report.remarks),
         }
 
     def _moment(self, at: float | None) -> str | None:
         if at is None:
             return None
         return datetime.fromtimestamp(at + self.clock_offset_seconds, UTC).isoformat(timespec="milliseconds")
+
+
+def listed(names: list[str]) -> str:
+    """The first few of many names, and how many more there are."""
+    shown = ", ".join(names[:_NAMES_SHOWN])
+    return f"{shown} and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else shown
 
 
 def _rounded(value: float | None) -> float | None:

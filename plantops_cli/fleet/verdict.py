@@ -1,13 +1,12 @@
 """The verdict of a check: is the fleet well, by the conventions of Nagios plugins? Pure."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 
 from plantops_cli.errors import ConfigError
 from plantops_cli.fleet.device import DeviceReport, DeviceState
-from plantops_cli.fleet.snapshot import AILING, Snapshot
-
-_NAMES_SHOWN = 5
+from plantops_cli.fleet.snapshot import AILING, Snapshot, listed
 
 
 class CheckStatus(IntEnum):
@@ -75,11 +74,13 @@ class Verdict:
         status: the worst of it.
         reasons: what made it so, the worst first; empty when all is well.
         figures: the numbers behind it.
+        notes: what else there is to know: of whom nothing can be said.
     """
 
     status: CheckStatus
     reasons: tuple[str, ...]
     figures: tuple[Figure, ...]
+    notes: tuple[str, ...] = ()
 
 
 def judge(snapshot: Snapshot, thresholds: Thresholds) -> Verdict:
@@ -96,8 +97,7 @@ def judge(snapshot: Snapshot, thresholds: Thresholds) -> Verdict:
         critical.append(f"no message of any device in {snapshot.listened_seconds:.0f} s")
     if len(gone) >= thresholds.crit_offline:
         critical.append(f"{len(gone)} offline or missing: {_names(_states(gone))}")
-    if thresholds.min_rate is not None and snapshot.rate < thresholds.min_rate:
-        critical.append(f"{snapshot.rate:.3g} messages/s, fewer than {thresholds.min_rate:g}")
+    critical += _too_seldom(snapshot, thresholds.min_rate)
     if thresholds.max_invalid is not None and snapshot.invalid > thresholds.max_invalid:
         wrong = [report for report in snapshot.reports if report.invalid]
         faults = {report.device_id: f"{report.invalid}: {report.error}" for report in wrong}
@@ -105,7 +105,17 @@ def judge(snapshot: Snapshot, thresholds: Thresholds) -> Verdict:
     if len(ailing) >= thresholds.warn_late:
         warnings.append(f"{len(ailing)} late, mute or without heartbeat: {_names(_states(ailing))}")
     status = CheckStatus.CRITICAL if critical else CheckStatus.WARNING if warnings else CheckStatus.OK
-    return Verdict(status, (*critical, *warnings), _figures(snapshot, thresholds, len(ailing), len(gone)))
+    figures = _figures(snapshot, thresholds, len(ailing), len(gone))
+    return Verdict(status, (*critical, *warnings), figures, snapshot.notes)
+
+
+def _too_seldom(snapshot: Snapshot, min_rate: float | None) -> Iterator[str]:
+    if min_rate is None:
+        return
+    if snapshot.rate is None:
+        yield f"listened for {snapshot.listened_seconds:.2g} s, too short a time for a rate"
+    elif snapshot.rate < min_rate:
+        yield f"{snapshot.rate:.3g} messages/s, fewer than {min_rate:g}"
 
 
 def _is_gone(report: DeviceReport) -> bool:
@@ -119,8 +129,7 @@ def _states(reports: list[DeviceReport]) -> dict[str, str]:
 
 
 def _names(remarks: dict[str, str]) -> str:
-    shown = ", ".join(f"{name} ({remark})" for name, remark in list(remarks.items())[:_NAMES_SHOWN])
-    return f"{shown} and {len(remarks) - _NAMES_SHOWN} more" if len(remarks) > _NAMES_SHOWN else shown
+    return listed([f"{name} ({remark})" for name, remark in remarks.items()])
 
 
 def _figures(snapshot: Snapshot, thresholds: Thresholds, ailing: int, gone: int) -> tuple[Figure, ...]:
@@ -135,7 +144,10 @@ def _figures(snapshot: Snapshot, thresholds: Thresholds, ailing: int, gone: int)
         Figure("gone", gone, critical=str(thresholds.crit_offline - 1)),
         *(Figure(state.value, counts[state]) for state in others),
         Figure("unknown", len(snapshot.unknown)),
-        Figure("rate", round(snapshot.rate, 3), critical=below),
+        Figure("retained_only", len(snapshot.retained_only)),
+        Figure("rhythm_unknown", len(snapshot.unsettled)),
+        Figure("quiet", len(snapshot.quiet)),
+        *(() if snapshot.rate is None else (Figure("rate", round(snapshot.rate, 3), critical=below),)),
         Figure("invalid", snapshot.invalid, critical=above),
         Figure("time", round(snapshot.listened_seconds, 1), "s"),
     )

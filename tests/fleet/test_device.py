@@ -4,9 +4,10 @@ import tracemalloc
 
 import pytest
 
+from plantops_cli.fleet.device import TELEMETRY as TELEMETRY_NAME
 from plantops_cli.fleet.device import WINDOW_SECONDS, Device, DeviceReport, DeviceState
 from plantops_cli.fleet.presence import Presence
-from plantops_cli.fleet.rhythm import OVERDUE, Signal
+from plantops_cli.fleet.rhythm import FINE, OVERDUE, Signal
 from tests.support.device_story import HEARTBEAT, START, TELEMETRY, Story
 
 
@@ -47,8 +48,52 @@ def test_what_is_not_looked_for_is_none_and_not_zero() -> None:
 
 
 def test_in_its_first_minute_the_rate_is_that_since_it_was_heard_first() -> None:
-    assert heard(START).rate(START, START) == 0.0
-    assert heard(START, START + 2, START + 4).rate(START + 4, START) == 0.5
+    assert heard(*(START + 2 * n for n in range(11))).rate(START + 20, START) == 0.5
+
+
+def test_before_ten_seconds_are_over_there_is_no_rate() -> None:
+    burst = heard(*(START + n / 200 for n in range(6)))
+    assert burst.rate(START + 0.03, START) is None
+    assert burst.rate(START + 9.9, START) is None
+    assert burst.rate(START + 10, START) == 0.5
+    assert Device(b"a", is_expected=True).rate(START, START) is None
+
+
+def test_what_keeps_a_state_from_telling_everything_is_remarked() -> None:
+    remarks = report(heard(START, START + 1)).remarks
+    assert remarks == ("telemetry rhythm not known yet", "heartbeat not heard yet")
+    assert report(Device(b"a", is_expected=True)).remarks == ()
+    retained = Device(b"a", is_expected=False)
+    retained.is_retained = True
+    assert report(retained).remarks == ("retained only",)
+
+
+def test_the_silence_of_each_topic_is_told_by_itself() -> None:
+    device = heard(START - 30)
+    device.heartbeat = Signal()
+    device.heartbeat.hear(START - 5, START - 5)
+    told = report(device)
+    assert (told.telemetry_silent_seconds, told.heartbeat_silent_seconds) == (30, 5)
+    assert [device.silent_seconds(topic, START) for topic in (TELEMETRY_NAME, None)] == [30, 5]
+    assert heard(START - 30).silent_seconds("heartbeat", START) == 30
+    assert report(heard(START)).heartbeat_silent_seconds is None
+
+
+def test_a_topic_is_quiet_from_one_moment_on() -> None:
+    assert heard(START, START + 10).quiet_since(START + 50) == "telemetry"
+    assert heard(START, START + 10).quiet_since(START + 51) is None
+
+
+def test_a_device_is_judged_once_the_rhythm_of_a_topic_is_known() -> None:
+    assert not report(heard(START, START + 10, START + 20)).is_judged
+    assert report(heard(START, START + 10, START + 20, START + 30)).is_judged
+
+
+def test_of_one_that_comes_back_a_topic_of_unknown_rhythm_is_not_waited_for() -> None:
+    device = heard(START, START + 10)
+    device.welcome_back(START + 10)
+    assert device.telemetry is not None
+    assert device.telemetry.held == FINE
 
 
 def test_later_the_rate_takes_of_the_window_before_what_still_lies_in_the_minute() -> None:
@@ -103,7 +148,9 @@ def test_the_rate_is_that_of_the_last_minute(seconds: int) -> None:
     story = Story()
     story.hear(TELEMETRY, *(START + n / 2 for n in range(2 * seconds)))
     assert story.report(START + seconds).rate == pytest.approx(2.0, rel=0.05)
-    assert story.report(START + seconds + 200).rate < 0.25
+    later = story.report(START + seconds + 200).rate
+    assert later is not None
+    assert later < 0.25
 
 
 def test_the_latest_numbers_of_a_field_are_kept() -> None:

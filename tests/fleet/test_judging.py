@@ -47,20 +47,28 @@ TENS = (0, 10, 20, 30)
     ],
 )
 def test_a_state_comes_with_the_moment_until_which_it_holds(now: float, state: DeviceState, until: float) -> None:
-    assert state_of(device(telemetry=TENS), now, Patience()) == (state, until)
+    judgement = state_of(device(telemetry=TENS), now, Patience())
+    assert (judgement.state, judgement.until) == (state, until)
 
 
 def test_offline_after_bounds_the_patience_with_each_topic() -> None:
-    assert state_of(device(telemetry=TENS), 44, Patience(15)) == (DeviceState.ONLINE, 45)
-    assert state_of(device(telemetry=TENS), 45, Patience(15)) == (DeviceState.OFFLINE, math.inf)
+    assert state_of(device(telemetry=TENS), 44, Patience(15)) == (DeviceState.ONLINE, 45, None)
+    assert state_of(device(telemetry=TENS), 45, Patience(15)) == (DeviceState.OFFLINE, math.inf, None)
 
 
-def test_a_topic_that_the_rest_of_the_fleet_uses_is_lacking_after_four_of_their_intervals() -> None:
-    fleet = Patience(telemetry_seconds=20.0)
+def test_a_topic_that_others_use_is_lacking_only_if_somebody_said_how_long_that_may_take() -> None:
+    used = frozenset(("telemetry", "heartbeat"))
     long_known = device(heartbeat=(*TENS, 40, 50, 60, 70, 80))
-    assert state_of(long_known, 79, fleet) == (DeviceState.ONLINE, 80)
-    assert state_of(long_known, 80, fleet) == (DeviceState.MUTE, 100)
-    assert state_of(long_known, 80, Patience()) == (DeviceState.ONLINE, 100)
+    assert state_of(long_known, 79, Patience(80, used)) == (DeviceState.ONLINE, 80, None)
+    assert state_of(long_known, 80, Patience(80, used)) == (DeviceState.MUTE, 100, "telemetry")
+    assert state_of(long_known, 80, Patience(80)).state is DeviceState.ONLINE
+    assert state_of(long_known, 80, Patience(None, used)) == (DeviceState.ONLINE, 100, None)
+
+
+def test_who_is_late_is_so_by_the_topic_that_turned_last() -> None:
+    telemetry_first = device(telemetry=TENS, heartbeat=(*TENS, 35))
+    assert state_of(telemetry_first, 52, Patience()) == (DeviceState.LATE, 55, "telemetry")
+    assert state_of(telemetry_first, 56, Patience()) == (DeviceState.LATE, 70, "heartbeat")
 
 
 def test_a_device_with_both_topics_in_time_is_steady_until_the_first_is_overdue() -> None:
@@ -75,12 +83,6 @@ def test_a_device_with_both_topics_in_time_is_steady_until_the_first_is_overdue(
 )
 def test_one_that_may_be_about_to_change_is_not_steady(unsteady: Device) -> None:
     assert steady_until(unsteady, Patience()) == -math.inf
-
-
-def test_patience_grows_for_one_topic_alone() -> None:
-    grown = Patience(60).lengthened(10.0, is_telemetry=True).lengthened(30.0, is_telemetry=False)
-    assert grown == Patience(60, heartbeat_seconds=30.0, telemetry_seconds=10.0)
-    assert (grown.longest(is_telemetry=True), grown.longest(is_telemetry=False)) == (10.0, 30.0)
 
 
 # Never late, if regular
@@ -103,11 +105,36 @@ def test_nor_one_that_has_two_rhythms(pace: tuple[float, float], jitter: tuple[l
     assert story.states == [DeviceState.ONLINE]
 
 
-def test_a_device_whose_interval_is_unknown_is_offline_after_four_hours() -> None:
+def test_silence_of_a_topic_whose_interval_is_unknown_changes_no_state() -> None:
     story = Story()
+    story.hear(TELEMETRY, START, START + 10, START + 20)
+    assert story.look(START + 1_000_000) is DeviceState.ONLINE
+
+
+def test_unless_somebody_said_how_long_silence_may_last() -> None:
+    story = Story(Presence(offline_after_seconds=60))
     story.hear(TELEMETRY, START)
-    assert story.look(START + 14_399) is DeviceState.ONLINE
-    assert story.look(START + 14_400) is DeviceState.OFFLINE
+    assert story.look(START + 59) is DeviceState.ONLINE
+    assert story.look(START + 60) is DeviceState.OFFLINE
+
+
+def test_slow_devices_beside_a_fast_one_are_judged_by_themselves() -> None:
+    story = Story()
+    slow = [
+        (START + 30 * turn + n, f"devices/slow-{n}/{kind}".encode())
+        for turn in range(4)
+        for n in range(5)
+        for kind in ("telemetry", "heartbeat")
+    ]
+    story.play([*slow, *regular(TELEMETRY, 1.0, [0.0] * 120), *regular(HEARTBEAT, 1.0, [0.0] * 120)])
+    assert set(story.states) == {DeviceState.ONLINE}
+
+
+def test_how_often_others_beat_says_nothing_about_one_that_was_never_heard_to() -> None:
+    story = beating(b"devices/b/telemetry", b"devices/b/heartbeat")
+    story.hear(HEARTBEAT, *(START + 5 * turn for turn in range(80)))
+    assert story.look(START + 400) is DeviceState.ONLINE
+    assert story.report(START + 400).remarks == ("telemetry not heard yet",)
 
 
 # Late and offline, if it stops
@@ -159,17 +186,27 @@ def test_offline_after_less_than_two_intervals_leaves_no_time_to_be_late() -> No
     assert [(change.at - START, change.state) for change in story.changes] == [(15, DeviceState.OFFLINE)]
 
 
-def test_a_device_that_died_before_all_was_known_of_it_is_offline_by_what_the_others_do() -> None:
+def test_a_device_that_died_before_all_was_known_of_it_is_offline_by_what_is_known() -> None:
     story = Story()
-    for n in range(20):
-        story.hear(b"devices/b/heartbeat", START + 5 * n)
     # two heartbeats only
     story.play(regular(TELEMETRY, 2.0, [0.0] * 6) + regular(HEARTBEAT, 5.0, [0.0] * 2))
     story.changes.clear()
     story.look(START + 1_000)
-    assert [(change.at - START, change.state) for change in story.changes if change.device_id == "a"] == [
+    assert [(change.at - START, change.state) for change in story.changes] == [
         (10 + 4, DeviceState.LATE),
-        (5 + 20, DeviceState.OFFLINE),
+        (10 + 8, DeviceState.OFFLINE),
+    ]
+
+
+def test_a_heartbeat_of_unknown_interval_proves_that_a_device_lives_and_is_mute() -> None:
+    story = beating(TELEMETRY)
+    story.hear(HEARTBEAT, START + 1, START + 401, START + 801)
+    story.look(START + 1_000)
+    assert [(change.at - START, change.state) for change in story.changes] == [
+        (20, DeviceState.LATE),
+        (40, DeviceState.OFFLINE),
+        (401, DeviceState.LATE),
+        (441, DeviceState.MUTE),
     ]
 
 
@@ -251,8 +288,9 @@ def test_while_the_slow_heartbeat_is_waited_for_a_dead_device_is_late_not_mute()
     assert story.look(START + 120 + 50) is DeviceState.LATE
 
 
-def test_a_dead_sensor_that_was_never_heard_is_found_by_what_the_others_send() -> None:
-    story = beating(b"devices/b/telemetry", b"devices/b/heartbeat")
+def test_a_dead_sensor_that_was_never_heard_is_found_if_somebody_said_how_long_that_may_take() -> None:
+    presence = Presence(offline_after_seconds=40)
+    story = beating(b"devices/b/telemetry", b"devices/b/heartbeat", presence=presence)
     story.hear(HEARTBEAT, *(START + 5 * turn for turn in range(8)))
     assert story.look(START + 39) is DeviceState.ONLINE
     assert story.look(START + 40) is DeviceState.MUTE
@@ -261,12 +299,40 @@ def test_a_dead_sensor_that_was_never_heard_is_found_by_what_the_others_send() -
 
 
 def test_it_is_found_too_when_the_others_are_heard_later() -> None:
-    story = Story()
+    story = Story(Presence(offline_after_seconds=40))
     story.hear(HEARTBEAT, *(START + 5 * turn for turn in range(40)))
     assert story.states == [DeviceState.ONLINE]
-    for turn in range(4):
-        story.hear(b"devices/b/telemetry", START + 196 + turn / 2)
-    assert story.look(START + 198) is DeviceState.MUTE
+    story.hear(b"devices/b/telemetry", START + 196)
+    assert story.look(START + 197) is DeviceState.MUTE
+    assert story.changes[-1].at == START + 196
+
+
+# What a change is about
+
+
+def test_a_change_tells_the_age_of_the_topic_that_it_is_about() -> None:
+    story = beating(TELEMETRY, HEARTBEAT)
+    story.hear(HEARTBEAT, *(START + 10 * turn for turn in range(1, 9)))
+    story.look(START + 1_000)
+    assert [(change.state, change.topic, change.silent_seconds) for change in story.changes] == [
+        (DeviceState.LATE, "telemetry", 20),
+        (DeviceState.MUTE, "telemetry", 40),
+        (DeviceState.LATE, "heartbeat", 20),
+        (DeviceState.OFFLINE, None, 40),
+    ]
+
+
+def test_who_has_no_heartbeat_is_silent_for_as_long_as_that() -> None:
+    story = beating(TELEMETRY, HEARTBEAT)
+    story.hear(TELEMETRY, START + 9, START + 18, START + 27, START + 36, START + 45)
+    assert story.changes[-1][2:6] == (DeviceState.LATE, DeviceState.NO_HEARTBEAT, 45, "heartbeat")
+
+
+def test_who_was_never_heard_is_silent_since_the_device_was_first() -> None:
+    story = Story(Presence(offline_after_seconds=60))
+    story.hear(b"devices/b/heartbeat", START)
+    story.hear(TELEMETRY, *(START + 10 * turn for turn in range(8)))
+    assert story.changes[-1][3:6] == (DeviceState.NO_HEARTBEAT, 60, "heartbeat")
 
 
 def test_in_a_fleet_without_heartbeats_nobody_lacks_one() -> None:

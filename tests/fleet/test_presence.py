@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from plantops_cli.fleet.device import DeviceState
 from plantops_cli.fleet.presence import Change, Presence
+from plantops_cli.fleet.rhythm import Rhythm
 from plantops_cli.messages import Message
 from tests.support.device_story import HEARTBEAT, START, TELEMETRY, Story, beating
 from tests.support.samples import message
@@ -143,7 +144,7 @@ def test_the_changes_tell_the_whole_story_in_its_order(
     reports = presence.reports(at)
     assert told == {report.device_id: report.state for report in reports}
     assert sum(presence.count(at).values()) == len(reports)
-    assert all(report.rate >= 0 for report in reports)
+    assert all(report.rate is None or report.rate >= 0 for report in reports)
 
 
 # What proves nothing
@@ -168,7 +169,8 @@ def test_a_device_on_the_roster_is_never_seen_until_it_is_heard() -> None:
     story = Story(Presence(roster=["a", "b"]))
     assert story.look(START + 100_000) is DeviceState.NEVER_SEEN
     story.hear(HEARTBEAT, START + 100_001)
-    assert story.changes == [(START + 100_001, "a", DeviceState.NEVER_SEEN, DeviceState.ONLINE, 0.0)]
+    [change] = story.changes
+    assert change[:5] == (START + 100_001, "a", DeviceState.NEVER_SEEN, DeviceState.ONLINE, 0.0)
     assert story.presence.count(START + 100_001)[DeviceState.NEVER_SEEN] == 1
 
 
@@ -206,6 +208,70 @@ def test_changes_that_nobody_asks_for_do_not_pile_up() -> None:
         presence.heard(f"devices/{n}/telemetry".encode(), b"{}", START + n)
     assert [change.device_id for change in presence.changes(START + 10)] == ["7", "8", "9"]
     assert presence.changes(START + 10) == []
+
+
+# What keeps a state from telling everything
+
+
+def test_a_change_says_what_is_not_known_of_the_device() -> None:
+    story = Story()
+    story.hear(TELEMETRY, START)
+    story.presence.hear(message(retain=True, topic="devices/b/heartbeat"), START)
+    told = {change.device_id: change.remarks for change in story.presence.changes(START) + story.changes}
+    assert told == {
+        "a": ("telemetry rhythm not known yet", "heartbeat not heard yet"),
+        "b": ("retained only",),
+    }
+
+
+def test_a_topic_that_falls_quiet_before_its_rhythm_is_known_is_remarked_once_and_changes_nothing() -> None:
+    story = Story()
+    story.hear(TELEMETRY, START, START + 10)
+    assert story.presence.remarks(START + 49) == []
+    [remark] = story.presence.remarks(START + 1_000)
+    assert remark[:6] == (START + 50, "a", DeviceState.ONLINE, DeviceState.ONLINE, 40, "telemetry")
+    assert "telemetry quiet before its rhythm was known" in remark.remarks
+    assert story.presence.remarks(START + 2_000) == story.presence.changes(START + 2_000) == []
+    assert story.report(START + 2_000).is_quiet
+
+
+def test_the_topics_of_what_was_heard_are_counted_by_what_is_known_of_their_rhythm() -> None:
+    story = beating(TELEMETRY)
+    story.hear(b"devices/b/telemetry", START - 50, START - 45)
+    story.presence.hear(message(retain=True, topic="devices/c/heartbeat"), START)
+    counts = story.presence.count_rhythms(START)
+    assert {key: number for key, number in counts.items() if number} == {
+        ("telemetry", Rhythm.KNOWN): 1,
+        ("telemetry", Rhythm.QUIET): 1,
+        ("heartbeat", Rhythm.NOT_HEARD): 2,
+    }
+    assert story.presence.retained_only_count == 1
+
+
+# What may still be on its way
+
+
+def test_silence_counts_no_further_than_it_is_certain_that_nothing_is_on_its_way() -> None:
+    presence = beating(TELEMETRY, HEARTBEAT).presence
+    presence.certain_at = START + 15
+    assert presence.changes(START + 100) == []
+    # what was held back comes at once, one topic after the other
+    presence.heard(TELEMETRY, b"{}", START + 100)
+    assert presence.changes(START + 100) == []
+    presence.heard(HEARTBEAT, b"{}", START + 100)
+    presence.certain_at = START + 110
+    assert presence.changes(START + 110) == []
+    presence.certain_at = START + 120
+    assert [(change.at, change.state) for change in presence.changes(START + 125)] == [
+        (START + 120, DeviceState.LATE)
+    ]
+
+
+def test_messages_of_another_time_are_counted_by_themselves() -> None:
+    presence = Presence()
+    for is_live in (True, False, False):
+        presence.heard(TELEMETRY, b"{}", START, is_live=is_live)
+    assert (presence.message_count, presence.old_count) == (3, 2)
 
 
 def test_an_id_need_not_be_ascii() -> None:

@@ -1,11 +1,21 @@
 """How often a topic speaks, and what its silence means, told on a simulated clock."""
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from plantops_cli.fleet.device import DeviceState
-from plantops_cli.fleet.rhythm import FINE, OVERDUE, SILENT, UNKNOWN_OFFLINE_SECONDS, Signal, silent_after
+from plantops_cli.fleet.rhythm import (
+    FINE,
+    HEARD_ONCE_QUIET_SECONDS,
+    OVERDUE,
+    SILENT,
+    Rhythm,
+    Signal,
+    silent_after,
+)
 from tests.support.device_story import START, TELEMETRY, Story, beating, regular
 
 
@@ -73,10 +83,73 @@ def test_an_interval_needs_three_gaps_and_is_one_that_most_do_not_exceed() -> No
     assert speaking(0, 10, 20, 30, 90, 100, 110).interval == pytest.approx(10.0)
 
 
-def test_it_is_said_when_an_interval_changes_and_only_then() -> None:
-    signal = speaking(0, 10, 20)
+def test_it_is_said_when_what_is_known_of_an_interval_changes_and_only_then() -> None:
+    signal = speaking(0)
+    assert signal.hear(10, 10)
+    assert signal.hear(20, 20)
     assert signal.hear(30, 30)
     assert not signal.hear(40, 40)
+
+
+def test_a_known_interval_stands_until_three_gaps_in_a_row_say_otherwise() -> None:
+    signal = speaking(0, 10, 20, 30)
+    signal.miss(32, 33)
+    for at in (40, 46, 52):
+        signal.hear(at, at)
+        assert signal.interval == pytest.approx(10.0)
+    signal.hear(58, 58)
+    assert signal.interval == pytest.approx(6.0)
+
+
+def test_of_gaps_that_are_not_in_a_row_each_counts_for_a_fifth_more() -> None:
+    signal = Signal()
+    for at in (0, 100, 200):
+        # each as short as a beat that is a fifth late and one that is a fifth early make it
+        signal.hear(at, at)
+        signal.hear(at + 6, at + 6)
+        signal.miss(at + 7, at + 8)
+    assert signal.interval == pytest.approx(6 * 1.2 * 1.2)
+
+
+def test_what_is_known_of_a_rhythm_is_told_in_steps() -> None:
+    assert Signal().rhythm(0) is Rhythm.UNKNOWN
+    assert speaking(0).rhythm(HEARD_ONCE_QUIET_SECONDS - 1) is Rhythm.UNKNOWN
+    assert speaking(0).rhythm(HEARD_ONCE_QUIET_SECONDS) is Rhythm.QUIET
+    assert speaking(0, 10).rhythm(49) is Rhythm.UNKNOWN
+    assert speaking(0, 10, 18).rhythm(58) is Rhythm.QUIET
+    assert speaking(0, 10, 20, 30).rhythm(10_000) is Rhythm.KNOWN
+
+
+def test_only_what_is_not_known_is_remarked() -> None:
+    assert Rhythm.NOT_HEARD.remark("heartbeat") == "heartbeat not heard yet"
+    assert Rhythm.UNKNOWN.remark("telemetry") == "telemetry rhythm not known yet"
+    assert Rhythm.QUIET.remark("telemetry") == "telemetry quiet before its rhythm was known"
+    assert Rhythm.KNOWN.remark("telemetry") == ""
+
+
+def test_there_is_something_to_say_of_a_topic_when_it_is_overdue_or_quiet() -> None:
+    assert speaking(0, 10, 20, 30).turns_at(None) == 50
+    assert speaking(0, 10).turns_at(None) == 50
+    assert speaking(0, 10).turns_at(15) == 25
+
+
+def test_a_topic_whose_interval_is_unknown_is_fine_for_ever() -> None:
+    grade = speaking(0, 10, 20).grade(1e9, None)
+    assert (grade.now, grade.is_judged) == (FINE, False)
+    assert speaking(0, 10, 20).grade(30, 10).is_judged
+
+
+def test_a_grade_tells_since_when_it_is_so() -> None:
+    signal = speaking(0, 10, 20, 30)
+    assert [signal.grade(at, None).turned_at(at) for at in (40, 55, 75)] == [-math.inf, 50, 70]
+
+
+def test_silence_counts_no_further_than_is_certain() -> None:
+    signal = speaking(0, 10, 20, 30)
+    signal.hear(75, 75, certain_at=45)
+    assert signal.held == FINE
+    signal.hear(120, 120, certain_at=100)
+    assert signal.held == OVERDUE
 
 
 def test_a_topic_is_overdue_after_two_intervals_and_silent_after_four() -> None:
@@ -98,7 +171,7 @@ def test_a_topic_of_a_tenth_of_a_second_is_judged_as_if_it_spoke_once_in_a_secon
 def test_how_long_it_may_be_silent_is_four_intervals_unless_somebody_said_otherwise() -> None:
     assert silent_after(10.0, None) == 40.0
     assert silent_after(10.0, 25.0) == 25.0
-    assert silent_after(0.0, None) == UNKNOWN_OFFLINE_SECONDS
+    assert silent_after(0.0, None) == math.inf
 
 
 def test_an_outage_of_ours_is_taken_out_of_its_silence() -> None:

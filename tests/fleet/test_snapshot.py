@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from plantops_cli.fleet.device import DeviceState
+from plantops_cli.fleet.rhythm import Rhythm
 from plantops_cli.fleet.snapshot import AILING
 from tests.support.fleet_reports import FINE, device, look_at
 
@@ -31,6 +32,9 @@ def test_the_document_has_the_summary_and_the_worst_device_first() -> None:
         "offline": 0,
         "missing": 1,
         "unknown": 1,
+        "retained_only": 0,
+        "rhythm_unknown": 0,
+        "quiet": 0,
         "messages": 60,
         "rate": 1.0,
         "invalid": 0,
@@ -63,16 +67,48 @@ def test_without_a_roster_nobody_is_missing_or_unknown() -> None:
     assert (snapshot.missing, snapshot.unknown) == ([], [])
 
 
-def test_who_has_not_listened_has_heard_at_no_rate() -> None:
+def test_who_has_not_listened_for_a_second_has_heard_at_no_rate() -> None:
     assert look_at(FINE).rate == 1.0
-    assert replace(look_at(FINE), listened_seconds=0.0).rate == 0.0
+    assert replace(look_at(FINE), listened_seconds=0.03).rate is None
+    assert replace(look_at(FINE), listened_seconds=0.03).summary["rate"] is None
+
+
+def test_messages_of_another_time_belong_to_no_rate() -> None:
+    assert replace(look_at(FINE), old_messages=30).rate == 0.5
+
+
+def test_ages_are_those_of_the_look_and_not_of_the_newest_message() -> None:
+    assert look_at(FINE).now == 1.0
+    assert replace(look_at(FINE), taken_at=50.0).now == 50.0
+
+
+def test_of_whom_nothing_can_be_said_is_noted_with_the_reason() -> None:
+    assert look_at(FINE).notes == ()
+    retained = device(DeviceState.NEVER_SEEN, "r", is_retained_only=True, messages=0)
+    quiet = device(DeviceState.ONLINE, "q", interval_seconds=None, telemetry_rhythm=Rhythm.QUIET)
+    seldom = [device(DeviceState.ONLINE, f"s{n}", interval_seconds=None) for n in range(7)]
+    snapshot = look_at(FINE, retained, quiet, *seldom)
+    assert snapshot.notes == (
+        "1 quiet before the rhythm was known: q",
+        "1 retained only: r",
+        "7 heard too seldom to know the rhythm: s0, s1, s2, s3, s4 and 2 more",
+    )
+    summary = snapshot.summary
+    assert (summary["quiet"], summary["retained_only"], summary["rhythm_unknown"]) == (1, 1, 8)
+
+
+def test_a_row_holds_the_remarks_on_its_device() -> None:
+    heard = device(DeviceState.ONLINE, telemetry_rhythm=Rhythm.KNOWN, heartbeat_rhythm=Rhythm.NOT_HEARD)
+    row = look_at(heard).row(heard)
+    assert (row["telemetry_rhythm"], row["heartbeat_rhythm"]) == ("known", "not_heard")
+    assert row["remarks"] == ["heartbeat not heard yet"]
 
 
 def test_invalid_payloads_are_those_of_all_devices() -> None:
     assert look_at(device(DeviceState.ONLINE, invalid=2), device(DeviceState.ONLINE, "y", invalid=3)).invalid == 5
 
 
-@pytest.mark.parametrize("key", ["last_telemetry", "last_heartbeat", "interval_seconds", "lag_seconds"])
+@pytest.mark.parametrize("key", ["last_telemetry", "last_heartbeat", "interval_seconds", "lag_seconds", "rate"])
 def test_what_is_not_known_of_a_device_is_null_in_its_row(key: str) -> None:
-    nothing = device(DeviceState.NEVER_SEEN, last_telemetry=None, interval_seconds=None)
+    nothing = device(DeviceState.NEVER_SEEN, last_telemetry=None, interval_seconds=None, rate=None)
     assert look_at(nothing).row(nothing)[key] is None

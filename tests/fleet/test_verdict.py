@@ -1,9 +1,12 @@
 """What a check makes of a snapshot."""
 
+from dataclasses import replace
+
 import pytest
 
 from plantops_cli.errors import ConfigError
 from plantops_cli.fleet.device import DeviceState
+from plantops_cli.fleet.rhythm import Rhythm
 from plantops_cli.fleet.verdict import CheckStatus, Thresholds, judge
 from tests.support.fleet_reports import FINE, device, look_at
 
@@ -48,6 +51,28 @@ def test_critical_outranks_warning_and_both_are_said() -> None:
 def test_too_low_a_rate_is_critical() -> None:
     assert judge(look_at(FINE), Thresholds(min_rate=1.0)).status is CheckStatus.OK
     assert judge(look_at(FINE), Thresholds(min_rate=1.1)).reasons == ("1 messages/s, fewer than 1.1",)
+
+
+def test_a_rate_that_nobody_knows_is_not_enough() -> None:
+    snapshot = replace(look_at(FINE), listened_seconds=0.4)
+    assert judge(snapshot, Thresholds()).status is CheckStatus.OK
+    [reason] = judge(snapshot, Thresholds(min_rate=0.1)).reasons
+    assert reason == "listened for 0.4 s, too short a time for a rate"
+    assert "rate" not in {figure.name for figure in judge(snapshot, Thresholds()).figures}
+
+
+def test_retained_messages_make_no_rate() -> None:
+    snapshot = replace(look_at(FINE), old_messages=60)
+    assert judge(snapshot, Thresholds(min_rate=0.1)).status is CheckStatus.CRITICAL
+
+
+def test_of_whom_nothing_can_be_said_is_noted_and_makes_nothing_worse() -> None:
+    quiet = device(DeviceState.ONLINE, "q", interval_seconds=None, telemetry_rhythm=Rhythm.QUIET)
+    verdict = judge(look_at(FINE, quiet), Thresholds())
+    assert verdict.status is CheckStatus.OK
+    assert verdict.notes == ("1 quiet before the rhythm was known: q",)
+    figures = {figure.name: figure.value for figure in verdict.figures}
+    assert (figures["quiet"], figures["rhythm_unknown"], figures["retained_only"]) == (1, 1, 0)
 
 
 def test_too_many_invalid_payloads_are_critical_with_the_first_error() -> None:

@@ -164,6 +164,66 @@ def test_an_outage_of_ours_is_held_against_nobody(own_mosquitto: Mosquitto) -> N
     assert [json.loads(line)["state"] for line in done.lines] == ["online"] * 5
 
 
+def test_slow_devices_beside_a_fast_one_are_well_as_long_as_they_are(own_mosquitto: Mosquitto) -> None:
+    def plan(number: int) -> list[tuple[str, bytes]]:
+        names = ["fast", *(f"slow-{n}" for n in range(5) if number % 25 == n)]
+        kinds = ("telemetry",) if number < 20 else ("heartbeat", "telemetry")
+        return [(f"devices/{name}/{kind}", b"{}") for name in names for kind in kinds]
+
+    with start("fleet", "--events", env=own_mosquitto.environment) as watching:
+        watching.stderr.wait_for("connected to")
+        with publishing(own_mosquitto, plan, interval=0.3):
+            time.sleep(10)
+            done = watching.finish(2)
+    slow = [line for line in map(json.loads, done.lines) if line["device_id"] != "fast"]
+    assert sorted((line["device_id"], line["state"]) for line in slow) == [
+        (f"slow-{n}", "online") for n in range(5)
+    ]
+    assert all("heartbeat not heard yet" in line["remarks"] for line in slow)
+
+
+def test_who_is_mute_is_silent_for_as_long_as_its_telemetry(own_mosquitto: Mosquitto) -> None:
+    def plan(number: int) -> list[tuple[str, bytes]]:
+        kinds = ("heartbeat", "telemetry") if number < 10 else ("heartbeat",)
+        return [(f"devices/a/{kind}", b"{}") for kind in kinds]
+
+    with start("fleet", "--events", env=own_mosquitto.environment) as watching:
+        watching.stderr.wait_for("connected to")
+        with publishing(own_mosquitto, plan, interval=0.6):
+            watching.stdout.wait_for('"mute"')
+            done = watching.finish(2)
+    late, mute = map(json.loads, done.lines[-2:])
+    assert (late["state"], late["topic"], mute["state"], mute["topic"]) == (
+        "late",
+        "telemetry",
+        "mute",
+        "telemetry",
+    )
+    assert 1.5 < late["silent_seconds"] < mute["silent_seconds"]
+    assert mute["silent_seconds"] > 3.5
+
+
+@pytest.mark.parametrize("arguments", [("fleet", "--once"), ("fleet", "--events"), ("check",)], ids=" ".join)
+def test_who_is_quiet_before_its_rhythm_is_known_is_named(
+    own_mosquitto: Mosquitto, arguments: tuple[str, ...]
+) -> None:
+    publish(own_mosquitto, "devices/kept/heartbeat", b"1", retain=True)
+    limit = "-W" if "--events" in arguments else "--within"
+    # silence is certain as far as the broker has answered
+    with start(*arguments, limit, "12", "-k", "1", env=own_mosquitto.environment) as watching:
+        wait_for_clients(own_mosquitto, 2)
+        time.sleep(1)
+        publish(own_mosquitto, "devices/a/telemetry", b"{}")
+        time.sleep(0.7)
+        publish(own_mosquitto, "devices/a/telemetry", b"{}", b"{}", b"{}", b"{}", b"{}", b"{}")
+        done = watching.finish()
+    said = done.stdout.decode() + done.stderr
+    assert "quiet before" in done.stdout.decode()
+    assert "retained only" in done.stdout.decode()
+    assert '"rate":null' in said.replace(" ", "") or "--once" not in arguments
+    assert '"state":"late"' not in said
+
+
 # Forms
 
 

@@ -1,6 +1,7 @@
 """The run of ``check``: a look, a verdict, and its exit code."""
 
 import sys
+from dataclasses import replace
 
 import orjson
 import typer
@@ -46,7 +47,7 @@ async def run_check(flags: CheckFlags) -> int:
         verdict = _verdict_of(exc)
     if look is not None and not look.messages:
         reasons = (f"{verdict.reasons[0]}; {SILENCE}", *verdict.reasons[1:])
-        verdict = Verdict(verdict.status, reasons, verdict.figures)
+        verdict = replace(verdict, reasons=reasons)
     _show(verdict, look, flags.output)
     return verdict.status
 
@@ -96,7 +97,7 @@ async def _look(flags: CheckFlags) -> Snapshot:
     keeper = PresenceKeeper(mqtt, presence)
     observers = observers_of(mqtt, keeper.monitor, MetricsFlags())
     run = StreamRun(mqtt, selection.topic_filters, keeper, limits, observers=observers)
-    await run.run()
+    await run.run(keeper.follow)
     if run.reason is not Stop.TIMEOUT:
         raise typer.Exit(exit_for(run.reason, count=1, shown=0))
     outages = mqtt.health.outages
@@ -125,6 +126,7 @@ def _document(verdict: Verdict, look: Snapshot | None) -> bytes:
         "status": verdict.status.name.lower(),
         "code": int(verdict.status),
         "reasons": list(map(encodable, verdict.reasons)),
+        "notes": list(map(encodable, verdict.notes)),
         **(look.document if look else {"summary": None, "devices": []}),
     }
     return orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
@@ -133,10 +135,10 @@ def _document(verdict: Verdict, look: Snapshot | None) -> bytes:
 def _render(verdict: Verdict, look: Snapshot | None, choice: CheckChoice) -> str:
     if choice is CheckChoice.PROMETHEUS:
         return _prometheus(verdict)
-    said = escape("; ".join(verdict.reasons)) or _well(look)
+    said = "; ".join([escape("; ".join(verdict.reasons)) or _well(look), *map(escape, verdict.notes)])
     if choice is CheckChoice.TEXT:
         figures = "".join(f"  {figure.name.replace('_', ' '):<14}{figure.value:g}\n" for figure in verdict.figures)
-        reasons = "".join(f"  {escape(reason)}\n" for reason in verdict.reasons)
+        reasons = "".join(f"  {escape(reason)}\n" for reason in (*verdict.reasons, *verdict.notes))
         return f"{verdict.status.name}: {_well(look) if look else 'no look'}\n{reasons}{figures}"
     # the bar begins the performance data
     data = " ".join(map(_performance, verdict.figures))
@@ -147,7 +149,8 @@ def _well(look: Snapshot | None) -> str:
     if look is None:
         return ""
     counts = [f"{number} {state.words}" for state, number in reversed(look.counts.items()) if number]
-    return f"{counted(len(look.reports), 'device')} ({', '.join(counts) or 'none'}), {look.rate:.3g} messages/s"
+    rate = "" if look.rate is None else f", {look.rate:.3g} messages/s"
+    return f"{counted(len(look.reports), 'device')} ({', '.join(counts) or 'none'}){rate}"
 
 
 def _performance(figure: Figure) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
-from plantops_cli.cli.fleet.rendering import STYLES, ago, every, headline, remarks
+from plantops_cli.cli.fleet.rendering import STYLES, ago, every, headline, remarks, speed
 from plantops_cli.fleet.device import DeviceReport, DeviceState
 from plantops_cli.fleet.snapshot import Snapshot
 from plantops_cli.formats.keyvalue import pairs
@@ -30,7 +30,7 @@ _ORDERS: dict[str, Callable[[DeviceReport], float]] = {
     "state": lambda report: _STATES.index(report.state),
     "id": lambda _: 0.0,
     "silence": lambda report: max(_heard(report), default=-math.inf),
-    "rate": lambda report: -report.rate,
+    "rate": lambda report: -(report.rate or 0.0),
     "invalid": lambda report: -report.invalid,
 }
 
@@ -179,14 +179,13 @@ class _Layout:
         return Text(f"{line}{_GAP}latest" if self.latest_cells else line, "bold underline")
 
     def row(self, report: DeviceReport, now: float) -> Text:
-        rate = f"{report.rate:.2f}/s" if report.messages else ""
         line = Text().append(report.state.words.ljust(_STATE_CELLS), STYLES[report.state]).append(_GAP)
         line.append(set_cell_size(escape(report.device_id), self.id_cells), "bold")
         for text, cells in (
             (ago(report.last_telemetry, now), _AGE_CELLS),
             (ago(report.last_heartbeat, now), _AGE_CELLS),
             (every(report), _AGE_CELLS),
-            (rate, _RATE_CELLS),
+            (speed(report), _RATE_CELLS),
         ):
             line.append(_GAP + text.rjust(cells))
         if self.spark_cells:

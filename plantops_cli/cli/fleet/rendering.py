@@ -69,23 +69,34 @@ def event_line(change: Change, clock_offset_seconds: float, *, is_text: bool, is
             "device_id": change.device_id,
             "state": change.state.value,
             "before": change.before.value if change.before else None,
+            "topic": change.topic,
             "silent_seconds": round(change.silent_seconds, 3),
+            "remarks": change.remarks,
         }
         line = orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE)
         return json_escape(line) if is_terminal else line
-    before = f"was {change.before.words}" if change.before else "new"
-    silence = f", silent for {age(change.silent_seconds)}" if change.silent_seconds else ""
+    before = _before(change)
+    # who has spoken just now is not silent
+    subject = f", {change.topic}" if change.topic else ","
+    silence = f"{subject} silent for {age(change.silent_seconds)}" if change.silent_seconds else ""
+    said = "".join(f", {remark}" for remark in change.remarks)
     text = Text.assemble(
         (f"{at.astimezone():%H:%M:%S}", "dim"),
         "  ",
         (change.state.words.ljust(12), STYLES[change.state]),
         f"  {escape(change.device_id)}  ",
-        (f"{before}{silence}", "dim"),
+        (f"{before}{silence}{said}", "dim"),
     )
     console = Console(soft_wrap=True)
     with console.capture() as capture:
         console.print(text)
     return capture.get().encode(console.encoding, "backslashreplace")
+
+
+def _before(change: Change) -> str:
+    if change.before is None:
+        return "new"
+    return f"{'still' if change.before is change.state else 'was'} {change.before.words}"
 
 
 def table(look: Snapshot) -> Table:
@@ -96,7 +107,7 @@ def table(look: Snapshot) -> Table:
     for name in ("telemetry", "heartbeat", "every", "rate", "messages", "invalid"):
         made.add_column(name, justify="right", no_wrap=True)
     made.add_column("remarks", overflow="ellipsis", no_wrap=True)
-    now = max((at for report in look.reports for at in _moments(report)), default=0.0)
+    now = look.now
     for report in look.worst_first:
         made.add_row(
             Text(report.state.words, STYLES[report.state]),
@@ -104,7 +115,7 @@ def table(look: Snapshot) -> Table:
             ago(report.last_telemetry, now),
             ago(report.last_heartbeat, now),
             every(report),
-            f"{report.rate:.2f}/s" if report.messages else "",
+            speed(report),
             f"{report.messages:,}" if report.messages else "",
             Text(f"{report.invalid:,}", STYLES[DeviceState.OFFLINE]) if report.invalid else "",
             escape_text(", ".join(remarks(report))),
@@ -120,7 +131,9 @@ def headline(look: Snapshot) -> Text:
         line.append(", " if position else ": ").append(f"{number:,} {state.words}", STYLES[state])
     if look.unknown:
         line.append(f", {len(look.unknown):,} not expected")
-    line.append(f"; {counted(look.messages, 'message')} in {look.listened_seconds:.0f} s ({look.rate:.1f}/s)")
+    line.append(f"; {counted(look.messages, 'message')} in {look.listened_seconds:.0f} s")
+    if look.rate is not None:
+        line.append(f" ({look.rate:.1f}/s)")
     if look.invalid:
         line.append(f", {look.invalid:,} invalid")
     if look.outages:
@@ -144,11 +157,17 @@ def remarks(report: DeviceReport) -> list[str]:
         said.append(f"lag {report.lag_seconds:.2f} s")
     if report.is_expected is False:
         said.append("not expected")
-    if report.is_retained_only:
-        said.append("retained only")
+    said += report.remarks
     if report.error:
         said.append(report.error)
     return said
+
+
+def speed(report: DeviceReport) -> str:
+    """How many messages a second a device sends: ``-`` when it is too early to tell."""
+    if not report.messages:
+        return ""
+    return "-" if report.rate is None else f"{report.rate:.2f}/s"
 
 
 def every(report: DeviceReport) -> str:
@@ -180,16 +199,12 @@ def escape_text(text: str) -> Text:
     return Text(escape(text))
 
 
-def _moments(report: DeviceReport) -> list[float]:
-    return [at for at in (report.last_telemetry, report.last_heartbeat) if at is not None]
-
-
 def _csv(look: Snapshot, *, is_terminal: bool) -> str:
     rows = [look.row(report) for report in look.worst_first]
     names = list(rows[0]) if rows else ["device_id", "state"]
     lines = [csv_line(names)]
     for row in rows:
-        cells = row.values()
+        cells = ["; ".join(value) if isinstance(value, list) else value for value in row.values()]
         lines.append(csv_line(escape(cell) if is_terminal and isinstance(cell, str) else cell for cell in cells))
     return "".join(lines)
 

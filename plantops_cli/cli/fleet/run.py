@@ -81,7 +81,7 @@ async def _board(run: StreamRun, keeper: PresenceKeeper, screen: Screen, *, is_q
 
 
 async def _once(run: StreamRun, keeper: PresenceKeeper, flags: FleetFlags) -> Exit:
-    await run.run()
+    await run.run(keeper.follow)
     look = keeper.look()
     if run.reason is not Stop.TIMEOUT:
         return exit_for(run.reason, count=1, shown=0)
@@ -113,7 +113,8 @@ async def _events(run: StreamRun, keeper: PresenceKeeper, stdout: Destination, f
         if not is_silent and keeper.monitor.listened_seconds >= _ABSENT_AFTER_SECONDS:
             _say_what_is_absent(keeper.look())
             is_silent = True
-        changes = keeper.monitor.presence.changes(keeper.monitor.now)
+        presence, now = keeper.monitor.presence, keeper.monitor.now
+        changes = sorted([*presence.changes(now), *presence.remarks(now)], key=lambda change: change.at)
         offset = clock_offset_seconds()
         lines = [event_line(change, offset, is_text=is_text, is_terminal=is_terminal) for change in changes]
         await stdout.write(b"".join(lines), stopped=run.stopped)
@@ -121,6 +122,9 @@ async def _events(run: StreamRun, keeper: PresenceKeeper, stdout: Destination, f
     await run.run(show)
     if not is_silent:
         _say_what_is_absent(keeper.look())
+    if not flags.is_quiet:
+        for note in keeper.look().notes:
+            say(note)
     _say_if_never_connected(run, is_quiet=flags.is_quiet)
     return exit_for(run.reason, count=None, shown=run.subscriber.health.connection_count)
 

@@ -36,15 +36,22 @@ class PresenceKeeper:
         """
         self.monitor.take(batch)
 
+    async def follow(self) -> None:
+        """Note now and then up to when the broker was heard, for silence counts no further."""
+        _ = self.monitor.now
+
     def look(self) -> Snapshot:
         """What is known by now."""
         monitor = self.monitor
+        now = monitor.now
         return Snapshot(
-            reports=tuple(monitor.presence.reports(monitor.now)),
+            reports=tuple(monitor.presence.reports(now)),
             listened_seconds=monitor.listened_seconds,
             messages=monitor.presence.message_count,
             passed_over=monitor.presence.passed_over,
             outages=self._subscriber.health.outage_count,
             clock_offset_seconds=clock_offset_seconds(),
             absent_fields=monitor.presence.absent_fields,
+            old_messages=monitor.presence.old_count,
+            taken_at=now,
         )

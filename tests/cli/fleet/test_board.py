@@ -72,6 +72,19 @@ def test_the_worst_come_first_with_a_word_for_their_state() -> None:
     assert lines[4].split()[1:5] == ["plant-00", "3m", "3m", "10s"]
 
 
+def test_what_is_not_known_of_a_device_stands_behind_its_rates() -> None:
+    presence = Presence()
+    for n in range(6):
+        presence.heard(b"devices/burst/telemetry", b"{}", NOW + n / 200)
+    presence.heard(b"devices/kept/telemetry", b"{}", NOW, is_live=False)
+    look = replace(LOOK, reports=tuple(presence.reports(NOW + 1)))
+    rows = drawn(size=(160, 24), look=look)[4:6]
+    assert rows[0].split()[:3] == ["never", "seen", "kept"]
+    assert rows[0].endswith("retained only")
+    assert rows[1].split()[:6] == ["online", "burst", "1.0s", "never", "-", "telemetry"]
+    assert "heartbeat not heard yet" in rows[1]
+
+
 def test_bars_show_the_field_and_the_rest_of_the_line_the_latest_values() -> None:
     lines = drawn(size=(120, 24))
     assert "▁" in lines[8]

@@ -19,10 +19,12 @@ from plantops_cli.cli.fleet.rendering import (
     headline,
     remarks,
     render_look,
+    speed,
 )
 from plantops_cli.cli.shared.flags.display import FleetChoice
 from plantops_cli.fleet.device import DeviceState
 from plantops_cli.fleet.presence import Change
+from plantops_cli.fleet.rhythm import Rhythm
 from plantops_cli.fleet.roster import parse_roster
 from tests.support.fleet_reports import FINE, device, look_at
 from tests.support.terminal import own_terminal
@@ -172,6 +174,30 @@ def test_every_state_has_a_colour_of_its_own_or_shares_it_with_its_like() -> Non
     assert STYLES[DeviceState.MUTE] == STYLES[DeviceState.NO_HEARTBEAT]
 
 
+def test_a_rate_that_is_not_known_yet_is_a_dash() -> None:
+    assert speed(FINE) == "0.10/s"
+    assert speed(replace(FINE, rate=None)) == "-"
+    assert speed(replace(FINE, rate=None, messages=0)) == ""
+    [row] = csv.DictReader(
+        io.StringIO(render_look(look_at(replace(FINE, rate=None)), FleetChoice.CSV, is_terminal=False))
+    )
+    assert row["rate"] == ""
+
+
+def test_ages_in_the_table_count_up_to_the_look() -> None:
+    look = replace(look_at(FINE), taken_at=41.0)
+    assert render_look(look, FleetChoice.TABLE, is_terminal=False).splitlines()[1].split()[2] == "40s"
+
+
+@pytest.mark.parametrize("choice", FleetChoice)
+def test_what_is_not_known_of_a_device_is_said_in_every_form(choice: FleetChoice) -> None:
+    heard = replace(FINE, telemetry_rhythm=Rhythm.QUIET, heartbeat_rhythm=Rhythm.NOT_HEARD)
+    retained = device(DeviceState.NEVER_SEEN, "b", messages=0, is_retained_only=True)
+    text = render_look(look_at(heard, retained), choice, is_terminal=False)
+    for remark in ("telemetry quiet before its rhythm was known", "heartbeat not heard yet", "retained only"):
+        assert remark in text
+
+
 # The headline
 
 
@@ -197,7 +223,7 @@ def test_the_headline_says_which_field_is_in_no_message() -> None:
 
 
 def test_a_fleet_that_was_never_listened_to_has_a_headline_too() -> None:
-    assert headline(EMPTY).plain == "0 devices; 0 messages in 0 s (0.0/s)"
+    assert headline(EMPTY).plain == "0 devices; 0 messages in 0 s"
 
 
 # Changes
@@ -211,8 +237,25 @@ def test_a_change_is_an_object_on_a_line_for_programs() -> None:
         "device_id": "a",
         "state": "offline",
         "before": "late",
+        "topic": None,
         "silent_seconds": 40.0,
+        "remarks": [],
     }
+
+
+def test_a_change_tells_the_topic_that_it_is_about_and_what_is_not_known() -> None:
+    change = CHANGE._replace(
+        state=DeviceState.MUTE, topic="telemetry", silent_seconds=50.0, remarks=("heartbeat rhythm not known yet",)
+    )
+    assert text_of(change).endswith("was late, telemetry silent for 50s, heartbeat rhythm not known yet\n")
+    document = json.loads(event_line(change, OFFSET, is_text=False, is_terminal=False))
+    assert (document["topic"], document["silent_seconds"]) == ("telemetry", 50.0)
+    assert document["remarks"] == ["heartbeat rhythm not known yet"]
+
+
+def test_a_remark_without_a_change_says_that_the_state_is_still_the_same() -> None:
+    remark = CHANGE._replace(before=DeviceState.ONLINE, state=DeviceState.ONLINE)
+    assert "still online" in text_of(remark)
 
 
 def test_what_was_not_known_before_is_null() -> None:
