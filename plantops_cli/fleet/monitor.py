@@ -13,6 +13,9 @@ from plantops_cli.stream.status import Connected, Lost, Status
 from plantops_cli.stream.subscriber import MQTTSubscriber
 from plantops_cli.topics import DEVICE_FILTERS
 
+SETTLING_SECONDS = 0.5
+"""What comes at once after a pause of the network or of our own gets so long to be read before silence counts."""
+
 
 class FleetMonitor:
     """Keeps a ``Presence`` up to date with what a subscriber hears; made by ``follow``.
@@ -31,7 +34,8 @@ class FleetMonitor:
     def __init__(self, subscriber: MQTTSubscriber, presence: Presence) -> None:
         self.presence = presence
         self._subscriber = subscriber
-        self._now = since_boot()
+        self._now = self._pending_at = since_boot()
+        presence.certain_at = self._now
         self._hearing = subscriber.hearing
         self._gap_count = self._hearing.gap_count if self._hearing else 0
         # whoever is connected already tells of it no more
@@ -62,7 +66,7 @@ class FleetMonitor:
         """Up to when we know that we would have heard a device: the broker's last word, a message or an answer."""
         if self._hearing:
             self._mind_gaps(self._hearing)
-            self._now = max(self._now, self._hearing.heard_at)
+        self._note(self._hearing.heard_at if self._hearing else self._now)
         return self._now
 
     @property
@@ -75,14 +79,14 @@ class FleetMonitor:
         """Take note of a message; a handler for ``MQTTSubscriber``."""
         if self._hearing:
             self._mind_gaps(self._hearing)
-        self._now = since_boot()
+        self._note(since_boot())
         self.presence.hear(message, self._now)
 
     def take(self, batch: Batch) -> None:
         """Take note of a batch."""
         if self._hearing:
             self._mind_gaps(self._hearing)
-        self._now = since_boot()
+        self._note(since_boot())
         heard = self.presence.heard
         for flags, topic, _, _, payload in batch.packets:
             heard(topic, payload, self._now, is_live=not flags & RETAINED_OR_DUP)
@@ -108,8 +112,17 @@ class FleetMonitor:
                 self._listen()
 
     def _listen(self) -> None:
-        self._now = self._connected_at = since_boot()
+        self._now = self._pending_at = self._connected_at = since_boot()
         self.presence.resumed(self._now)
+
+    def _note(self, heard_at: float) -> None:
+        """Take note of when the broker was heard, and of up to when all that it sent must have been read."""
+        now = since_boot()
+        self._now = max(self._now, heard_at)
+        if now - self._now >= SETTLING_SECONDS:
+            self.presence.certain_at = self._pending_at = self._now
+        elif now - self._pending_at >= SETTLING_SECONDS:
+            self.presence.certain_at, self._pending_at = self._pending_at, self._now
 
     def _end(self, ended_at: float) -> None:
         if self._connected_at is None:

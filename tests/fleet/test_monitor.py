@@ -5,7 +5,7 @@ from contextlib import aclosing
 
 from plantops_cli import DeviceState, FleetMonitor, Message, MQTTSubscriber, Presence
 from plantops_cli.errors import ConnectionLostError
-from plantops_cli.fleet.monitor import clock_offset_seconds
+from plantops_cli.fleet.monitor import SETTLING_SECONDS, clock_offset_seconds
 from plantops_cli.stream.batch import Batch, Read
 from plantops_cli.stream.hearing import LATE_SECONDS
 from plantops_cli.stream.status import Connected, Lost, Status
@@ -138,6 +138,29 @@ async def test_the_time_in_which_this_program_stood_still_is_no_silence() -> Non
         await eventually(lambda: monitor.presence.message_count == 5)
         assert monitor.presence.changes(monitor.now) == []
         assert monitor.listened_seconds < LATE_SECONDS
+
+
+def test_what_came_last_is_certain_only_when_it_has_had_time_to_be_read() -> None:
+    monitor = never_connected()
+    monitor.on_status(CONNECTED)
+    monitor.handle(message(b"devices/a/telemetry"))
+    certain_at = monitor.presence.certain_at
+    [report] = monitor.presence.reports(monitor.now)
+    assert certain_at is not None
+    assert report.last_telemetry is not None
+    assert certain_at < report.last_telemetry
+    time.sleep(SETTLING_SECONDS * 1.1)
+    assert monitor.now == monitor.presence.certain_at == report.last_telemetry
+
+
+def test_what_the_network_held_back_is_held_against_no_device() -> None:
+    monitor = never_connected(Presence(offline_after_seconds=SILENCE_SECONDS))
+    monitor.on_status(CONNECTED)
+    both = batch_of((PUBLISH, b"devices/a/telemetry"), (PUBLISH, b"devices/b/telemetry"))
+    monitor.take(both)
+    time.sleep(SETTLING_SECONDS + SILENCE_SECONDS)
+    monitor.take(both)
+    assert [change.state for change in monitor.presence.changes(monitor.now)] == [DeviceState.ONLINE] * 2
 
 
 def test_of_a_batch_only_what_is_live_proves_anything() -> None:
