@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from plantops_cli.errors import ConfigError
-from plantops_cli.fleet.device import DeviceReport
+from plantops_cli.fleet.device import HEARTBEAT, TELEMETRY, DeviceReport
 from plantops_cli.fleet.monitor import FleetMonitor, clock_offset_seconds
 from plantops_cli.quantities import parse_address
 from plantops_cli.stream.rates import Rates
@@ -100,6 +100,17 @@ class Metrics(Collector):
         for state, number in presence.count(monitor.now).items():
             devices.add_metric([state.value], number)
         yield devices
+        topics = GaugeMetricFamily(
+            "plantops_device_topics",
+            "Topics of the devices heard, by what is known of their rhythm; only one that is known can be late.",
+            labels=["kind", "rhythm"],
+        )
+        for (kind, rhythm), number in presence.count_rhythms(monitor.now).items():
+            topics.add_metric([kind, rhythm.value], number)
+        yield topics
+        yield _gauge(
+            "retained_only_devices", "Devices known from a retained message only.", presence.retained_only_count
+        )
         yield _counter("invalid_payloads", "Invalid telemetry payloads.", presence.invalid_count)
         yield _gauge("unknown_devices", "Devices heard that are not on the roster.", presence.unknown_count)
         if self._is_per_device:
@@ -117,14 +128,31 @@ class Metrics(Collector):
         last = GaugeMetricFamily(
             "plantops_device_last_timestamp_seconds", "When a topic was heard last.", labels=["device_id", "kind"]
         )
+        rhythm = GaugeMetricFamily(
+            "plantops_device_rhythm",
+            "1 for what is known of the rhythm of a topic.",
+            labels=["device_id", "kind", "rhythm"],
+        )
+        retained = GaugeMetricFamily(
+            "plantops_device_retained_only",
+            "Whether only a retained message is known of it.",
+            labels=["device_id"],
+        )
         for report in reports:
+            retained.add_metric([report.device_id], float(report.is_retained_only))
+            for kind, known in (
+                (TELEMETRY, report.telemetry_rhythm),
+                (HEARTBEAT, report.heartbeat_rhythm),
+            ):
+                if known:
+                    rhythm.add_metric([report.device_id, kind, known.value], 1)
             state.add_metric([report.device_id, report.state.value], 1)
             messages.add_metric([report.device_id], report.messages)
             invalid.add_metric([report.device_id], report.invalid)
             for kind, at in (("telemetry", report.last_telemetry), ("heartbeat", report.last_heartbeat)):
                 if at is not None:
                     last.add_metric([report.device_id, kind], at + offset)
-        yield from (state, messages, invalid, last)
+        yield from (state, messages, invalid, last, rhythm, retained)
 
 
 @asynccontextmanager

@@ -79,14 +79,22 @@ def test_a_command_serves_health_and_presence(own_mosquitto: Mosquitto, command:
 def test_series_for_each_device_come_on_request(own_mosquitto: Mosquitto) -> None:
     port = free_port()
     arguments = ("fleet", "--events", "--expect-ids", "b", "--metrics-port", str(port), "--metrics-per-device")
+    publish(own_mosquitto, "devices/c/heartbeat", b"1", retain=True)
     with start(*arguments, env=own_mosquitto.environment) as running:
-        running.stderr.wait_for("connected to")
+        running.stdout.wait_for('"c"')
         publish(own_mosquitto, "devices/a/telemetry", b"{}")
         running.stdout.wait_for('"a"')
         samples = scrape(port)
     assert value(samples, "device_state", device_id="a", state="online") == 1
     assert value(samples, "device_state", device_id="b", state="never_seen") == 1
     assert value(samples, "device_messages_total", device_id="a") == 1
+    assert value(samples, "device_rhythm", device_id="a", kind="telemetry", rhythm="unknown") == 1
+    assert value(samples, "device_rhythm", device_id="a", kind="heartbeat", rhythm="not_heard") == 1
+    assert value(samples, "device_topics", kind="heartbeat", rhythm="not_heard") == 1
+    assert (value(samples, "device_retained_only", device_id="c"), value(samples, "retained_only_devices")) == (
+        1,
+        1,
+    )
     assert value(samples, "device_last_timestamp_seconds", device_id="a", kind="telemetry") > 1.7e9
     assert value(samples, "unknown_devices") == 1
 
