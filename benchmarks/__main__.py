@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import (
+    alarms,
     backlog,
     blocking,
     first_message,
@@ -37,6 +38,8 @@ _BENCHMARKS: dict[str, Callable[[Sizes], Section]] = {
     "memory": memory.measure,
     "first-message": first_message.measure,
     "presence": presence.measure,
+    "fleet-simulated": alarms.simulate,
+    "fleet-healthy": alarms.listen,
     "typed": typed_handlers.measure,
     "blocking": blocking.measure,
     "startup": lambda _: Section("Starting", _TURNS, tuple(startup.compare())),

@@ -20,6 +20,8 @@ class Sizes:
         latency: messages of one latency run, at 1,000 a second.
         memory: messages over which the peak of memory is taken.
         stall: seconds for which nobody reads.
+        days: simulated days for which a fleet is watched.
+        minutes: minutes for which a fleet is watched on a real broker.
         libraries: words of the names of the libraries to be compared, with commas between; all of them by itself.
     """
 
@@ -29,6 +31,8 @@ class Sizes:
     latency: int = 4_000
     memory: int = 10_000_000
     stall: int = 60
+    days: int = 2
+    minutes: int = 3
     libraries: str = ""
 
 
