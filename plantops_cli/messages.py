@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
+from itertools import accumulate
 from typing import Literal, NamedTuple, Self
 
 import orjson
@@ -13,6 +14,19 @@ from plantops_cli.topics import DeviceTopic, check_topic, device_topic
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NO_CAPTURES: Mapping[str, str] = {}
 _QOS: tuple["QoS", ...] = (0, 1, 2)
+
+MAX_JSON_DEPTH = 250
+"""How deep JSON may be nested to be handed on as such, where an object counts as two levels.
+
+So jq 1.6 counts, which stops reading at the 257th level, those of the line around a payload included.
+"""
+
+DEEP_FROM_BYTES = 2 * MAX_JSON_DEPTH
+"""No shorter document is nested more deeply: each level takes two bytes."""
+
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_TURNS = 8
+_STEPS = [{"[": 1, "{": 2, "]": -1, "}": -2}.get(chr(byte), 0) for byte in range(256)]
 
 PayloadForm = Literal["json", "text", "binary"]
 
@@ -26,7 +40,7 @@ class Decoded(NamedTuple):
     Attributes:
         form: ``json``, ``text`` or ``binary``.
         value: the parsed JSON, the text, or the bytes.
-        error: why it is not JSON, or None when it is.
+        error: why it is not JSON, or not taken for such, or None when it is.
     """
 
     form: PayloadForm
@@ -260,19 +274,52 @@ def check_qos(qos: object) -> QoS:
 def decode_payload(payload: bytes) -> Decoded:
     """Find out what a payload is: JSON, text, or bytes.
 
+    JSON that is nested deeper than ``MAX_JSON_DEPTH`` is taken for text.
+
     Args:
         payload: the bytes of a message.
     """
     if not payload:
         return Decoded("text", "", "empty payload")
     try:
-        return Decoded("json", orjson.loads(payload), None)
+        value = orjson.loads(payload)
+        if not is_nested_too_deeply(payload):
+            return Decoded("json", value, None)
+        error = f"nested deeper than {MAX_JSON_DEPTH} levels, of which an object is two"
     except orjson.JSONDecodeError as exc:
         error = f"not JSON: {exc.msg}"
     try:
         return Decoded("text", payload.decode(), error)
     except UnicodeDecodeError as exc:
         return Decoded("binary", payload, f"not UTF-8: byte 0x{payload[exc.start]:02x} at offset {exc.start}")
+
+
+def is_nested_too_deeply(document: bytes) -> bool:
+    """Tell whether JSON is nested deeper than ``MAX_JSON_DEPTH``, at next to no cost where it is not.
+
+    Args:
+        document: valid JSON.
+    """
+    if len(document) < DEEP_FROM_BYTES or _levels_at_most(document) <= MAX_JSON_DEPTH:
+        return False
+    brackets = _brackets(document)
+    # what is wide and not deep, as most are, is soon used up from within, an array and an object at most a turn
+    rest = brackets
+    for turn in range(1, _TURNS + 1):
+        rest = rest.replace(b"[]", b"").replace(b"{}", b"")
+        if 3 * turn + _levels_at_most(rest) <= MAX_JSON_DEPTH:
+            return False
+    return max(accumulate(map(_STEPS.__getitem__, brackets))) > MAX_JSON_DEPTH
+
+
+def _levels_at_most(document: bytes) -> int:
+    return document.count(b"[") + 2 * document.count(b"{")
+
+
+def _brackets(document: bytes) -> bytes:
+    """The brackets of valid JSON, but for those in strings; by what Python does in C, for it may be long."""
+    unescaped = document.replace(b"\\\\", b"").replace(b'\\"', b"") if b"\\" in document else document
+    return b"".join(unescaped.split(b'"')[::2]).translate(None, _NO_BRACKETS)
 
 
 def now() -> datetime:

@@ -10,7 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plantops_cli.errors import ConfigError, StateError, TopicError
-from plantops_cli.messages import Message, answerable, check_qos, decode_payload, in_utc, now
+from plantops_cli.messages import (
+    MAX_JSON_DEPTH,
+    Message,
+    answerable,
+    check_qos,
+    decode_payload,
+    in_utc,
+    is_nested_too_deeply,
+    now,
+)
 from tests.support.samples import message, nanoseconds
 
 MESSAGE = message(b'{"a":1}')
@@ -172,6 +181,42 @@ def test_bytes_that_are_not_utf8_are_binary_with_the_place() -> None:
 @pytest.mark.parametrize("levels", [1_025, 5_000, 100_000])
 def test_deep_nesting_is_text_and_no_crash(levels: int) -> None:
     assert decode_payload(b"[" * levels + b"]" * levels).form == "text"
+
+
+BRACKETS = st.text(st.sampled_from('[]{}"\\\\'), max_size=8)
+TREES = st.recursive(
+    BRACKETS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(BRACKETS, inner, max_size=3)
+)
+
+
+def depth_of(value: object) -> int:
+    """As ``MAX_JSON_DEPTH`` counts."""
+    if isinstance(value, dict):
+        return 2 + max(map(depth_of, value.values()), default=0)
+    return 1 + max(map(depth_of, value), default=0) if isinstance(value, list) else 0
+
+
+@given(TREES, st.integers(-6, 6), st.integers(0, 60))
+def test_json_is_nested_too_deeply_from_251_levels_on_whatever_is_in_its_strings(
+    tree: object, beyond: int, width: int
+) -> None:
+    document, depth = tree, depth_of(tree)
+    while depth < MAX_JSON_DEPTH + beyond - 2:
+        is_array = bool(depth % 3)
+        document = [document, "]"] if is_array else {'{"': document, "x": []}
+        depth += 1 if is_array else 2
+    wide: list[object] = [[{"n": []}]] * width
+    payload = json.dumps([wide, document]).encode()
+    assert is_nested_too_deeply(payload) is (depth_of([wide, document]) > MAX_JSON_DEPTH)
+
+
+@pytest.mark.parametrize(("levels", "form"), [(MAX_JSON_DEPTH, "json"), (MAX_JSON_DEPTH + 1, "text")])
+def test_json_that_others_could_not_read_any_more_is_text(levels: int, form: str) -> None:
+    decoded = decode_payload(b"[" * levels + b"]" * levels)
+    assert decoded.form == form
+    assert decoded.error == (
+        None if form == "json" else "nested deeper than 250 levels, of which an object is two"
+    )
 
 
 @given(st.binary())

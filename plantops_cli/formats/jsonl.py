@@ -1,6 +1,7 @@
 """JSON lines for programs: mosquitto_sub's names and ours, one message a line, the payload as it was sent."""
 
 from base64 import b64encode
+from collections import deque
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import cast
@@ -9,13 +10,14 @@ import orjson
 
 from plantops_cli.formats.renderer import OneByOne, Rendered, Renderer, Wants
 from plantops_cli.formats.terminal import json_escape
-from plantops_cli.messages import Message
+from plantops_cli.messages import DEEP_FROM_BYTES, Message, is_nested_too_deeply
 from plantops_cli.stream.batch import Batch, Read, message_of
 from plantops_cli.stream.packets import DUP, LONGEST_TOPIC_KEPT, PUBLISH, Packet
 
 # Between the tokens of valid JSON these are white space; inside its strings they cannot stand unescaped
 _ON_ONE_LINE = bytes.maketrans(b"\r\n", b"  ")
 
+_exhaust = deque[object](maxlen=0).extend
 _TOPICS_KEPT = 100_000
 _FIRST_WITH_DUP = PUBLISH | DUP  # of the first bytes of PUBLISH packets; it and all above have DUP
 _FEW, _TOGETHER = 8, 64  # to line up fewer costs more than it saves; of more, each odd one holds up many
@@ -98,17 +100,17 @@ class LineEncoder:
 
         Column by column, so that Python's own loops, in C, do most of it.
         """
-        firsts, _, _, properties, payloads = zip(*packets, strict=True)
+        firsts, topics, _, properties, payloads = zip(*packets, strict=True)
         if any(properties) or max(firsts) >= _FIRST_WITH_DUP:
             return None
-        kept = self._kept
         try:
-            middles = [kept[first][topic] for first, topic, _, _, _ in packets]
-            for _ in map(orjson.loads, payloads):
-                pass
+            middles = self._middles(firsts, topics)
+            _exhaust(map(orjson.loads, payloads))
         except (KeyError, orjson.JSONDecodeError):
             return None
         if None in middles:
+            return None
+        if max(map(len, payloads)) >= DEEP_FROM_BYTES and any(map(is_nested_too_deeply, payloads)):
             return None
         if _has_line_ends(b"".join(payloads)):
             payloads = tuple(payload.translate(_ON_ONE_LINE) for payload in payloads)
@@ -116,6 +118,13 @@ class LineEncoder:
         pieces[1::4] = cast("list[bytes]", middles)
         pieces[2::4] = payloads
         return pieces
+
+    def _middles(self, firsts: tuple[int, ...], topics: tuple[bytes, ...]) -> list[bytes | None]:
+        """What is kept of each; KeyError when one is not."""
+        kept, first = self._kept, firsts[0]
+        if firsts.count(first) == len(firsts):
+            return [*map(kept[first].__getitem__, topics)]
+        return [kept[first][topic] for first, topic in zip(firsts, topics, strict=True)]
 
     def _one_by_one(self, pieces: list[bytes], head: bytes, packets: list[Packet], read: Read) -> tuple[int, int]:
         """Add the lines, each as it has to be; return how many, and how many of their payloads are no JSON."""
@@ -133,7 +142,9 @@ class LineEncoder:
             count += 1
             try:
                 loads(payload)
-                is_plain = not properties and first < _FIRST_WITH_DUP
+                is_deep = len(payload) >= DEEP_FROM_BYTES and is_nested_too_deeply(payload)
+                is_plain = not properties and first < _FIRST_WITH_DUP and not is_deep
+                invalid += is_deep
             except orjson.JSONDecodeError:
                 invalid += 1
                 is_plain = False

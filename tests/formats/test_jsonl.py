@@ -23,6 +23,15 @@ JSON_VALUES = st.recursive(
 )
 
 
+def nested(depth: int, opening: bytes = b"[", closing: bytes = b"]") -> bytes:
+    return opening * depth + b"1" + closing * depth
+
+
+# an object is two levels, as jq counts
+NOT_TOO_DEEP = [nested(250), nested(125, b'{"a":', b"}"), nested(83, b'[{"]":', b"}]")]
+DEEP = [nested(251), nested(1_000), nested(126, b'{"a":', b"}"), nested(84, b'[{"]":', b" }]")]
+
+
 def test_a_json_payload_stands_in_the_line_as_it_was_sent() -> None:
     line = encode(message(b'{"soil_moisture":41.5}'))
     assert line.decode() == HEAD + ',"qos":1,"retain":false,"payload":{"soil_moisture":41.5}}\n'
@@ -65,6 +74,18 @@ def test_bytes_that_are_not_utf8_are_base64() -> None:
 def test_what_strict_json_refuses_arrives_as_a_string(payload: bytes) -> None:
     line = json.loads(encode(message(payload)))
     assert (line["payload"], line["valid"]) == (payload.decode(), False)
+
+
+@pytest.mark.parametrize("payload", DEEP)
+def test_json_deeper_than_others_can_read_is_a_string_marked_invalid(payload: bytes) -> None:
+    line = json.loads(encode(message(payload)))
+    assert (line["payload"].encode(), line["valid"]) == (payload, False)
+    assert line["error"] == "nested deeper than 250 levels, of which an object is two"
+
+
+@pytest.mark.parametrize("payload", NOT_TOO_DEEP)
+def test_json_of_250_levels_stands_in_the_line_as_it_was_sent(payload: bytes) -> None:
+    assert encode(message(payload)).endswith(b'"payload":' + payload + b"}\n")
 
 
 def test_only_a_redelivered_message_has_dup_and_mid() -> None:
@@ -123,7 +144,7 @@ def test_any_json_is_one_line_with_the_same_value(
 PAYLOADS = (
     st.binary(max_size=20)
     | st.tuples(WHITE_SPACE, JSON_VALUES, WHITE_SPACE).map(lambda p: p[0] + json.dumps(p[1]).encode() + p[2])
-    | st.sampled_from([b"", b"NaN", b"\xff\x00", b'{\r\n"a":\n1}\n'])
+    | st.sampled_from([b"", b"NaN", b"\xff\x00", b'{\r\n"a":\n1}\n', *NOT_TOO_DEEP, *DEEP])
 )
 TOPICS = st.sampled_from(
     [b"devices/a/telemetry", b"devices/b/heartbeat", b"devices/a/x", b"elsewhere", "d/\u2028ü".encode()]
@@ -184,12 +205,14 @@ def test_many_messages_are_written_byte_for_byte_as_one_by_one_whatever_is_among
     [
         (0x32, b"devices/1/telemetry", 7, b"", b"not JSON"),
         (0x32, b"devices/1/telemetry", 7, b"", b'{\r\n"n":\n1}\n'),
+        (0x32, b"devices/1/telemetry", 7, b"", b"[" * 251 + b"]" * 251),
+        (0x32, b"devices/1/telemetry", 7, b"", b"[" * 250 + b"]" * 250),
         (0x32, b"devices/1/telemetry", 7, b"\x02\x00\x00\x00\x01", b"1"),
         (0x3A, b"devices/1/telemetry", 7, b"", b"1"),
         (0x33, b"devices/1/telemetry", 7, b"", b"1"),
         (0x32, b"elsewhere", 7, b"", b"not JSON"),
     ],
-    ids=["invalid", "on many lines", "properties", "dup", "retained", "unwanted"],
+    ids=["invalid", "on many lines", "deep", "not too deep", "properties", "dup", "retained", "unwanted"],
 )
 def test_one_that_is_not_like_the_others_changes_nothing_about_them(odd: Packet, position: int) -> None:
     packets = plain(100)
