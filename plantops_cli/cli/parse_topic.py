@@ -137,9 +137,9 @@ def _field_renderer(field: Field) -> TopicRenderer:
 
 
 def _text_renderer() -> TopicRenderer:
-    from plantops_cli.formats.terminal import escape
+    from plantops_cli.formats.terminal import escape_name
 
-    return lambda _, device: f"device_id={escape(device.device_id)}  kind={device.kind}\n"
+    return lambda _, device: f"device_id={escape_name(device.device_id)}  kind={device.kind}\n"
 
 
 def _jsonl_renderer() -> TopicRenderer:

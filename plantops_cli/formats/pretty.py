@@ -14,7 +14,7 @@ from rich.text import Text
 
 from plantops_cli.formats.keyvalue import pairs, quote
 from plantops_cli.formats.renderer import OneByOne, Renderer, Wants
-from plantops_cli.formats.terminal import escape
+from plantops_cli.formats.terminal import escape, escape_name
 from plantops_cli.messages import Decoded, Message
 
 MAX_SHOWN_BYTES = 65_536
@@ -88,7 +88,7 @@ class Pretty:
         return capture.get()
 
     def _widen_id_column(self, messages: Sequence[Message]) -> None:
-        longest = max(cell_len(escape(message.device_id or "")) for message in messages)
+        longest = max(cell_len(escape_name(message.device_id or "")) for message in messages)
         self._id_column = max(self._id_column, min(longest, _MAX_ID_COLUMN))
 
     def _line(self, message: Message) -> Text:
@@ -113,7 +113,9 @@ class Pretty:
         return self._append_name(head, device.device_id, cells=self._id_column)
 
     def _append_name(self, head: Text, name: str, *, cells: int) -> Text:
-        text = Text(escape(name), style=_NAME_STYLES[crc32(name.encode(errors="replace")) % len(_NAME_STYLES)])
+        text = Text(
+            escape_name(name), style=_NAME_STYLES[crc32(name.encode(errors="replace")) % len(_NAME_STYLES)]
+        )
         if self._width is not None:
             # A name is the sender's choice: however long, it leaves room for the rest
             text.truncate(max(self._width // 2, _MAX_ID_COLUMN), overflow="ellipsis")

@@ -11,7 +11,7 @@ from plantops_cli.cli.fleet.rendering import STYLES, ago, every, headline, remar
 from plantops_cli.fleet.device import DeviceReport, DeviceState
 from plantops_cli.fleet.snapshot import Snapshot
 from plantops_cli.formats.keyvalue import pairs
-from plantops_cli.formats.terminal import escape
+from plantops_cli.formats.terminal import escape, escape_name
 
 _BARS = "▁▂▃▄▅▆▇█"
 _STATE_CELLS = max(len(state.words) for state in DeviceState)
@@ -159,7 +159,7 @@ class _Layout:
 
     @classmethod
     def of(cls, shown: list[DeviceReport], columns: int, *, has_spark: bool) -> "_Layout":
-        longest = max((cell_len(escape(report.device_id)) for report in shown), default=0)
+        longest = max((cell_len(escape_name(report.device_id)) for report in shown), default=0)
         id_cells = min(max(longest, _ID_CELLS[0]), _ID_CELLS[1])
         fixed = _STATE_CELLS + id_cells + 3 * _AGE_CELLS + _RATE_CELLS + 5 * len(_GAP)
         rest = max(0, columns - fixed - len(_GAP))
@@ -180,7 +180,7 @@ class _Layout:
 
     def row(self, report: DeviceReport, now: float) -> Text:
         line = Text().append(report.state.words.ljust(_STATE_CELLS), STYLES[report.state]).append(_GAP)
-        line.append(set_cell_size(escape(report.device_id), self.id_cells), "bold")
+        line.append(set_cell_size(escape_name(report.device_id), self.id_cells), "bold")
         for text, cells in (
             (ago(report.last_telemetry, now), _AGE_CELLS),
             (ago(report.last_heartbeat, now), _AGE_CELLS),

@@ -15,7 +15,7 @@ from plantops_cli.fleet.presence import Change
 from plantops_cli.fleet.snapshot import Snapshot
 from plantops_cli.formats.markdown import escape_markdown
 from plantops_cli.formats.spreadsheet import csv_line
-from plantops_cli.formats.terminal import escape, json_escape
+from plantops_cli.formats.terminal import escape, escape_name, json_escape
 
 # each has a contrast of at least 3.5 on black and on white
 STYLES = {
@@ -84,7 +84,7 @@ def event_line(change: Change, clock_offset_seconds: float, *, is_text: bool, is
         (f"{at.astimezone():%H:%M:%S}", "dim"),
         "  ",
         (change.state.words.ljust(12), STYLES[change.state]),
-        f"  {escape(change.device_id)}  ",
+        f"  {escape_name(change.device_id)}  ",
         (f"{before}{silence}{said}", "dim"),
     )
     console = Console(soft_wrap=True)
@@ -111,7 +111,7 @@ def table(look: Snapshot) -> Table:
     for report in look.worst_first:
         made.add_row(
             Text(report.state.words, STYLES[report.state]),
-            escape_text(report.device_id),
+            Text(escape_name(report.device_id)),
             ago(report.last_telemetry, now),
             ago(report.last_heartbeat, now),
             every(report),
@@ -216,7 +216,7 @@ def _markdown(look: Snapshot) -> str:
         row = look.row(report)
         cells = (
             report.state.words,
-            report.device_id,
+            escape_name(report.device_id),
             str(row["last_telemetry"] or "never"),
             str(row["last_heartbeat"] or "never"),
             every(report),
