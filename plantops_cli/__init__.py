@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from plantops_cli.config import Settings, load_settings
+    from plantops_cli.credentials import KeptPassword, PasswordSource
     from plantops_cli.errors import (
         BrokerError,
         BrokerFileBusyError,
@@ -97,6 +98,7 @@ _HOMES = {
     "HandlerOptions": "stream.handling.registration",
     "Health": "stream.status",
     "HeldUpError": "errors",
+    "KeptPassword": "credentials",
     "Kind": "topics",
     "Lost": "stream.status",
     "MQTTSubscriber": "stream.subscriber",
@@ -107,6 +109,7 @@ _HOMES = {
     "Outage": "stream.status",
     "OutputError": "errors",
     "Packet": "stream.packets",
+    "PasswordSource": "credentials",
     "Paused": "stream.status",
     "HandlerTimeoutError": "errors",
     "PayloadError": "errors",
@@ -177,6 +180,7 @@ __all__ = [
     "HandlerTimeoutError",
     "Health",
     "HeldUpError",
+    "KeptPassword",
     "Kind",
     "Lost",
     "MQTTSubscriber",
@@ -187,6 +191,7 @@ __all__ = [
     "Outage",
     "OutputError",
     "Packet",
+    "PasswordSource",
     "Paused",
     "PayloadError",
     "PayloadForm",

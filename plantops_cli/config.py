@@ -7,7 +7,7 @@ import logging
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -16,7 +16,7 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from plantops_cli.addresses import PLAIN_PORT, TLS_PORT, parse_host, parse_url
-from plantops_cli.credentials import choose_password
+from plantops_cli.credentials import KeptPassword, choose_password, read_secret_file
 from plantops_cli.envfile import ADDRESS, PASSWORDS, find_env_file, read_env_file, take
 from plantops_cli.errors import ConfigError, shown_username
 
@@ -24,6 +24,7 @@ _logger = logging.getLogger("plantops.config")
 
 DEFAULT_USERNAME = "plantops_backend"
 
+_STDIN = "-"
 # what names a secret file may be the secret itself by mistake
 _SECRET = {f"mqtt_{who}_password{kind}" for who in ("backend", "admin") for kind in ("", "_file")} | {"mqtt_url"}
 _PREFIX = "mqtt_"
@@ -92,6 +93,8 @@ class Settings(BaseSettings):
 
     _by_file: dict[str, Path] = PrivateAttr(default_factory=dict)
     """Which file decided a setting, for those that one did."""
+    _resolve_anew: "Callable[[], Settings] | None" = PrivateAttr(None)
+    """Reads environment and file again."""
 
     _websocket_path: str | None = PrivateAttr(None)
     _link: str | None = PrivateAttr(None)
@@ -202,6 +205,34 @@ class Settings(BaseSettings):
             )
         return password
 
+    def kept_password(self, *, secret_file: str | None = None, ask: bool = False) -> bytes | KeptPassword:
+        """Return the password of the login, as ``password`` does, and if it stands in a file what reads that anew.
+
+        Raises:
+            ConfigError: as there.
+        """
+        password = self.password(secret_file=secret_file, ask=ask)
+        if ask or secret_file == _STDIN:
+            return password
+        path = self.mqtt_backend_password_file if secret_file is None else Path(secret_file)
+        if path is not None:
+            return KeptPassword(password, partial(read_secret_file, path))
+        is_in_file = "mqtt_backend_password" in self._by_file
+        return KeptPassword(password, self._password_anew) if is_in_file else password
+
+    def _password_anew(self) -> bytes:
+        """Read the file of settings again for its password, which is for that broker and that user alone."""
+        assert self._resolve_anew is not None
+        settings = self._resolve_anew()
+        for name in (*ADDRESS, "mqtt_backend_username"):
+            if getattr(settings, name) != getattr(self, name):
+                raise ConfigError(
+                    f"the password of {self._by_file['mqtt_backend_password']} is not read anew: "
+                    f"{name.upper()} has changed too",
+                    hint="what is connected keeps to the old one: start it anew",
+                )
+        return settings.password()
+
 
 def load_settings(*, env_file: str | os.PathLike[str] | None = None, **flags: object) -> Settings:
     """Resolve the settings: argument, then environment, then ``.env``, then default.
@@ -247,6 +278,7 @@ def load_settings(*, env_file: str | os.PathLike[str] | None = None, **flags: ob
     settings._link = link if decided.get("mqtt_port") is None else None  # noqa: SLF001
     if file is not None:
         settings._by_file.update(dict.fromkeys(of_file.keys() - higher.keys(), file.path))  # noqa: SLF001
+        settings._resolve_anew = partial(load_settings, env_file=env_file, **flags)  # noqa: SLF001
     return settings
 
 

@@ -10,6 +10,7 @@ import os
 import stat
 import sys
 from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import BinaryIO, Final, Literal
 
@@ -23,6 +24,57 @@ _SOURCES = (
     "set MQTT_BACKEND_PASSWORD or MQTT_BACKEND_PASSWORD_FILE, give secret_file=FILE (or - for standard "
     "input), or answer the prompt on a terminal"
 )
+
+
+PasswordSource = Callable[[], str | bytes | Awaitable[str | bytes]]
+"""A function, plain or async, that gives a password; it is asked before each attempt to connect."""
+
+
+class KeptPassword:
+    """A password that stands in a file, where somebody may change it while it is in use.
+
+    The one that was right is used until it is refused; then the file is read anew. Who changes a password may tell
+    the broker first or change the file first, so that both are tried in turn as long as neither is right.
+
+    Args:
+        password: as it was read first.
+        read: reads it anew.
+    """
+
+    def __init__(self, password: bytes, read: Callable[[], bytes]) -> None:
+        self._chosen = self._right = password
+        self._read = read
+        self._refused = set[bytes]()
+
+    def __call__(self) -> bytes:
+        """Return the password to use now."""
+        return self._chosen
+
+    def note_accepted(self) -> None:
+        """Take note that the password is right."""
+        self._right = self._chosen
+        self._refused.clear()
+
+    def note_refused(self) -> bool:
+        """Choose what to use next, and tell whether it has not been refused yet.
+
+        A file that cannot be read now is one that is just being written; the log says so.
+        """
+        self._refused.add(self._chosen)
+        found = self._found()
+        untried = [password for password in (found, self._right) if password not in self._refused]
+        if untried:
+            self._chosen = untried[0]
+        else:
+            self._chosen = self._right if self._chosen == found else found
+        return bool(untried)
+
+    def _found(self) -> bytes:
+        try:
+            return self._read()
+        except ConfigError as exc:
+            _logger.warning("%s", exc)
+            return self._chosen
 
 
 def choose_password(

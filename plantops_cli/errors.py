@@ -157,7 +157,7 @@ class BrokerError(PlantopsError):
 
 
 class BrokerUnreachableError(BrokerError):
-    """No connection to the broker, or no MQTT answer on it."""
+    """No connection to the broker, no MQTT answer on it, or no password to send."""
 
     retryable = True
 

@@ -25,7 +25,8 @@ def mqtt_lifespan(
     At startup the backend's login is added to Mosquitto's password file if ``Settings.mqtt_password_file`` is set
     and it is not there yet (an existing one is never overwritten); the broker is told if ``mqtt_broker_config`` or
     ``mqtt_reload`` says how. Then the subscriber connects and listens in the background; at shutdown it
-    disconnects, within 5 s whatever the broker does.
+    disconnects, within 5 s whatever the broker does. Meanwhile a password that changes in its file is read anew
+    when the broker refuses the old one.
 
     Args:
         subscriber: with its handlers registered, or to be registered later.

@@ -7,6 +7,7 @@ import pytest
 from pydantic import SecretBytes, SecretStr
 
 from plantops_cli.config import Settings, load_settings, origins
+from plantops_cli.credentials import KeptPassword
 from plantops_cli.errors import ConfigError
 
 SECRET = "not to be seen"
@@ -331,3 +332,55 @@ def test_what_is_set_for_others_is_nobodys_business(
     monkeypatch.setenv(name, "1")
     load_settings()
     assert caplog.messages == []
+
+
+def changed(kept: bytes | KeptPassword) -> bytes:
+    """What is used after a refusal."""
+    assert isinstance(kept, KeptPassword)
+    assert kept.note_refused()
+    return kept()
+
+
+def test_a_password_from_a_file_is_read_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "password"
+    file.write_text("old\n")
+    typed = load_settings().kept_password(secret_file=str(file))
+    monkeypatch.setenv("MQTT_BACKEND_PASSWORD_FILE", str(file))
+    named = load_settings().kept_password()
+    file.write_text("new\n")
+    assert changed(typed) == changed(named) == b"new"
+
+
+@pytest.mark.parametrize("is_named", [True, False])
+def test_a_password_from_an_env_file_is_read_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_named: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / ".env"
+    file.write_text("MQTT_BACKEND_PASSWORD=old\n")
+    settings = load_settings(env_file=file if is_named else None, mqtt_host="broker.example")
+    kept = settings.without_client_id().kept_password()
+    file.write_text("MQTT_BACKEND_PASSWORD=new\nMQTT_PORT=abc\n")
+    assert isinstance(kept, KeptPassword)
+    assert not kept.note_refused()  # somebody is still editing it
+    file.write_text("MQTT_BACKEND_PASSWORD=new\n")
+    assert changed(kept) == b"new"
+
+
+@pytest.mark.parametrize("line", ["MQTT_HOST=elsewhere.example", "MQTT_BACKEND_USERNAME=bob"])
+def test_a_password_that_is_for_another_broker_or_user_is_not_taken(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, line: str
+) -> None:
+    file = tmp_path / "farm.env"
+    file.write_text("MQTT_BACKEND_PASSWORD=old\n")
+    kept = load_settings(env_file=file).kept_password()
+    file.write_text(f"MQTT_BACKEND_PASSWORD=new\n{line}\n")
+    assert isinstance(kept, KeptPassword)
+    assert not kept.note_refused()
+    assert kept() == b"old"
+    assert f"{line.partition('=')[0]} has changed too" in caplog.text
+
+
+def test_a_password_that_stands_in_no_file_is_fixed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MQTT_BACKEND_PASSWORD", "fixed")
+    assert load_settings().kept_password() == b"fixed"

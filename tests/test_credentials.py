@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from plantops_cli.credentials import (
+    KeptPassword,
     choose_password,
     prompt_password,
     read_secret_file,
@@ -271,3 +272,61 @@ def test_a_secret_is_never_written_over_anything_nor_through_a_link(tmp_path: Pa
 def test_a_secret_that_has_no_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="No such file"):
         write_secret_file(tmp_path / "none" / "secret", b"tulip")
+
+
+class Place:
+    """Where a password stands; None: it cannot be read just now."""
+
+    def __init__(self, password: bytes) -> None:
+        self.password: bytes | None = password
+
+    def read(self) -> bytes:
+        if self.password is None:
+            raise ConfigError("it is just being written")
+        return self.password
+
+
+def test_a_kept_password_stays_in_use_until_it_is_refused() -> None:
+    place = Place(b"old")
+    kept = KeptPassword(b"old", place.read)
+    place.password = b"new"
+    assert kept() == b"old"
+    assert kept.note_refused()
+    assert kept() == b"new"
+
+
+def test_a_kept_password_that_is_refused_is_no_new_one() -> None:
+    kept = KeptPassword(b"old", Place(b"old").read)
+    assert not kept.note_refused()
+    assert kept() == b"old"
+
+
+def test_of_two_kept_passwords_that_are_refused_both_are_tried_in_turn() -> None:
+    kept = KeptPassword(b"old", Place(b"new").read)
+    tried = []
+    for _ in range(4):
+        kept.note_refused()
+        tried.append(kept())
+    assert tried == [b"new", b"old", b"new", b"old"]
+
+
+def test_a_kept_password_that_was_right_may_be_refused_again() -> None:
+    place = Place(b"new")
+    kept = KeptPassword(b"old", place.read)
+    kept.note_refused()
+    kept.note_accepted()
+    place.password = b"old"
+    assert kept.note_refused()
+    assert kept() == b"old"
+
+
+def test_a_kept_password_survives_a_moment_in_which_it_cannot_be_read(caplog: pytest.LogCaptureFixture) -> None:
+    place = Place(b"old")
+    kept = KeptPassword(b"old", place.read)
+    place.password = None
+    assert not kept.note_refused()
+    assert kept() == b"old"
+    assert "it is just being written" in caplog.text
+    place.password = b"new"
+    assert kept.note_refused()
+    assert kept() == b"new"

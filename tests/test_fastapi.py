@@ -22,6 +22,7 @@ from plantops_cli.fastapi import mqtt_lifespan
 from plantops_cli.mosquitto.text.hashing import verify_password
 from plantops_cli.mosquitto.text.passwords import find_entry
 from tests.support.brokers import PASSWORD, USERNAME, Mosquitto, free_port
+from tests.support.subscribing import eventually
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 STOP_SECONDS = 5.0
@@ -198,3 +199,23 @@ def test_one_subscriber_serves_an_application_that_is_started_twice_as_tests_do(
 
     assert [asyncio.run(live()) for _ in range(2)] == ["connected", "connected"]
     assert subscriber.client is None
+
+
+async def test_a_password_file_that_changes_is_read_anew_while_the_application_runs(
+    own_mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    file = tmp_path / "password"
+    file.write_text(PASSWORD)
+    file.chmod(0o600)
+    settings = load_settings(
+        mqtt_host=own_mosquitto.host, mqtt_port=own_mosquitto.port, mqtt_backend_password_file=file
+    )
+    subscriber = MQTTSubscriber.from_settings(settings)
+    app = FastAPI(lifespan=mqtt_lifespan(subscriber, settings=settings))
+    async with app.router.lifespan_context(app):
+        await asyncio.to_thread(own_mosquitto.login, USERNAME, "another one")
+        await asyncio.sleep(0.5)
+        file.write_text("another one")
+        await eventually(lambda: subscriber.health.connection_count == 2)
+        assert subscriber.password == b"another one"
+        assert subscriber.health.outage_count == 1

@@ -7,7 +7,8 @@ from contextlib import aclosing, contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
-from plantops_cli.errors import BrokerError, ConnectionLostError, StateError
+from plantops_cli.credentials import KeptPassword
+from plantops_cli.errors import BrokerError, ConnectionLostError, CredentialsRefusedError, StateError
 from plantops_cli.messages import Message
 from plantops_cli.stream import failures
 from plantops_cli.stream.account import Account
@@ -44,6 +45,7 @@ class Lifeline:
         last_error: why the last attempt to connect failed or the last connection ended, or None.
         failure: what has ended it for good, or None.
         outgoing: what is published.
+        kept: the password, if it stands in a file; else it is that of ``options``.
         reconnection: as given.
         make_client: makes the client of each connection. A test kit puts another one in its place, and another
             ``reconnection``.
@@ -64,6 +66,7 @@ class Lifeline:
         self.last_error: BrokerError | None = None
         self.failure: Exception | None = None
         self.outgoing = Outgoing(self, options.endpoint)
+        self.kept: KeptPassword | None = None
         self.reconnection = reconnection
         self.make_client: MakeClient = Client
         self._options = options
@@ -79,6 +82,7 @@ class Lifeline:
         self._is_begun = False
         self._is_connecting = False
         self._is_warned = False
+        self._is_password_new = False
         self._connected_at = self._connected_since_boot = 0.0
 
     @property
@@ -281,7 +285,9 @@ class Lifeline:
             try:
                 await unless(self._stop, self._open())
             except BrokerError as exc:
-                if not self.reconnection.after_failure(exc):
+                now_seconds = asyncio.get_running_loop().time()
+                is_new = self._is_password_new
+                if not self.reconnection.after_failure(exc, at_seconds=now_seconds, is_password_new=is_new):
                     raise
                 error = exc
                 continue
@@ -313,7 +319,7 @@ class Lifeline:
         try:
             with self._waiting_for(f"{endpoint}: no connection ({', '.join(self._options.layers)})"):
                 session = await open_session(
-                    replace(self._options, mqtt_version=self._version),
+                    self._options_now(),
                     self._listeners.tell,
                     self._exactly_once,
                     in_hand=self._in_hand,
@@ -329,6 +335,8 @@ class Lifeline:
                 raise
         except BaseException as exc:
             self._account.state = State.DISCONNECTED
+            if isinstance(exc, CredentialsRefusedError):
+                self._is_password_new = self.kept is not None and self.kept.note_refused()
             self.last_error = exc if isinstance(exc, BrokerError) else self.last_error
             raise
         # no await from here on: a cancelled task leaves no session that nobody knows of
@@ -336,6 +344,10 @@ class Lifeline:
         self._take_over(session, granted)
         self._tell_of_change()
         return session
+
+    def _options_now(self) -> ConnectOptions:
+        password = self._options.password if self.kept is None else self.kept()
+        return replace(self._options, mqtt_version=self._version, password=password)
 
     def _take_over(self, session: Session, granted: dict[str, int] | None) -> None:
         """Take note of a new session, and tell what it is worth.
@@ -350,6 +362,9 @@ class Lifeline:
         if not session.is_version_a_guess:
             self._version = options.mqtt_version
         self._connected_at = asyncio.get_running_loop().time()
+        self.reconnection.note_connection()
+        if self.kept:
+            self.kept.note_accepted()
         self._account.connected()
         resumed = self._account.close_outage(is_resumed=is_resumed)
         # the next outage begins no sooner than this one ends, and whoever is told of it may take its time

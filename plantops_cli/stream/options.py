@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal, TypedDict
 
+from plantops_cli.credentials import PasswordSource
 from plantops_cli.errors import ConfigError, shown_username
 from plantops_cli.messages import QoS
 from plantops_cli.stream.handling.policy import ErrorPolicy
@@ -67,6 +68,7 @@ class SubscriberOptions(TypedDict, total=False):
     websocket_path: str | None
     unix_socket: str | None
     connect_timeout_seconds: float
+    login_patience_seconds: float | None
     on_status: StatusListener
 
 
@@ -175,7 +177,7 @@ class ConnectOptions:
     port: int = 1883
     # a password may stand behind a colon in it
     username: str | None = field(default=None, repr=False)
-    password: str | bytes | None = field(default=None, repr=False)
+    password: str | bytes | PasswordSource | None = field(default=None, repr=False)
     client_id: str = field(default_factory=random_client_id)
     tls: TLSOptions | None = None
     keepalive_seconds: int = 15
@@ -195,7 +197,7 @@ class ConnectOptions:
         _check_client_id(self.client_id)
         if self.username is not None:
             _check_username(self.username, is_token=self.is_token)
-        if self.password is not None:
+        if isinstance(self.password, (str, bytes)):
             _check_password(self.password)
         self._check_numbers()
 

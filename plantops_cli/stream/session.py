@@ -20,6 +20,7 @@ from plantops_cli.stream.hearing import Hearing
 from plantops_cli.stream.inbox import Grants, Inbox, InHand
 from plantops_cli.stream.options import ConnectOptions, MQTTVersion
 from plantops_cli.stream.packets import Packet
+from plantops_cli.stream.password import with_password
 from plantops_cli.stream.port import ClientPort, MakeClient
 from plantops_cli.stream.publishing import PublishRequest
 from plantops_cli.stream.receipts import Unanswered
@@ -63,10 +64,11 @@ async def open_session(
 
     Raises:
         BrokerError: no connection came about.
-        ConfigError: a TLS file is missing or unusable.
+        ConfigError: a TLS file is missing or unusable, or a function gave what is no password.
     """
     on_status(Connecting(options.endpoint))
     deadline = asyncio.get_running_loop().time() + options.timeout_seconds
+    options = await with_password(options, deadline=deadline)
     if options.mqtt_version is not MQTTVersion.AUTO:
         only = Session(options, on_status, exactly_once, in_hand, make_client=make_client)
         return await only.connect(deadline, on_reached=on_reached)

@@ -47,8 +47,9 @@ class Standing:
 
     @property
     def password(self) -> str | bytes | None:
-        """MQTT password as it was given; nothing else shows it."""
-        return self._options.password
+        """MQTT password as given, or as it stands in its file; None if a function gives it. Only this shows it."""
+        password = self._lifeline.kept() if self._lifeline.kept else self._options.password
+        return password if isinstance(password, (str, bytes)) else None
 
     @property
     def client(self) -> AiomqttClient | None:

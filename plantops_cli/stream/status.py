@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
-from plantops_cli.errors import BrokerError
+from plantops_cli.errors import BrokerError, CredentialsRefusedError
 
 logger = logging.getLogger("plantops.stream")
 
@@ -201,6 +201,8 @@ def describe(status: Status) -> str:
             return f"{error}; the broker was heard last {silent_seconds:.1f} s ago"
         case Lost(error):
             return str(error)
+        case Retrying(delay_seconds, CredentialsRefusedError() as error):
+            return f"{error}; it was right before, so it may be changing: retry in {delay_seconds:.1f} s"
         case Retrying(delay_seconds, error):
             return f"{error}; retry in {delay_seconds:.1f} s" if error else f"retry in {delay_seconds:.1f} s"
         case Resumed(outage_seconds, True):

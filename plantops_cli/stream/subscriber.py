@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, overload
 
 from plantops_cli.addresses import PLAIN_PORT
+from plantops_cli.credentials import KeptPassword, PasswordSource
 from plantops_cli.errors import ConfigError, StateError, SubscriptionRefusedError
 from plantops_cli.messages import Message, QoS
 from plantops_cli.stream.account import Account
@@ -28,7 +29,7 @@ from plantops_cli.stream.options import (
     parse_version,
 )
 from plantops_cli.stream.outgoing import WAIT_SECONDS
-from plantops_cli.stream.reconnection import Reconnection
+from plantops_cli.stream.reconnection import Reconnection, choose_patience
 from plantops_cli.stream.session import AtOnce
 from plantops_cli.stream.standing import Standing
 from plantops_cli.stream.status import StatusListener, StatusListeners, log_status
@@ -49,14 +50,14 @@ class MQTTSubscriber(Standing):
     Nothing is connected before ``connect`` or ``start``. ``async with``
     connects, and disconnects in the end; inside, ``start`` feeds the handlers,
     or ``messages`` or ``batches`` is iterated over. It may be used again after
-    ``disconnect``, and on another event loop when the first has ended, even
-    without ``disconnect``.
+    ``disconnect``, and on another event loop when the first has ended.
 
     Args:
         host: name or address of the broker.
         port: its TCP port.
         username: MQTT user name, or None to connect anonymously.
-        password: sent as UTF-8; None: the user name goes alone, as tokens do.
+        password: text, bytes, or a function that gives it, plain or async, asked
+            before each attempt. None: the user name goes alone, as tokens do.
         client_id: MQTT client id; default: random, or made of ``durable``.
         durable: name of a session that the broker keeps while this client is
             away, so that nothing of QoS 1 is lost as far as the broker keeps
@@ -79,15 +80,14 @@ class MQTTSubscriber(Standing):
         qos: the QoS asked for when ``subscribe`` names none.
         max_packet_bytes: longest packet; a longer one ends the connection.
         max_pending_bytes: memory of messages that wait or are being handled.
-            At that the connection is left unread, and nothing is dropped; at
-            twice as much while somebody waits in ``publish``, for the answer
-            lies behind messages.
-        websocket_path: path of the broker's WebSocket, for example ``/mqtt``; None
-            for plain MQTT.
-        unix_socket: path of its Unix socket, instead of ``host`` and ``port``.
+            Then the connection is left unread, nothing is dropped; at twice as
+            much while ``publish`` waits, whose answer lies behind messages.
+        websocket_path: path of the broker's WebSocket, such as ``/mqtt``, or None.
+        unix_socket: path of its Unix socket, instead of host and port.
         connect_timeout_seconds: bound of one attempt to connect.
-        on_status: the first status listener: told about each step (connecting,
-            lost, ...); default: it is logged.
+        login_patience_seconds: how long a login that was right may be refused;
+            default: 60 if a function or a file has the password, else 0.
+        on_status: first status listener, told each step; default: it is logged.
 
     Raises:
         ConfigError: an argument is out of its range.
@@ -98,7 +98,7 @@ class MQTTSubscriber(Standing):
         host: str,
         port: int = 1883,
         username: str | None = None,
-        password: str | bytes | None = None,
+        password: str | bytes | PasswordSource | None = None,
         *,
         client_id: str | None = None,
         durable: str | None = None,
@@ -117,8 +117,11 @@ class MQTTSubscriber(Standing):
         websocket_path: str | None = None,
         unix_socket: str | None = None,
         connect_timeout_seconds: float = 6.5,
+        login_patience_seconds: float | None = None,
         on_status: StatusListener = log_status,
     ) -> None:
+        kept = password if isinstance(password, KeptPassword) else None
+        patience_seconds = choose_patience(login_patience_seconds, may_change=callable(password))
         own_id, expiry_seconds = choose_session(
             durable=durable, client_id=client_id, expiry_seconds=session_expiry_seconds, qos=qos
         )
@@ -126,7 +129,7 @@ class MQTTSubscriber(Standing):
             host=host,
             port=port,
             username=username,
-            password=password,
+            password=password if kept is None else kept(),
             client_id=own_id,
             tls=tls,
             keepalive_seconds=keepalive_seconds,
@@ -155,9 +158,14 @@ class MQTTSubscriber(Standing):
             self._options,
             account=self._account,
             subscriptions=self._subscriptions,
-            reconnection=Reconnection(has_own_client_id=has_own_client_id, is_durable=is_durable),
+            reconnection=Reconnection(
+                has_own_client_id=has_own_client_id,
+                is_durable=is_durable,
+                login_patience_seconds=patience_seconds,
+            ),
             listeners=self._listeners,
         )
+        self._lifeline.kept = kept
         self._feeding = Feeding(
             self._lifeline,
             self._handlers,
@@ -174,7 +182,7 @@ class MQTTSubscriber(Standing):
         cls,
         settings: Settings,
         *,
-        login: tuple[str | None, str | bytes | None] | None = None,
+        login: tuple[str | None, str | bytes | PasswordSource | None] | None = None,
         insecure: bool = False,
         **options: Unpack[SubscriberOptions],
     ) -> Self:
@@ -193,7 +201,7 @@ class MQTTSubscriber(Standing):
         Raises:
             ConfigError: no password, or an argument or a TLS file that is not usable.
         """
-        username, password = login or (settings.mqtt_backend_username, settings.password())
+        username, password = login or (settings.mqtt_backend_username, settings.kept_password())
         options["websocket_path"] = options.get("websocket_path") or settings.websocket_path
         made = cls(
             settings.mqtt_host,

@@ -278,7 +278,10 @@ class testing:  # noqa: N801  # a context manager that reads as a word, as conte
         if self._lifeline.is_connected or self._lifeline.reader:
             raise StateError("the subscriber is connected already", hint="begin the test before it connects")
         self._lifeline.make_client = self._session.make_line
-        self._lifeline.reconnection = Reconnection(backoff=Backoff(uniform=lambda *_: RECONNECT_SECONDS))
+        self._lifeline.reconnection = Reconnection(
+            backoff=Backoff(uniform=lambda *_: RECONNECT_SECONDS),
+            login_patience_seconds=self._lifeline.reconnection.login_patience_seconds,
+        )
         self._tally.on_failure = self._session.note_failure
         return self._broker
 

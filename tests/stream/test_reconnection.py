@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from plantops_cli.errors import (
+    ConfigError,
     ConnectionLostError,
     CredentialsRefusedError,
     SessionTakenOverError,
@@ -14,8 +15,11 @@ from plantops_cli.stream.backoff import STABLE_SECONDS, Backoff
 from plantops_cli.stream.reconnection import (
     KICKS_OF_A_TAKEOVER,
     KICKS_OF_A_TAKEOVER_IF_DURABLE,
+    LOGIN_DELAY_SECONDS,
+    LOGIN_PATIENCE_SECONDS,
     AfterLoss,
     Reconnection,
+    choose_patience,
 )
 from plantops_cli.stream.status import State
 from tests.support.scripted_broker import (
@@ -194,3 +198,63 @@ def test_delays_grow_with_each_attempt_and_begin_again_after_a_stable_connection
     assert reconnection.next_delay() == 4
     kicked(reconnection, 1, lasted_seconds=STABLE_SECONDS)
     assert reconnection.next_delay() == 0.5
+
+
+REFUSED = CredentialsRefusedError("refused", endpoint="h:1883")
+
+
+def was_right(patience_seconds: float) -> Reconnection:
+    made = Reconnection(backoff=Backoff(uniform=lambda _, high: high), login_patience_seconds=patience_seconds)
+    made.note_connection()
+    return made
+
+
+def test_a_login_that_was_right_is_tried_again_for_a_while() -> None:
+    decides = was_right(60)
+    assert [decides.after_failure(REFUSED, at_seconds=at) for at in (1000, 1030, 1059.9, 1060)] == [
+        True,
+        True,
+        True,
+        False,
+    ]
+
+
+def test_the_while_begins_anew_with_each_login_that_is_right() -> None:
+    decides = was_right(60)
+    assert decides.after_failure(REFUSED, at_seconds=1000)
+    decides.note_connection()
+    assert decides.after_failure(REFUSED, at_seconds=2000)
+    assert decides.after_failure(REFUSED, at_seconds=2059)
+
+
+def test_a_login_that_never_was_right_is_final() -> None:
+    decides = Reconnection(login_patience_seconds=60)
+    assert not decides.after_failure(REFUSED, at_seconds=1000)
+    assert not decides.after_failure(REFUSED, at_seconds=1001, is_password_new=True)
+
+
+def test_a_password_that_was_never_refused_gets_its_try_however_late() -> None:
+    decides = was_right(60)
+    assert decides.after_failure(REFUSED, at_seconds=1000)
+    assert decides.after_failure(REFUSED, at_seconds=5000, is_password_new=True)
+    assert not decides.after_failure(REFUSED, at_seconds=5001)
+
+
+def test_delays_stay_short_while_a_password_changes() -> None:
+    decides = was_right(60)
+    for _ in range(10):
+        decides.after_failure(REFUSED, at_seconds=1000)
+        assert decides.next_delay() <= LOGIN_DELAY_SECONDS
+    decides.after_failure(REFUSED, at_seconds=1000, is_password_new=True)
+    assert decides.next_delay() == 0
+    decides.after_failure(ConnectionLostError("gone", endpoint="h:1883"), at_seconds=1000)
+    assert decides.next_delay() > LOGIN_DELAY_SECONDS
+
+
+def test_only_what_may_change_gets_time_to_unless_somebody_says_so() -> None:
+    assert choose_patience(None, may_change=False) == 0
+    assert choose_patience(None, may_change=True) == LOGIN_PATIENCE_SECONDS == 60
+    assert choose_patience(5, may_change=False) == 5
+    for wrong in (-1, float("inf"), float("nan")):
+        with pytest.raises(ConfigError, match="out of range"):
+            choose_patience(wrong, may_change=True)

@@ -199,6 +199,20 @@ async def listen(host: str, port: int, username: str, password: str) -> None:
     assert_type((mqtt.username, mqtt.password), tuple[str | None, str | bytes | None])
 
 
+async def ask_for_password() -> bytes:
+    return b"secret"
+
+
+def log_in_anew(settings: Settings) -> list[MQTTSubscriber]:
+    return [
+        MQTTSubscriber("localhost", 1883, "alice", lambda: "secret"),
+        MQTTSubscriber("localhost", 1883, "alice", ask_for_password, login_patience_seconds=90),
+        MQTTSubscriber("localhost", username="alice", password=settings.password),
+        MQTTSubscriber.from_settings(settings, login=("alice", ask_for_password), login_patience_seconds=0),
+        MQTTSubscriber.from_settings(settings, login=("token", None)),
+    ]
+
+
 async def read(mqtt: MQTTSubscriber) -> Health:
     async with mqtt as connected:
         assert_type(connected, MQTTSubscriber)

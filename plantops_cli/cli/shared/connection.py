@@ -9,12 +9,15 @@ from plantops_cli.cli.shared.flags.subscribe import SessionFlags
 from plantops_cli.cli.shared.hints import SETTINGS
 from plantops_cli.cli.shared.stderr import say
 from plantops_cli.config import Settings, load_settings
+from plantops_cli.credentials import KeptPassword
 from plantops_cli.errors import ConfigError
 from plantops_cli.messages import check_qos
 from plantops_cli.stream.options import ConnectOptions
 from plantops_cli.stream.status import Connecting, Status, describe
 from plantops_cli.stream.subscriber import MQTTSubscriber
 from plantops_cli.stream.tls import TLSOptions
+
+_Login = tuple[str | None, bytes | KeptPassword | None]
 
 
 def options(flags: ConnectionFlags, settings: Settings) -> ConnectOptions:
@@ -165,14 +168,15 @@ def name_address(options: ConnectOptions, settings: Settings) -> None:
         say(describe(Connecting(options.endpoint, settings.address_source)))
 
 
-def _ensure(settings: Settings, login: tuple[str | None, bytes | None]) -> None:
+def _ensure(settings: Settings, login: _Login) -> None:
     from plantops_cli.mosquitto.startup import ensure_login
 
     username, password = login
     if username is None or password is None:
         other = "--anonymous" if username is None else "--no-password"
         raise ConfigError(f"--ensure-user was given together with {other}", hint="leave one of them out")
-    ensure_login(settings, username=username, password=password)
+    fixed = password if isinstance(password, bytes) else password()
+    ensure_login(settings, username=username, password=fixed)
 
 
 def _used(flags: ConnectionFlags, settings: Settings) -> Settings:
@@ -188,7 +192,7 @@ def _check_tls(flags: ConnectionFlags, settings: Settings) -> None:
         )
 
 
-def _login(flags: ConnectionFlags, settings: Settings) -> tuple[str | None, bytes | None]:
+def _login(flags: ConnectionFlags, settings: Settings) -> _Login:
     if flags.anonymous:
         if flags.username or flags.secret_file or flags.ask_password or flags.no_password:
             raise ConfigError("--anonymous was given together with a login", hint="leave one of them out")
@@ -197,5 +201,5 @@ def _login(flags: ConnectionFlags, settings: Settings) -> tuple[str | None, byte
         if flags.secret_file or flags.ask_password:
             raise ConfigError("--no-password was given together with a password", hint="leave one of them out")
         return settings.mqtt_backend_username, None
-    password = settings.password(secret_file=flags.secret_file, ask=flags.ask_password)
+    password = settings.kept_password(secret_file=flags.secret_file, ask=flags.ask_password)
     return settings.mqtt_backend_username, password

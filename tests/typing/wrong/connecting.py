@@ -31,6 +31,9 @@ def make(level: int, version: str, settings: Settings) -> None:
     MQTTSubscriber("localhost", on_error="drop")  # wrong
     MQTTSubscriber("localhost", on_error="retry")  # wrong
     MQTTSubscriber("localhost", group_anyway="farm")  # wrong: whether, not which
+    MQTTSubscriber("localhost", password=lambda: 12345)  # wrong
+    MQTTSubscriber("localhost", password=print)  # wrong: it gives nothing
+    MQTTSubscriber("localhost", password=len)  # wrong: it is called with nothing
     MQTTSubscriber("localhost", tls=True)  # wrong: TLSOptions()
     MQTTSubscriber("localhost", tls=TLSOptions)  # wrong: the class
     MQTTSubscriber("localhost", keepalive=30)  # wrong: keepalive_seconds

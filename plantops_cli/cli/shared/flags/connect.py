@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from plantops_cli.cli.shared.flags.parsed import DURATION
+
 _option = partial(typer.Option, rich_help_panel="Connection")
 
 
@@ -44,6 +46,16 @@ SecretFile = Annotated[
     ),
 ]
 AskPassword = Annotated[bool, _option("-P", "--ask-password", help="Ask for the password.")]
+LoginPatience = Annotated[
+    float | None,
+    DURATION,
+    _option(
+        "--login-patience",
+        metavar="TIME",
+        help="How long a login may be refused that was right before, for its password may be changing. (60s if "
+        "that stands in a file, else not at all)",
+    ),
+]
 NoPassword = Annotated[bool, _option("--no-password", help="Send the user name alone, which is a token.")]
 Anonymous = Annotated[bool, _option("--anonymous", help="Connect without user name and password.")]
 ClientId = Annotated[
@@ -108,6 +120,7 @@ class ConnectionFlags:
     username: Username = None
     secret_file: SecretFile = None
     ask_password: AskPassword = False
+    login_patience: LoginPatience = None
     no_password: NoPassword = False
     anonymous: Anonymous = False
     client_id: ClientId = None
@@ -141,6 +154,7 @@ class ConnectionFlags:
         """What ``MQTTSubscriber.from_settings`` takes besides the settings."""
         return {
             "insecure": self.insecure,
+            "login_patience_seconds": self.login_patience,
             "keepalive_seconds": self.keepalive,
             "mqtt_version": self.mqtt_version,
             "websocket_path": self.websockets,
