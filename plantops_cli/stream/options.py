@@ -230,7 +230,8 @@ class ConnectOptions:
     def secrets(self) -> tuple[str | bytes | None, ...]:
         """What is to appear in no output: the password, a token as user name, and what is behind a colon of it."""
         token = self.username if self.is_token else self.username and self.username.partition(":")[2]
-        return self.password, token
+        known = self.password if isinstance(self.password, (str, bytes)) else None
+        return known, token
 
     @property
     def receive_maximum(self) -> int:
