@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from itertools import accumulate
-from typing import Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import orjson
 
@@ -279,19 +279,30 @@ def decode_payload(payload: bytes) -> Decoded:
     Args:
         payload: the bytes of a message.
     """
-    if not payload:
-        return Decoded("text", "", "empty payload")
-    try:
-        value = orjson.loads(payload)
-        if not is_nested_too_deeply(payload):
-            return Decoded("json", value, None)
-        error = f"nested deeper than {MAX_JSON_DEPTH} levels, of which an object is two"
-    except orjson.JSONDecodeError as exc:
-        error = f"not JSON: {exc.msg}"
+    value, error = parse_json(payload)
+    if error is None:
+        return Decoded("json", value, None)
     try:
         return Decoded("text", payload.decode(), error)
     except UnicodeDecodeError as exc:
         return Decoded("binary", payload, f"not UTF-8: byte 0x{payload[exc.start]:02x} at offset {exc.start}")
+
+
+def parse_json(payload: bytes) -> tuple[Any, str | None]:
+    """Parse a payload that ought to be JSON; return its value, or None and what is wrong with it.
+
+    Args:
+        payload: the bytes of a message.
+    """
+    if not payload:
+        return None, "empty payload"
+    try:
+        value = orjson.loads(payload)
+    except orjson.JSONDecodeError as exc:
+        return None, f"not JSON: {exc.msg}"
+    if is_nested_too_deeply(payload):
+        return None, f"nested deeper than {MAX_JSON_DEPTH} levels, of which an object is two"
+    return value, None
 
 
 def is_nested_too_deeply(document: bytes) -> bool:

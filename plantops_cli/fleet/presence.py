@@ -11,8 +11,6 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-import orjson
-
 from plantops_cli.fleet.device import (
     HEARTBEAT,
     RETAINED_ONLY,
@@ -33,7 +31,7 @@ from plantops_cli.fleet.sequence import (
     number_of,
     sequence_number_of,
 )
-from plantops_cli.messages import Message
+from plantops_cli.messages import Message, parse_json
 
 MAX_DEVICES = 100_000
 """How many devices are kept; ids are the choice of whoever publishes."""
@@ -170,7 +168,7 @@ class Presence:
         if is_telemetry:
             self._look_into(device, signal, payload, at)
         elif self._is_order_kept:
-            self._look_for_order(signal, _parsed(payload), at)
+            self._look_for_order(signal, parse_json(payload)[0], at)
         if signal.hear(now, at, certain_at):
             device.due_at = min(device.due_at, signal.turns_at(self._offline_after_seconds))
         if device.state is not DeviceState.ONLINE:
@@ -358,11 +356,7 @@ class Presence:
 
     def _look_into(self, device: Device, signal: Signal, payload: bytes, at: float) -> None:
         """Check a telemetry payload, and keep of it what is asked for."""
-        document, error = None, None
-        try:
-            document = orjson.loads(payload)
-        except orjson.JSONDecodeError as exc:
-            error = f"not JSON: {exc.msg}" if payload else "empty payload"
+        document, error = parse_json(payload)
         if self._contract:
             error = self._contract(payload)
         if error is not None:
@@ -437,10 +431,3 @@ def _change(device: Device, before: DeviceState | None, topic: str | None, at: f
 
 def _path(name: str | None) -> tuple[str, ...]:
     return tuple(name.split(".")) if name else ()
-
-
-def _parsed(payload: bytes) -> object:
-    try:
-        return orjson.loads(payload)
-    except orjson.JSONDecodeError:
-        return None

@@ -129,6 +129,13 @@ def test_invalid_telemetry_is_counted_and_the_first_error_kept() -> None:
     assert report.error.startswith("not JSON: ")
 
 
+def test_telemetry_that_listeners_get_as_a_string_is_invalid_here_too() -> None:
+    story = Story()
+    story.hear(TELEMETRY, START, payload=b"[" * 250 + b"]" * 250)
+    story.hear(TELEMETRY, START + 1, payload=b"[" * 251 + b"]" * 251)
+    assert story.report(START + 1).invalid == 1
+
+
 def test_a_contract_decides_what_is_invalid() -> None:
     story = Story(Presence(contract=lambda payload: None if payload == b"{}" else "no"))
     story.hear(TELEMETRY, START, payload=b"{}")
