@@ -72,6 +72,7 @@ PURE = {
     "stream.batch",
     "stream.exactly_once",
     "stream.failures",
+    "stream.framing",
     "stream.handling.binding",
     "stream.handling.handlers",
     "stream.handling.lane",

@@ -12,6 +12,7 @@ All else raises ours.
 import asyncio
 import logging
 import secrets
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -42,6 +43,7 @@ from plantops_cli.stream.reading import Reading
 from plantops_cli.stream.receipts import UNTOLD_MOST, Receipts, Subacks, Unanswered, most_on_their_way
 from plantops_cli.stream.tap import Tap
 from plantops_cli.stream.waiting import in_daemon_thread
+from plantops_cli.stream.websocket import HandshakeRefusedError
 from plantops_cli.stream.words import Answer, Words
 from plantops_cli.stream.writing import Writing
 
@@ -56,10 +58,6 @@ AiomqttClient = aiomqtt.Client
 _DISCONNECT = 0xE0
 _PACKET_IDS = 65_535
 _PROTOCOLS = {MQTTVersion.V5: aiomqtt.ProtocolVersion.V5, MQTTVersion.V311: aiomqtt.ProtocolVersion.V311}
-
-
-class _ClosedBeforeConnackError(Exception):
-    """The connection ended where a CONNACK was due."""
 
 
 class _HeldUpError(HeldUpError, aiomqtt.MqttError):
@@ -97,6 +95,7 @@ class Client(aiomqtt.Client):
             private.check_names(kind, names)
         is_v5 = options.mqtt_version is MQTTVersion.V5
         is_durable = options.session_expiry_seconds is not None
+        context = tls_context(options)
         super().__init__(
             # paho takes the path of a Unix socket from the host
             options.host if options.unix_socket is None else options.unix_socket,
@@ -111,7 +110,7 @@ class Client(aiomqtt.Client):
             clean_session=None if is_v5 else not is_durable,
             clean_start=not is_durable if is_v5 else paho.MQTT_CLEAN_START_FIRST_ONLY,
             properties=_properties(PacketTypes.CONNECT, options.properties.items()) if is_v5 else None,
-            tls_context=tls_context(options),
+            tls_context=context,
             tls_insecure=options.tls.insecure if options.tls else None,
             logger=logging.getLogger("plantops.paho"),
         )
@@ -139,16 +138,15 @@ class Client(aiomqtt.Client):
             # what an earlier connection has left half done at QoS 2 is no message of ours (MQTT 5, 4.3.3)
             self._client._last_mid = secrets.randbelow(_PACKET_IDS)
         self._client.connect_timeout = TCP_CONNECT_SECONDS
-        self._take_over()
+        self._take_over(context)
 
-    def _take_over(self) -> None:
+    def _take_over(self, context: ssl.SSLContext | None) -> None:
         """Put our own in the place of methods of paho that nobody can override from here."""
         inner = self._client
-        # of a WebSocket paho tells only when its handshake is done, which a broker can put off for ever
-        self._opening = Opening(inner._create_socket_connection, inner._ssl_wrap_socket, self._hostname)
-        inner._create_socket_connection = self._opening.connect_tcp  # type: ignore[method-assign]  # no hook for it
-        inner._create_unix_socket_connection = self._opening.connect_unix  # type: ignore[method-assign]  # nor this
-        inner._ssl_wrap_socket = self._opening.connect_tls  # type: ignore[method-assign,assignment]  # nor this
+        # paho tells of a socket only when all handshakes are done, which a broker can put off for ever, and its
+        # WebSocket is not as RFC 6455 has it
+        self._opening = Opening(self._options, context, inner._create_socket_connection)
+        inner._create_socket = self._opening.create  # type: ignore[method-assign]  # no hook for it
         # nothing else tells of a ping and its answer
         pings = KeepAlive(inner._send_pingreq, inner._handle_pingresp, self.writing.push)
         inner._send_pingreq = partial(self._vigil.ping, pings.ping)  # type: ignore[method-assign]  # no hook for it
@@ -179,8 +177,8 @@ class Client(aiomqtt.Client):
         """
         try:
             await in_daemon_thread(self._client_connect)
-        except (OSError, UnicodeError) as exc:
-            raise failures.connect_failed(exc, endpoint=self._options.endpoint, is_tls=self._is_tls) from exc
+        except (OSError, UnicodeError, HandshakeRefusedError) as exc:
+            raise self._opening.explain(exc) from exc
 
     async def connack(self, silence_seconds: float | None) -> None:
         """Wait for the CONNACK; as ``reach``.
@@ -199,10 +197,6 @@ class Client(aiomqtt.Client):
             raise failures.no_answer(options.endpoint, seconds=silence_seconds, is_tls=self._is_tls)
         try:
             await self._connected
-        except _ClosedBeforeConnackError:
-            # some brokers do not refuse MQTT 5 but hang up on it
-            self.is_version_refused = True
-            raise failures.closed_before_connack(options.endpoint, is_tls=self._is_tls) from None
         except aiomqtt.MqttCodeError as exc:
             code, name = _code_and_name(exc.rc)
             self.is_version_refused = code == failures.UNSUPPORTED_VERSION
@@ -548,8 +542,12 @@ class Client(aiomqtt.Client):
         reason_code: ReasonCode,
         properties: Properties | None = None,
     ) -> None:
+        said = self._tap.last_word if self._tap else None
         if not self._connected.done():  # aiomqtt would leave whoever waits for the CONNACK waiting
-            self._connected.set_exception(_ClosedBeforeConnackError())
+            # some brokers do not refuse MQTT 5 but hang up on it
+            self.is_version_refused = True
+            error = failures.closed_before_connack(self._options.endpoint, is_tls=self._is_tls, said=said)
+            self._connected.set_exception(error)
             return
         super()._on_disconnect(client, userdata, flags, reason_code, properties)
         code, name = _code_and_name(reason_code)
@@ -562,6 +560,7 @@ class Client(aiomqtt.Client):
             is_durable=self._options.session_expiry_seconds is not None,
             words=self._words(properties),
             filters=self._owner.filters,
+            said=said,
         )
         self._owner.end(error, by_us=not by_broker and failures.is_given_up(name))
 

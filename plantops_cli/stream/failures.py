@@ -51,6 +51,15 @@ _WHY_NOT_PUBLISHED = {
     0x97: "quota exceeded",
     0x99: "the payload is not of its format",
 }
+# by the status of HTTP (RFC 9110, 15), or its first digit
+_WHY_NO_WEBSOCKET = {
+    3: "name the host, the port and the path that it points to, and TLS if that is https",
+    5: "the web server is there, but the broker behind it does not answer",
+    200: "there is a web page: check websocket_path=PATH, often /mqtt",
+    401: "the web server before the broker asks for a login of its own, or the path is wrong",
+    403: "the web server before the broker does not let everybody in, or the path is wrong",
+    404: "check websocket_path=PATH, often /mqtt",
+}
 _TEMPORARY = frozenset({0x80, 0x83, 0x88, 0x89, 0x8B, 0x97, 0x9F})
 
 # what a SUBACK may say (MQTT 5, 3.9.3)
@@ -126,15 +135,45 @@ def no_answer(endpoint: str, *, seconds: float, is_tls: bool) -> BrokerError:
     )
 
 
-def closed_before_connack(endpoint: str, *, is_tls: bool) -> BrokerError:
-    """Explain a broker that closed the connection instead of answering CONNECT."""
+def websocket_refused(
+    path: str, said: str, *, endpoint: str, status: int, reason: str, location: str | None
+) -> BrokerError:
+    """Explain a server that answers, but not with a WebSocket; it may be a proxy whose broker is away for a while.
+
+    Args:
+        path: what it was asked for.
+        said: what is wrong, where it is no matter of the status; else empty.
+        endpoint: the broker as ``host:port``.
+        status: of its HTTP answer, or 0.
+        reason: the words behind the status.
+        location: where it points to, or None.
+    """
+    # what a stranger says is escaped, and cut
+    what = said or f"{status} {ascii(reason[:60])[1:-1]}".rstrip()
+    where = f", to {location[:200]!a}" if location is not None and 300 <= status < 400 else ""
+    hint = _WHY_NO_WEBSOCKET.get(status // 100 if status >= 500 or 300 <= status < 400 else status)
+    return BrokerUnreachableError(
+        f"{endpoint}: no WebSocket at {path[:100]}: {what}{where}",
+        endpoint=endpoint,
+        hint=hint or "is it the broker's port and path for WebSocket?",
+    )
+
+
+def closed_before_connack(endpoint: str, *, is_tls: bool, said: str | None = None) -> BrokerError:
+    """Explain a broker that closed the connection instead of answering CONNECT.
+
+    Args:
+        endpoint: the broker as ``host:port``.
+        is_tls: True when the attempt was made with TLS.
+        said: what was said of the end below MQTT, if anything was.
+    """
     cure = (
         "it may want a client certificate: TLSOptions(certfile=..., keyfile=...)"
         if is_tls
         else "a TLS port needs tls=TLSOptions()"
     )
     return BrokerUnreachableError(
-        f"{endpoint}: the connection was closed before any MQTT answer",
+        f"{endpoint}: {said or 'the connection was closed'} before any MQTT answer",
         endpoint=endpoint,
         hint=f"is it an MQTT broker? {cure}",
     )
@@ -184,6 +223,7 @@ def disconnected(
     is_durable: bool = False,
     words: Words = NO_WORDS,
     filters: Iterable[str] = (),
+    said: str | None = None,
 ) -> BrokerError:
     """Explain the end of a connection.
 
@@ -195,9 +235,11 @@ def disconnected(
         is_durable: True when the broker keeps the session.
         words: what the broker has said along with it.
         filters: what it was asked for on this connection.
+        said: what was said of it below MQTT, if anything was.
     """
     if not by_broker:
-        return ConnectionLostError(f"{endpoint}: connection lost: {_socket_reason(name)}", endpoint=endpoint)
+        reason = said or _socket_reason(name)
+        return ConnectionLostError(f"{endpoint}: connection lost: {reason}", endpoint=endpoint)
     if code == TAKEN_OVER:
         return _handing_on(words, taken_over(endpoint, is_durable=is_durable))
     asked = dict.fromkeys(filters, code)

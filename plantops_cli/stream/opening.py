@@ -1,65 +1,87 @@
 """How the socket of a connection is made, in a thread, so that it can be given up from outside at any moment.
 
-paho makes it in blocking steps, name, TCP, TLS and WebSocket, and tells of it only when all are done. A broker can
-put off each of them for ever; to close the socket is what wakes the thread.
+It takes blocking steps, name, TCP, TLS and WebSocket, and paho gets what comes of them. A broker can put off each
+of them for ever; to close the socket is what wakes the thread.
 """
 
 import socket
 import ssl
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Literal
+from typing import Literal
 
+from plantops_cli.errors import BrokerError
 from plantops_cli.stream import failures
 from plantops_cli.stream.options import ConnectOptions
+from plantops_cli.stream.tap import Wire
+from plantops_cli.stream.websocket import HandshakeRefusedError, open_websocket
 
 TCP_CONNECT_SECONDS = 4.0
 """How long TCP, or a Unix socket, may take to connect."""
 
 
 class Opening:
-    """The socket of one connection while it is being made; its methods stand in for those of paho.
+    """The socket of one connection while it is being made.
 
     Args:
+        options: where and how to connect.
+        context: of TLS, or None for a connection without.
         create_tcp: paho's way to connect by TCP.
-        wrap_tls: paho's way to put TLS around a socket, handshake included.
-        unix_path: path of the Unix socket, if it is one.
     """
 
-    def __init__(self, create_tcp: Callable[[], Any], wrap_tls: Callable[[Any], Any], unix_path: str) -> None:
+    def __init__(
+        self, options: ConnectOptions, context: ssl.SSLContext | None, create_tcp: Callable[[], socket.socket]
+    ) -> None:
+        self._options = options
+        self._context = context
         self._create_tcp = create_tcp
-        self._wrap_tls = wrap_tls
-        self._unix_path = unix_path
         self._socket: socket.socket | None = None
 
-    def connect_tcp(self) -> Any:
-        """Connect by TCP."""
+    def create(self) -> Wire:
+        """Make what paho and the tap take for a socket: blocking, in a thread of its own.
+
+        Raises:
+            HandshakeRefusedError: instead of a WebSocket there is something else.
+            OSError: no connection came about.
+        """
+        options = self._options
+        if options.unix_socket is not None:
+            return self._connect_unix(options.unix_socket)
         self._socket = made = self._create_tcp()
         # else what is published right behind an acknowledgement waits 40 ms for the broker's TCP (RFC 896, 1122)
         made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return made
+        made.settimeout(TCP_CONNECT_SECONDS)
+        if self._context is not None:
+            self._socket = made = self._context.wrap_socket(
+                made, server_hostname=options.host, do_handshake_on_connect=False
+            )
+            made.do_handshake()
+        if options.websocket_path is None:
+            return made
+        return open_websocket(
+            made,
+            host=options.host,
+            port=options.port,
+            path=options.websocket_path,
+            is_tls=self._context is not None,
+            max_packet_bytes=options.max_packet_bytes,
+        )
 
-    def connect_tls(self, sock: Any) -> Any:
-        """Put TLS around a socket."""
-        self._socket = self._wrap_tls(sock)
-        return self._socket
-
-    def connect_unix(self) -> socket.socket:
-        """Connect to a Unix socket.
-
-        paho would leave it open when that fails, and wait without end for a place in a full queue.
-
-        Raises:
-            OSError: nobody answers there.
-        """
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            sock.settimeout(TCP_CONNECT_SECONDS)
-            sock.connect(self._unix_path)
-        except BaseException:
-            sock.close()
-            raise
+    def _connect_unix(self, path: str) -> socket.socket:
+        self._socket = sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        # else it would wait without end for a place in a full queue
+        sock.settimeout(TCP_CONNECT_SECONDS)
+        sock.connect(path)
         return sock
+
+    def explain(self, exc: Exception) -> BrokerError:
+        """Say in our words what ``create`` has raised."""
+        endpoint = self._options.endpoint
+        if not isinstance(exc, HandshakeRefusedError):
+            return failures.connect_failed(exc, endpoint=endpoint, is_tls=self._context is not None)
+        return failures.websocket_refused(
+            exc.path, exc.said, endpoint=endpoint, status=exc.status, reason=exc.reason, location=exc.location
+        )
 
     def close(self) -> None:
         """Close what was made, in the thread that made it."""

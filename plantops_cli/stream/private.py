@@ -22,15 +22,14 @@ AIOMQTT_METHODS = (
 """Methods of ``aiomqtt.Client`` that are overridden or called although they are not public."""
 
 PAHO_METHODS = (
+    "_create_socket",
     "_create_socket_connection",
-    "_create_unix_socket_connection",
     "_do_on_publish",
     "_handle_pingresp",
     "_handle_pubackcomp",
     "_handle_pubrec",
     "_send_pingreq",
     "_sock_close",
-    "_ssl_wrap_socket",
 )
 """Methods of ``paho.mqtt.client.Client`` that are replaced or called although they are not public."""
 

@@ -12,12 +12,12 @@ from contextlib import suppress
 from errno import EHOSTUNREACH, ENETDOWN, ENETUNREACH, ETIMEDOUT
 from typing import Protocol
 
-from plantops_cli.stream.packets import MalformedPacketError, Packet, PacketTooLargeError, Splitter
+from plantops_cli.stream.packets import MalformedPacketError, Packet, Splitter
+from plantops_cli.stream.websocket import WebSocketEndedError
 
 READ_BYTES = 128 * 1024
 """How much is read at once, at most."""
 
-_FRAME_BYTES = 1024 * 1024
 # POLLRDHUP is Linux's own
 _HUNG_UP = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)
 # what our own side says of a peer that it cannot reach
@@ -25,10 +25,12 @@ _NOT_HEARD = frozenset({EHOSTUNREACH, ENETDOWN, ENETUNREACH, ETIMEDOUT})
 
 
 class Wire(Protocol):
-    """What is below: a TCP, TLS or Unix socket, or paho's WebSocket over one of them."""
+    """What is below: a TCP, TLS or Unix socket, or a WebSocket over one of them."""
 
     def recv(self, size: int, /) -> bytes: ...
     def send(self, data: bytes | bytearray | memoryview, /) -> int: ...
+    def shutdown(self, how: int, /) -> None: ...
+    def setblocking(self, flag: bool, /) -> None: ...
     def close(self) -> None: ...
     def fileno(self) -> int: ...
 
@@ -48,12 +50,9 @@ class Tap:
         self.heard_bytes = 0
         self._wire = wire
         self._splitter = splitter
-        # of TLS records and WebSocket frames a read returns one, however many have arrived
+        # of TLS records a read returns one, however many have arrived, and of a WebSocket the end only by itself
         self._comes_in_pieces = isinstance(wire, ssl.SSLSocket) or not isinstance(wire, socket.socket)
         self._buffer = memoryview(bytearray(READ_BYTES))
-        # paho keeps a WebSocket frame until it is whole
-        self._is_framed = hasattr(wire, "_readbuffer")
-        self._max_frame_bytes = max(_FRAME_BYTES, splitter.max_packet_size)
         self._pending: Callable[[], int] | None = getattr(wire, "pending", None)
         self._foreign = bytearray()
         self._unsent = bytearray()
@@ -79,8 +78,8 @@ class Tap:
 
     @property
     def partial_bytes(self) -> int:
-        """Bytes of a packet, or of a WebSocket frame, that is not whole yet."""
-        return self._splitter.held + self._frame_bytes
+        """Bytes of a packet that is not whole yet."""
+        return self._splitter.held
 
     @property
     def has_foreign(self) -> bool:
@@ -103,6 +102,11 @@ class Tap:
         return self._has_ended and (self._end is None or self._end.errno not in _NOT_HEARD)
 
     @property
+    def last_word(self) -> str | None:
+        """Why the WebSocket below has ended, in words, or None."""
+        return str(self._end) if isinstance(self._end, WebSocketEndedError) else None
+
+    @property
     def unsent_bytes(self) -> int:
         """How many bytes that were given to ``push`` could not be sent yet."""
         return len(self._unsent)
@@ -120,16 +124,12 @@ class Tap:
             limit: how many messages to return at most; nothing is read while earlier ones wait.
 
         Raises:
-            MalformedPacketError: what was read is no MQTT, or a WebSocket frame is longer than any packet may be.
+            MalformedPacketError: what was read is no MQTT.
         """
         splitter = self._splitter
         data = b""
         if not splitter.has_more:
             data = self._read_all() if self._comes_in_pieces else self._read(READ_BYTES)
-            if self._frame_bytes > self._max_frame_bytes:
-                raise PacketTooLargeError(
-                    f"a WebSocket frame of more than {self._max_frame_bytes:,} bytes", size=self._frame_bytes
-                )
             if not data:
                 return [], 0
         size = splitter.held + len(data)
@@ -168,7 +168,7 @@ class Tap:
         """
         if not self._is_amid_packet and not self.flush():
             raise BlockingIOError
-        # TLS and paho's WebSocket may keep a part of what they refuse, and have to be given the same again
+        # TLS and a WebSocket may keep a part of what they refuse, and have to be given the same again
         self._is_amid_packet = True
         sent = self._wire.send(data)
         if not sent:  # paho would forget the packet
@@ -206,15 +206,15 @@ class Tap:
 
     def linger(self) -> None:
         """Let ``close`` say only that nothing more will be sent; ``discard`` and ``abort`` do the rest."""
-        self._is_lingering = isinstance(self._wire, socket.socket)
+        self._is_lingering = True
 
     def close(self) -> None:
         """Close the socket, or our half of the connection."""
         if not self._is_lingering:
             self._wire.close()
-        elif isinstance(self._wire, socket.socket):
-            with suppress(OSError):
-                self._wire.shutdown(socket.SHUT_WR)
+            return
+        with suppress(OSError):
+            self._wire.shutdown(socket.SHUT_WR)
 
     def discard(self) -> bool:
         """Read and forget what has come; True when nothing more can come."""
@@ -231,7 +231,7 @@ class Tap:
 
     def setblocking(self, flag: bool) -> None:  # as a socket has it
         """Switch the socket below between blocking and non-blocking."""
-        self._wire.setblocking(flag)  # type: ignore[attr-defined]  # every socket has it
+        self._wire.setblocking(flag)
 
     def _poll(self, events: int) -> int:
         if self._wire.fileno() < 0:
@@ -253,11 +253,6 @@ class Tap:
             parts.append(data)
             size += len(data)
         return b"".join(parts)
-
-    @property
-    def _frame_bytes(self) -> int:
-        # paho's private buffer, of which nothing else tells
-        return len(getattr(self._wire, "_readbuffer", b"")) if self._is_framed else 0
 
     def _read(self, size: int) -> bytes:
         """Return what is there, up to ``size`` bytes; nothing also at the end of the connection, noted here."""

@@ -251,7 +251,7 @@ def test_one_fill_brings_all_the_records_and_frames_that_have_come(
     assert [int(packet[4]) for packet in packets] == list(range(50))
 
 
-def go_on_until(is_done: Callable[[], bool], step: Callable[[], object], wire: Wire) -> None:
+def go_on_until(is_done: Callable[[], bool], step: Callable[[], object], wire: Wire | Tap) -> None:
     """Take a step whenever the wire takes something."""
     while not is_done():
         assert select.select([], [wire], [], 10)[1]

@@ -37,6 +37,7 @@ PHRASES = {
     "mqtt_version='3.1.1'": "-V 3.1.1",
     "leave group= away": "leave --group away",
     "set group_anyway=True": "give --group-anyway",
+    "websocket_path=PATH": "--websockets PATH",
     "is_canary=True": "--canary",
     "the name or the address alone": "the name or the address alone, or the whole as -L/--url mqtt://HOST:PORT",
     "broker URL": "--url",

@@ -31,8 +31,8 @@ async def unframe(reader: asyncio.StreamReader, content: asyncio.StreamReader) -
             size = length & 0x7F
             if size >= 126:
                 size = int.from_bytes(await reader.readexactly(2 if size == 126 else 8), "big")
-            # paho masks no PONG, though a client has to mask everything
-            mask = await reader.readexactly(4) if length & 0x80 else bytes(4)
+            assert length & 0x80, "RFC 6455, 5.1: a client masks all frames"
+            mask = await reader.readexactly(4)
             data = await reader.readexactly(size)
             if kind & 0x0F in (_CONTINUED, _BINARY):
                 content.feed_data(bytes(byte ^ mask[at % 4] for at, byte in enumerate(data)))
