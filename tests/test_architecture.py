@@ -39,6 +39,7 @@ FLOORS = {
     "__main__": 10,
 }
 ONLY_IMPORTERS = {
+    "aiohappyeyeballs": ("stream.staggering",),
     "aiomqtt": ("stream.client",),
     "amqtt": ("demo",),
     "dotenv": ("envfile",),

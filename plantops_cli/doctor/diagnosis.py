@@ -8,7 +8,6 @@ import ssl
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
-from typing import Any
 
 from plantops_cli.doctor import certificate
 from plantops_cli.doctor.step import BrokenError, Step, StepReport, StepResult, take
@@ -21,13 +20,17 @@ from plantops_cli.errors import (
 )
 from plantops_cli.messages import Message, QoS
 from plantops_cli.stream import asking, failures
+from plantops_cli.stream.opening import REACH_SECONDS
 from plantops_cli.stream.options import ConnectOptions, MQTTVersion
 from plantops_cli.stream.session import SILENT_SECONDS, Session, open_session
+from plantops_cli.stream.staggering import Address, connect_to_first, look_up
 from plantops_cli.stream.waiting import in_daemon_thread
 from plantops_cli.stream.words import Words, quoted
 from plantops_cli.topics import matches
 
-STEP_SECONDS = 5.0
+PROBE_SECONDS = 2.0
+"""How long an address gets that has not answered before another one did."""
+
 _NO_MATCHING_SUBSCRIBERS = 0x10
 # what stands in no CONNACK is allowed without a limit (MQTT 5, 3.2.2.3)
 _GRANTS = (
@@ -51,7 +54,6 @@ _SILENT_ACL = (
 )
 _SILENT_GROUP = "or it goes to others of the group, or the broker does not know shared subscriptions: try without"
 _NOT_SHARED = "MQTT 3.1.1 has no shared subscriptions: unless the broker shares all the same, nothing comes"
-_Address = tuple[socket.AddressFamily, Any]
 
 
 class Diagnosis:
@@ -79,8 +81,8 @@ class Diagnosis:
         self._qos = qos
         self._wait_seconds = wait_seconds
         self._is_canary = is_canary
-        self._addresses: list[_Address] = []
-        self._reachable: _Address | None = None
+        self._addresses: list[Address] = []
+        self._reachable: Address | None = None
         self._session: Session | None = None
         self._reading: asyncio.Task[None] | None = None
         self._first: Message | None = None
@@ -119,56 +121,70 @@ class Diagnosis:
             if self._session:
                 await self._session.close()
 
+    @property
+    def _reach_seconds(self) -> float:
+        """What whoever connects has for it."""
+        return min(REACH_SECONDS, self._options.timeout_seconds)
+
+    def _not_reached(self, layer: str) -> BrokerError:
+        return failures.not_reached(layer, endpoint=self._options.endpoint, seconds=self._reach_seconds)
+
     async def _resolve(self) -> StepReport:
         options = self._options
-
-        def look_up() -> list[_Address]:
-            found = socket.getaddrinfo(options.host, options.port, type=socket.SOCK_STREAM)
-            return list(dict.fromkeys((family, address) for family, _, _, _, address in found))
-
         try:
-            async with asyncio.timeout(STEP_SECONDS):
-                self._addresses = await in_daemon_thread(look_up)
+            async with asyncio.timeout(self._reach_seconds):
+                self._addresses = await look_up(options.host, options.port)
+        except TimeoutError as exc:
+            raise BrokenError(self._not_reached("name")) from exc
         except (OSError, UnicodeError) as exc:
-            if isinstance(exc, TimeoutError):
-                exc = socket.gaierror("no answer from the name server")
             raise BrokenError(failures.connect_failed(exc, endpoint=options.endpoint, is_tls=False)) from exc
-        names = ", ".join(str(address[0]) for _, address in self._addresses)
+        names = ", ".join(str(address[4][0]) for address in self._addresses)
         return StepReport([f"{options.host} is {names}"])
 
     async def _reach(self) -> StepReport:
-        refused, failure = list[str](), None
-        for family, address in self._addresses:
-            try:
-                await self._open(family, address)
-            except OSError as exc:
-                refused.append(f"{address[0]} port {address[1]}: {_reason(exc)}")
-                failure = exc
-            else:
-                self._reachable = family, address
-                said = [f"{address[0]} port {address[1]} answers", *refused]
-                # the first one is tried first by everybody, and each has to wait for it
-                cure = f"{self._options.host} has addresses that do not answer" if refused else None
-                return StepReport(said, cure)
-        assert failure is not None
-        error = failures.connect_failed(failure, endpoint=self._options.endpoint, is_tls=False)
-        raise BrokenError(error, *refused)
+        tried = list[Address]()
+        try:
+            sock = await connect_to_first(self._addresses, seconds=self._reach_seconds, on_try=tried.append)
+        except OSError as exc:
+            endpoint = self._options.endpoint
+            error = failures.connect_failed(exc, endpoint=endpoint, is_tls=False)
+            if isinstance(exc, TimeoutError):
+                error = self._not_reached("TCP")
+            raise BrokenError(error, *await self._why_not(tried)) from exc
+        with sock:
+            peer = sock.getpeername()
+        self._reachable = next(address for address in tried if address[4][:2] == peer[:2])
+        refused = await self._why_not([address for address in tried if address is not self._reachable])
+        # everybody tries them first, and loses a moment
+        cure = f"{self._options.host} has addresses that do not answer" if refused else None
+        return StepReport([f"{peer[0]} port {peer[1]} answers", *refused], cure)
+
+    async def _why_not(self, addresses: Sequence[Address]) -> list[str]:
+        """Say of each address why it does not answer; one that does, a moment later, is left out."""
+        found = await asyncio.gather(*map(self._probe, addresses))
+        return [why for why in found if why is not None]
+
+    async def _probe(self, address: Address) -> str | None:
+        where = f"{address[4][0]} port {address[4][1]}"
+        try:
+            (await connect_to_first([address], seconds=min(PROBE_SECONDS, self._reach_seconds))).close()
+        except TimeoutError:
+            return f"{where}: no answer"
+        except OSError as exc:
+            return f"{where}: {os.strerror(exc.errno).lower() if exc.errno else exc}"
+        return None
 
     async def _reach_unix(self) -> StepReport:
         path = self._options.unix_socket
         assert path is not None
         try:
-            await self._open(socket.AF_UNIX, path)
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+                probe.settimeout(self._reach_seconds)
+                await in_daemon_thread(lambda: probe.connect(path))
         except OSError as exc:
             error = failures.connect_failed(exc, endpoint=self._options.endpoint, is_tls=False)
             raise BrokenError(error, cure="is the broker running, and has it a listener 0 at this path?") from exc
         return StepReport([f"{path} answers"])
-
-    async def _open(self, family: socket.AddressFamily, address: Any) -> None:
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.setblocking(False)
-            async with asyncio.timeout(STEP_SECONDS):
-                await asyncio.get_running_loop().sock_connect(probe, address)
 
     async def _handshake(self) -> StepReport:
         tls = self._options.tls
@@ -178,6 +194,8 @@ class Diagnosis:
             version, cipher, shown = await in_daemon_thread(lambda: self._shake_hands(context))
         except ssl.SSLCertVerificationError as exc:
             raise await self._explain_certificate(exc) from exc
+        except TimeoutError as exc:
+            raise BrokenError(self._not_reached("TLS")) from exc
         except (OSError, ValueError) as exc:
             error = failures.connect_failed(exc, endpoint=self._options.endpoint, is_tls=True)
             raise BrokenError(error) from exc
@@ -189,10 +207,9 @@ class Diagnosis:
 
     def _shake_hands(self, context: ssl.SSLContext) -> tuple[str, str, dict[str, object]]:
         assert self._reachable is not None
-        family, address = self._reachable
-        with socket.socket(family, socket.SOCK_STREAM) as plain:
-            plain.settimeout(STEP_SECONDS)
-            plain.connect(address)
+        with socket.socket(*self._reachable[:3]) as plain:
+            plain.settimeout(self._reach_seconds)
+            plain.connect(self._reachable[4])
             with context.wrap_socket(plain, server_hostname=self._options.host) as wrapped:
                 cipher = wrapped.cipher()
                 shown: dict[str, object] = dict(wrapped.getpeercert() or {})
@@ -361,9 +378,3 @@ class Diagnosis:
 
 def _said(reason: str | None) -> list[str]:
     return [f"the broker says {quoted(reason)}"] if reason else []
-
-
-def _reason(exc: OSError) -> str:
-    if isinstance(exc, TimeoutError):
-        return f"no answer within {STEP_SECONDS:g} s"
-    return os.strerror(exc.errno).lower() if exc.errno else str(exc)

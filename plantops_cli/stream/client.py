@@ -33,7 +33,7 @@ from plantops_cli.stream import failures, private
 from plantops_cli.stream.answers import Answers, unless_silent
 from plantops_cli.stream.asking import in_packets
 from plantops_cli.stream.keepalive import KeepAlive, Vigil
-from plantops_cli.stream.opening import TCP_CONNECT_SECONDS, Opening, tls_context, transport
+from plantops_cli.stream.opening import Opening, tls_context, transport
 from plantops_cli.stream.options import ConnectOptions, MQTTVersion
 from plantops_cli.stream.packets import Splitter
 from plantops_cli.stream.parting import Parting, hear_out
@@ -137,7 +137,6 @@ class Client(aiomqtt.Client):
         if is_durable:
             # what an earlier connection has left half done at QoS 2 is no message of ours (MQTT 5, 4.3.3)
             self._client._last_mid = secrets.randbelow(_PACKET_IDS)
-        self._client.connect_timeout = TCP_CONNECT_SECONDS
         self._take_over(context)
 
     def _take_over(self, context: ssl.SSLContext | None) -> None:
@@ -145,7 +144,7 @@ class Client(aiomqtt.Client):
         inner = self._client
         # paho tells of a socket only when all handshakes are done, which a broker can put off for ever, and its
         # WebSocket is not as RFC 6455 has it
-        self._opening = Opening(self._options, context, inner._create_socket_connection)
+        self._opening = Opening(self._options, context)
         inner._create_socket = self._opening.create  # type: ignore[method-assign]  # no hook for it
         # nothing else tells of a ping and its answer
         pings = KeepAlive(inner._send_pingreq, inner._handle_pingresp, self.writing.push)
@@ -169,16 +168,18 @@ class Client(aiomqtt.Client):
 
     # Opening
 
-    async def reach(self) -> None:
-        """Connect and send CONNECT; the caller bounds the time and calls ``abort`` on failure.
+    async def reach(self, seconds: float) -> None:
+        """Connect and send CONNECT within so many seconds; the caller calls ``abort`` on failure.
 
         Raises:
             BrokerError: no connection came about.
         """
         try:
-            await in_daemon_thread(self._client_connect)
+            async with asyncio.timeout(seconds):
+                await self._opening.connect(seconds)
+                await in_daemon_thread(self._client_connect)
         except (OSError, UnicodeError, HandshakeRefusedError) as exc:
-            raise self._opening.explain(exc) from exc
+            raise self._opening.explain(exc, seconds=seconds) from exc
 
     async def connack(self, silence_seconds: float | None) -> None:
         """Wait for the CONNACK; as ``reach``.

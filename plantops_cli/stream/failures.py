@@ -51,6 +51,12 @@ _WHY_NOT_PUBLISHED = {
     0x97: "quota exceeded",
     0x99: "the payload is not of its format",
 }
+# where it was not TCP that had no answer
+_WHY_NOT_REACHED = {
+    "name": ("the question for the address of the host", "check the network, or give the address itself"),
+    "TLS": ("the TLS handshake", "is this a TLS port? 8883 usually is, 1883 is not; without TLS leave tls= away"),
+    "WebSocket": ("the request for a WebSocket", "is it the broker's port and path for WebSocket?"),
+}
 # by the status of HTTP (RFC 9110, 15), or its first digit
 _WHY_NO_WEBSOCKET = {
     3: "name the host, the port and the path that it points to, and TLS if that is https",
@@ -123,6 +129,20 @@ def connect_failed(exc: Exception, *, endpoint: str, is_tls: bool) -> BrokerErro
         )
     message, hint = _why_unreachable(exc, endpoint)
     return BrokerUnreachableError(message, endpoint=endpoint, hint=hint)
+
+
+def not_reached(layer: str, *, endpoint: str, seconds: float) -> BrokerError:
+    """Explain a broker to which no connection came about in time.
+
+    Args:
+        layer: what was waited for, by the names of ``ConnectOptions.layers``.
+        endpoint: the broker as ``host:port``.
+        seconds: how long.
+    """
+    what, hint = _WHY_NOT_REACHED.get(layer, ("the attempt to connect", "check host, port and firewall"))
+    return BrokerUnreachableError(
+        f"{endpoint}: no answer to {what} within {seconds:.2g} s", endpoint=endpoint, hint=hint
+    )
 
 
 def no_answer(endpoint: str, *, seconds: float, is_tls: bool) -> BrokerError:

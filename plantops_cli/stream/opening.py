@@ -1,23 +1,24 @@
-"""How the socket of a connection is made, in a thread, so that it can be given up from outside at any moment.
+"""How the socket of a connection is made, so that it can be given up from outside at any moment.
 
-It takes blocking steps, name, TCP, TLS and WebSocket, and paho gets what comes of them. A broker can put off each
-of them for ever; to close the socket is what wakes the thread.
+Name and TCP come first, and whoever waits for them can be cancelled. TLS and WebSocket follow in a thread, where
+they block, and paho gets what comes of them. A broker can put off each of them for ever; to close the socket is
+what wakes the thread.
 """
 
 import socket
 import ssl
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Literal
 
 from plantops_cli.errors import BrokerError
 from plantops_cli.stream import failures
 from plantops_cli.stream.options import ConnectOptions
+from plantops_cli.stream.staggering import connect_to_first, look_up
 from plantops_cli.stream.tap import Wire
 from plantops_cli.stream.websocket import HandshakeRefusedError, open_websocket
 
-TCP_CONNECT_SECONDS = 4.0
-"""How long TCP, or a Unix socket, may take to connect."""
+REACH_SECONDS = 10.0
+"""How long it may take until CONNECT can be sent: name, TCP, TLS and WebSocket, or a Unix socket."""
 
 
 class Opening:
@@ -26,19 +27,37 @@ class Opening:
     Args:
         options: where and how to connect.
         context: of TLS, or None for a connection without.
-        create_tcp: paho's way to connect by TCP.
+
+    Attributes:
+        layer: what is being made, by the names of ``ConnectOptions.layers``.
     """
 
-    def __init__(
-        self, options: ConnectOptions, context: ssl.SSLContext | None, create_tcp: Callable[[], socket.socket]
-    ) -> None:
+    def __init__(self, options: ConnectOptions, context: ssl.SSLContext | None) -> None:
+        self.layer = options.layers[0]
         self._options = options
         self._context = context
-        self._create_tcp = create_tcp
         self._socket: socket.socket | None = None
 
+    async def connect(self, seconds: float) -> None:
+        """Look the name up, and connect by TCP; for a Unix socket there is nothing to do yet.
+
+        Args:
+            seconds: how long TCP may take.
+
+        Raises:
+            OSError, UnicodeError: no connection came about.
+        """
+        options = self._options
+        if options.unix_socket is not None:
+            return
+        addresses = await look_up(options.host, options.port)
+        self.layer = "TCP"
+        self._socket = made = await connect_to_first(addresses, seconds=seconds)
+        # else what is published right behind an acknowledgement waits 40 ms for the broker's TCP (RFC 896, 1122)
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
     def create(self) -> Wire:
-        """Make what paho and the tap take for a socket: blocking, in a thread of its own.
+        """Make what paho and the tap take for a socket: blocking, in a thread of its own, after ``connect``.
 
         Raises:
             HandshakeRefusedError: instead of a WebSocket there is something else.
@@ -47,17 +66,19 @@ class Opening:
         options = self._options
         if options.unix_socket is not None:
             return self._connect_unix(options.unix_socket)
-        self._socket = made = self._create_tcp()
-        # else what is published right behind an acknowledgement waits 40 ms for the broker's TCP (RFC 896, 1122)
-        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        made.settimeout(TCP_CONNECT_SECONDS)
+        made = self._socket
+        if made is None:
+            raise ConnectionAbortedError("given up before the connection was made")
+        made.settimeout(REACH_SECONDS)
         if self._context is not None:
+            self.layer = "TLS"
             self._socket = made = self._context.wrap_socket(
                 made, server_hostname=options.host, do_handshake_on_connect=False
             )
             made.do_handshake()
         if options.websocket_path is None:
             return made
+        self.layer = "WebSocket"
         return open_websocket(
             made,
             host=options.host,
@@ -70,13 +91,20 @@ class Opening:
     def _connect_unix(self, path: str) -> socket.socket:
         self._socket = sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         # else it would wait without end for a place in a full queue
-        sock.settimeout(TCP_CONNECT_SECONDS)
+        sock.settimeout(REACH_SECONDS)
         sock.connect(path)
         return sock
 
-    def explain(self, exc: Exception) -> BrokerError:
-        """Say in our words what ``create`` has raised."""
+    def explain(self, exc: Exception, *, seconds: float) -> BrokerError:
+        """Say in our words what ``connect`` or ``create`` has raised.
+
+        Args:
+            exc: what was raised.
+            seconds: how long they had.
+        """
         endpoint = self._options.endpoint
+        if isinstance(exc, TimeoutError):
+            return failures.not_reached(self.layer, endpoint=endpoint, seconds=seconds)
         if not isinstance(exc, HandshakeRefusedError):
             return failures.connect_failed(exc, endpoint=endpoint, is_tls=self._context is not None)
         return failures.websocket_refused(

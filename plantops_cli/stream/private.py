@@ -23,7 +23,6 @@ AIOMQTT_METHODS = (
 
 PAHO_METHODS = (
     "_create_socket",
-    "_create_socket_connection",
     "_do_on_publish",
     "_handle_pingresp",
     "_handle_pubackcomp",

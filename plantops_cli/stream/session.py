@@ -18,6 +18,7 @@ from plantops_cli.stream.delivery import AtOnce, Claim, Delivery
 from plantops_cli.stream.exactly_once import LEAST_BYTES, ExactlyOnce
 from plantops_cli.stream.hearing import Hearing
 from plantops_cli.stream.inbox import Grants, Inbox, InHand
+from plantops_cli.stream.opening import REACH_SECONDS
 from plantops_cli.stream.options import ConnectOptions, MQTTVersion
 from plantops_cli.stream.packets import Packet
 from plantops_cli.stream.password import with_password
@@ -161,11 +162,11 @@ class Session:
         self._client = self._delivery.line = client = self._make_client(options, self, self._delivery)
         is_connected = False
         try:
+            began = self._loop.time()
+            await client.reach(min(REACH_SECONDS, deadline - began))
+            took = self._loop.time() - began
+            on_reached()
             async with asyncio.timeout_at(deadline):
-                began = self._loop.time()
-                await client.reach()
-                took = self._loop.time() - began
-                on_reached()
                 await client.connack(None if is_last else _silence_seconds(took, deadline - self._loop.time()))
             is_connected = True
             return self

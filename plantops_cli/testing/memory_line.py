@@ -105,7 +105,7 @@ class MemoryLine:
 
     # Opening
 
-    async def reach(self) -> None:
+    async def reach(self, seconds: float) -> None:
         """Find the broker, or find that nobody listens; as ``Client.reach``."""
         await asyncio.sleep(0)
         if self._other_end.is_stopped:

@@ -1,6 +1,7 @@
 """The steps of an examination, on brokers that are well and on brokers that are not."""
 
 import asyncio
+import socket
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from tests.support.scripted_broker import (
     serving,
     with_length,
 )
+from tests.support.silent_addresses import resolver, silent
 
 FILTERS = ("devices/+/telemetry", "devices/+/heartbeat")
 OK, WARNING, FAILED, SKIPPED = StepResult
@@ -83,6 +85,35 @@ async def test_a_step_that_fails_is_the_last_that_is_tried() -> None:
         ("message", SKIPPED),
     ]
     assert isinstance(broken(steps).error, errors.BrokerUnreachableError)
+
+
+async def test_silent_addresses_of_a_name_are_passed_over_and_named(
+    mosquitto: Mosquitto, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(socket, "getaddrinfo", resolver("127.0.0.2", "::1", "127.0.0.1"))
+    options = ConnectOptions(host="broker.example", port=mosquitto.port, username=USERNAME, password=PASSWORD)
+    with silent("127.0.0.2", port=mosquitto.port):
+        steps = await examined(options, is_canary=True)
+    tcp, mqtt = steps[1], steps[2]
+    assert steps[0].details == ("broker.example is 127.0.0.2, ::1, 127.0.0.1",)
+    assert tcp.details[0] == f"127.0.0.1 port {mosquitto.port} answers"
+    assert f"127.0.0.2 port {mosquitto.port}: no answer" in tcp.details
+    assert tcp.cure == "broker.example has addresses that do not answer"
+    assert mqtt.result is not FAILED
+
+
+async def test_where_no_address_answers_each_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    port = free_port()
+    monkeypatch.setattr(socket, "getaddrinfo", resolver("127.0.0.2", "127.0.0.1"))
+    with silent("127.0.0.2", port=port):
+        options = ConnectOptions(host="broker.example", port=port, timeout_seconds=0.5)
+        step = broken(await examined(options))
+    assert step.name == "TCP"
+    assert step.details == (
+        f"127.0.0.2 port {port}: no answer",
+        f"127.0.0.1 port {port}: connection refused",
+    )
+    assert str(step.error) == f"broker.example:{port}: no answer to the attempt to connect within 0.5 s"
 
 
 async def test_a_unix_socket_takes_the_place_of_name_and_tcp(tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ import socket
 import ssl
 import tempfile
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,57 +17,53 @@ from plantops_cli.stream.opening import Opening, transport
 from plantops_cli.stream.options import ConnectOptions
 from plantops_cli.stream.session import open_session
 from plantops_cli.stream.tls import TLSOptions
+from plantops_cli.stream.waiting import in_daemon_thread
 from tests.support.brokers import free_port
 from tests.support.scripted_broker import DISCONNECT, ScriptedBroker, serving
 from tests.support.subscribing import WAIT_SECONDS, eventually, no_room, open_files, refusal
 
 
-def opening_of(sock: socket.socket, context: ssl.SSLContext | None = None) -> Opening:
-    return Opening(ConnectOptions(host="localhost"), context, lambda: sock)
-
-
-def tcp_pair() -> tuple[socket.socket, socket.socket]:
+@contextmanager
+def listener() -> Iterator[tuple[socket.socket, ConnectOptions]]:
+    """A port at which nobody but the system answers."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        ours = socket.create_connection(server.getsockname())
-        return ours, server.accept()[0]
+        server.settimeout(WAIT_SECONDS)
+        yield server, ConnectOptions(host="127.0.0.1", port=server.getsockname()[1])
 
 
-def test_what_is_sent_by_tcp_waits_for_nothing_that_was_sent_before() -> None:
-    ours, theirs = tcp_pair()
-    with ours, theirs:
-        assert opening_of(ours).create() is ours
-        assert ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+async def test_what_is_sent_by_tcp_waits_for_nothing_that_was_sent_before() -> None:
+    with listener() as (_, options):
+        opening = Opening(options, None)
+        await opening.connect(WAIT_SECONDS)
+        made = opening.create()
+        assert isinstance(made, socket.socket)
+        assert made.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        opening.close()
+        assert made.fileno() < 0
 
 
-def test_a_thread_that_waits_for_tls_is_woken_when_the_attempt_is_given_up() -> None:
-    ours, theirs = tcp_pair()
-    opening = opening_of(ours, ssl.create_default_context())
-    failed = list[OSError]()
-
-    def connect() -> None:
-        try:
-            opening.create()
-        except OSError as exc:
-            failed.append(exc)
-
-    thread = threading.Thread(target=connect)
-    with ours, theirs:
-        thread.start()
-        assert theirs.recv(1)  # the handshake has begun
-        opening.abort()
-        thread.join(WAIT_SECONDS)
-        assert not thread.is_alive()
-        assert failed
-        assert not isinstance(failed[0], TimeoutError)
+async def test_a_thread_that_waits_for_tls_is_woken_when_the_attempt_is_given_up() -> None:
+    with listener() as (server, options):
+        opening = Opening(options, ssl.create_default_context())
+        await opening.connect(WAIT_SECONDS)
+        making = asyncio.create_task(in_daemon_thread(opening.create))
+        theirs = await asyncio.to_thread(lambda: server.accept()[0])
+        with theirs:
+            assert await asyncio.to_thread(theirs.recv, 1)  # the handshake has begun
+            opening.abort()
+            with pytest.raises(OSError, match=r"\S") as caught:
+                await asyncio.wait_for(making, WAIT_SECONDS)
+        assert not isinstance(caught.value, TimeoutError)
+        assert opening.layer == "TLS"
         opening.close()
 
 
 def test_before_anything_is_made_there_is_nothing_to_close() -> None:
-    with socket.socket() as sock:
-        opening = opening_of(sock)
-        opening.close()
-        opening.abort()
-        assert sock.fileno() >= 0
+    opening = Opening(ConnectOptions(host="h"), None)
+    opening.close()
+    opening.abort()
+    with pytest.raises(ConnectionAbortedError):
+        opening.create()
 
 
 @pytest.mark.parametrize(
@@ -114,10 +112,14 @@ async def test_an_attempt_given_up_says_nothing_when_its_tcp_handshake_succeeds_
         with socket.create_connection(("127.0.0.1", port)):  # fills the queue of the listener
             await refusal(ScriptedBroker(port=port), seconds=0.2)
             (await loop.sock_accept(busy))[0].close()
-            async with asyncio.timeout(WAIT_SECONDS):
-                late, _ = await loop.sock_accept(busy)
-                assert await loop.sock_recv(late, 100) == b""
-            late.close()
+            with socket.create_connection(("127.0.0.1", port)) as last:
+                async with asyncio.timeout(WAIT_SECONDS):
+                    while True:
+                        late, peer = await loop.sock_accept(busy)
+                        with late:
+                            if peer == last.getsockname():
+                                break
+                            assert await loop.sock_recv(late, 100) == b""
 
 
 @pytest.mark.parametrize("tls", [None, TLSOptions(cafile=Path(__file__))], ids=["plain", "TLS"])

@@ -21,7 +21,7 @@ def test_the_client_of_the_network_is_one_by_its_type() -> None:
 class Unreachable(Client):
     """A client whose broker is away, without any socket."""
 
-    async def reach(self) -> None:
+    async def reach(self, seconds: float) -> None:
         await asyncio.sleep(0)
         raise BrokerUnreachableError("nobody there", endpoint="nowhere")
 

@@ -130,21 +130,21 @@ class Counting(socket.socket):
         return super().send(data, *flags)
 
 
-async def test_a_batch_is_acknowledged_in_one_write(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_batch_is_acknowledged_in_one_write() -> None:
     sizes: list[int] = []
-
-    def connect(client: paho.Client) -> Counting:
-        counting = Counting(fileno=socket.create_connection((client.host, client.port)).detach())
-        counting.sizes = sizes
-        return counting
-
-    monkeypatch.setattr(paho.Client, "_create_socket_connection", connect)
     async with (
         serving(ScriptedBroker(after_suback=publish(b"a", qos=1, mid=501))) as broker,
         session_to(broker.port) as session,
         aclosing(session.batches()) as batches,
     ):
         await session.subscribe({"a": 1})
+        assert session.client is not None
+        tap = session.client._tap
+        assert tap is not None
+        assert isinstance(tap._wire, socket.socket)
+        tap._wire = counting = Counting(fileno=tap._wire.detach())  # the same to whoever watches it
+        counting.setblocking(False)
+        counting.sizes = sizes
         assert len(await anext(batches)) == 1
         await broker.send(numbered(500, "5"))
         await eventually(lambda: session.held == 500)
