@@ -74,6 +74,7 @@ PURE = {
     "stream.exactly_once",
     "stream.failures",
     "stream.framing",
+    "stream.greeting",
     "stream.handling.binding",
     "stream.handling.handlers",
     "stream.handling.lane",

@@ -11,6 +11,9 @@ from plantops_cli import PlainOptions
 from plantops_cli.stream.handling.bounds import MAX_THREADS, MAX_UNACKNOWLEDGED
 from plantops_cli.stream.handling.feeding import DRAIN_SECONDS
 from plantops_cli.stream.inbox import MAX_PENDING_BYTES
+from plantops_cli.stream.opening import REACH_SECONDS
+from plantops_cli.stream.options import CONNECT_SECONDS
+from plantops_cli.stream.session import SILENT_SECONDS
 from tests.test_architecture import FLOORS, ONLY_IMPORTERS
 
 SECURITY = (ROOT / "SECURITY.md").read_text()
@@ -35,6 +38,15 @@ def exists(path: str) -> bool:
 
 def rooms_and_modules() -> list[str]:
     return sorted({path.parent.name if path.stem == "__init__" else path.stem for path in PACKAGE.rglob("*.py")})
+
+
+def test_the_readme_tells_how_long_a_connection_may_take() -> None:
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    assert f"an attempt to connect may take {CONNECT_SECONDS:g} s" in readme
+    assert f"{REACH_SECONDS:g} s of them until CONNECT is sent" in readme
+    assert f"does not answer it for {SILENT_SECONDS:g} s" in readme
+    assert f"is silent for {SILENT_SECONDS:g} s." in readme  # in the help
+    assert f"a BrokerError within {CONNECT_SECONDS:g} s" in readme
 
 
 def home_of(module: str) -> str:

@@ -22,7 +22,7 @@ from plantops_cli.messages import Message, QoS
 from plantops_cli.stream import asking, failures
 from plantops_cli.stream.opening import REACH_SECONDS
 from plantops_cli.stream.options import ConnectOptions, MQTTVersion
-from plantops_cli.stream.session import SILENT_SECONDS, Session, open_session
+from plantops_cli.stream.session import Session, open_session
 from plantops_cli.stream.staggering import Address, connect_to_first, look_up
 from plantops_cli.stream.waiting import in_daemon_thread
 from plantops_cli.stream.words import Words, quoted
@@ -247,9 +247,8 @@ class Diagnosis:
         said = [f"connected with MQTT {version} {who}, client id {self._options.client_id!r}"]
         cures = list[str]()
         if self._session.is_version_a_guess:
-            said.append(
-                f"no answer to MQTT 5 within {SILENT_SECONDS:g} s: the broker does not know it, or is slow"
-            )
+            seconds = self._session.silent_seconds
+            said.append(f"no answer to MQTT 5 within {seconds:g} s: the broker does not know it, or is slow")
             cures.append("look at the broker's load, or save each connection that wait: mqtt_version='3.1.1'")
         elif version is MQTTVersion.V311 and self._options.mqtt_version is MQTTVersion.AUTO:
             said.append("the broker does not take MQTT 5")

@@ -24,7 +24,7 @@ from plantops_cli.mosquitto.files.rewrite import restore
 from plantops_cli.mosquitto.text.actions import Action
 from plantops_cli.mosquitto.text.conf import Listener
 from plantops_cli.mosquitto.text.hashing import DEFAULT_ITERATIONS
-from plantops_cli.stream.options import ConnectOptions
+from plantops_cli.stream.options import CONNECT_SECONDS, ConnectOptions
 
 
 class Mode(StrEnum):
@@ -60,6 +60,7 @@ class Request:
         reload: the broker to tell, as ``broker.find_broker`` takes it; None for the configuration's.
         is_proof_wanted: whether to prove the outcome on a broker whose address is known.
         address: where that is; None for a plain listener of the running broker's configuration.
+        connect_timeout_seconds: how long an attempt to connect to that listener may take.
         is_dry_run: whether to write nothing, and prove nothing.
         on_ready: called when all checks have passed and the login is about to be written.
     """
@@ -78,6 +79,7 @@ class Request:
     reload: str | None = None
     is_proof_wanted: bool = True
     address: ConnectOptions | None = None
+    connect_timeout_seconds: float = CONNECT_SECONDS
     is_dry_run: bool = False
     on_ready: Callable[[], None] = lambda: None
 
@@ -241,7 +243,12 @@ def _address(request: Request, broker: Broker) -> ConnectOptions | None:
     listener = _plain_listener(broker)
     if listener is None:
         return None
-    return ConnectOptions(host=listener.host or "", port=listener.port, unix_socket=listener.unix_socket)
+    return ConnectOptions(
+        host=listener.host or "",
+        port=listener.port,
+        unix_socket=listener.unix_socket,
+        timeout_seconds=request.connect_timeout_seconds,
+    )
 
 
 def _plain_listener(broker: Broker) -> Listener | None:

@@ -32,6 +32,7 @@ from plantops_cli.errors import ConnectionLostError, HeldUpError
 from plantops_cli.stream import failures, private
 from plantops_cli.stream.answers import Answers, unless_silent
 from plantops_cli.stream.asking import in_packets
+from plantops_cli.stream.greeting import Greeting
 from plantops_cli.stream.keepalive import KeepAlive, Vigil
 from plantops_cli.stream.opening import Opening, tls_context, transport
 from plantops_cli.stream.options import ConnectOptions, MQTTVersion
@@ -231,7 +232,7 @@ class Client(aiomqtt.Client):
         if self._is_aborted:
             raise ConnectionAbortedError("given up before the connection was made")
         is_v5 = self._options.mqtt_version is MQTTVersion.V5
-        self._tap = Tap(sock, Splitter(is_v5=is_v5, max_packet_size=self._options.max_packet_bytes))
+        self._tap = Tap(sock, Splitter(is_v5=is_v5, max_packet_size=self._options.max_packet_bytes), Greeting())
         client._sock = self._tap
         # put in line before paho, still in this thread, registers that it has a CONNECT to write
         self._loop.call_soon_threadsafe(self._attach, self._tap)
@@ -419,7 +420,7 @@ class Client(aiomqtt.Client):
             async with unless_silent(timeout_seconds, self._heard_bytes):
                 answers = [await suback for suback in subacks]
         except TimeoutError:
-            raise self._lost(f"no answer to SUBSCRIBE within {timeout_seconds:g} s") from None
+            raise self._lost(f"no answer to SUBSCRIBE within {timeout_seconds:.3g} s") from None
         for codes, packet in zip(answers, packets, strict=True):
             if len(codes) != len(packet):
                 raise self._lost(f"SUBACK with {len(codes)} codes for {len(packet)} filters")
@@ -491,16 +492,14 @@ class Client(aiomqtt.Client):
         self.receipts.end()
 
     def break_off(self, exc: Exception) -> None:
-        """Give the connection up after bytes that are no MQTT; its state cannot be trusted any more.
-
-        Args:
-            exc: what was tripped over.
-        """
+        """Give the connection up: after bytes that are no MQTT its state cannot be trusted any more."""
         code, error = failures.tripped_over(exc, endpoint=self._options.endpoint)
         if self.is_open and self._tap and self._options.mqtt_version is MQTTVersion.V5:
             self._parting.begin(
                 self._tap, bytes((_DISCONNECT, 1, code))
             )  # MQTT 5, 4.13.1; 3.1.1 knows no such word
+        if not self._connected.done():
+            self._connected.set_exception(error)
         self._owner.fail(error)
 
     async def leave(self, timeout_seconds: float) -> None:

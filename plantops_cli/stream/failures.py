@@ -8,7 +8,9 @@ import socket
 import ssl
 from collections.abc import Iterable, Mapping
 from errno import EMFILE, ENFILE
+from http import HTTPStatus
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 from plantops_cli.errors import (
     BrokerError,
@@ -22,6 +24,7 @@ from plantops_cli.errors import (
     SubscriptionRefusedError,
     shown_username,
 )
+from plantops_cli.stream.greeting import NotMQTTError
 from plantops_cli.stream.packets import MalformedPacketError
 from plantops_cli.stream.words import NO_WORDS, Words, words_with
 
@@ -50,6 +53,16 @@ _WHY_NOT_PUBLISHED = {
     _PACKET_TOO_LARGE: "packet too large",
     0x97: "quota exceeded",
     0x99: "the payload is not of its format",
+}
+# how others begin, and what then may be wrong
+_PORT = "is this the port of an MQTT broker?"
+_OTHER_PROTOCOLS = {
+    b"\x15\x03": ("TLS", "a TLS port needs tls=TLSOptions()"),
+    b"HTTP/": ("HTTP", "is it a web server? MQTT over WebSocket needs websocket_path=PATH, often /mqtt"),
+    b"SSH-": ("SSH", _PORT),
+    b"220": ("SMTP or FTP", _PORT),
+    b"AMQP": ("AMQP", f"{_PORT} RabbitMQ has its own for MQTT, usually 1883"),
+    b"-ERR": ("Redis", _PORT),
 }
 # where it was not TCP that had no answer
 _WHY_NOT_REACHED = {
@@ -155,9 +168,7 @@ def no_answer(endpoint: str, *, seconds: float, is_tls: bool) -> BrokerError:
     )
 
 
-def websocket_refused(
-    path: str, said: str, *, endpoint: str, status: int, reason: str, location: str | None
-) -> BrokerError:
+def websocket_refused(path: str, said: str, *, endpoint: str, status: int, location: str | None) -> BrokerError:
     """Explain a server that answers, but not with a WebSocket; it may be a proxy whose broker is away for a while.
 
     Args:
@@ -165,17 +176,33 @@ def websocket_refused(
         said: what is wrong, where it is no matter of the status; else empty.
         endpoint: the broker as ``host:port``.
         status: of its HTTP answer, or 0.
-        reason: the words behind the status.
         location: where it points to, or None.
     """
-    # what a stranger says is escaped, and cut
-    what = said or f"{status} {ascii(reason[:60])[1:-1]}".rstrip()
-    where = f", to {location[:200]!a}" if location is not None and 300 <= status < 400 else ""
+    # in words of ours, and without the query: a stranger may repeat what it was asked
+    phrase = HTTPStatus(status).phrase if status in set(HTTPStatus) else ""
+    what = said or f"{status} {phrase}".rstrip()
+    target = _without_secrets(location) if location is not None and 300 <= status < 400 else None
+    where = f", to {target[:200]!a}" if target else ""
     hint = _WHY_NO_WEBSOCKET.get(status // 100 if status >= 500 or 300 <= status < 400 else status)
     return BrokerUnreachableError(
-        f"{endpoint}: no WebSocket at {path[:100]}: {what}{where}",
+        f"{endpoint}: no WebSocket at {path.partition('?')[0][:100]}: {what}{where}",
         endpoint=endpoint,
         hint=hint or "is it the broker's port and path for WebSocket?",
+    )
+
+
+def not_mqtt(said: bytes, *, endpoint: str) -> BrokerError:
+    """Explain another side that speaks, but not MQTT.
+
+    Args:
+        said: what it has said first; it is not shown, for a stranger may repeat our password.
+        endpoint: the broker as ``host:port``.
+    """
+    found = next((words for begin, words in _OTHER_PROTOCOLS.items() if said.startswith(begin)), None)
+    name, hint = found or (None, _PORT)
+    what = f"but {name}" if name else f"for it begins with the byte 0x{said[0]:02x}"
+    return BrokerUnreachableError(
+        f"{endpoint}: the other side does not speak MQTT, {what}", endpoint=endpoint, hint=hint
     )
 
 
@@ -258,8 +285,9 @@ def disconnected(
         said: what was said of it below MQTT, if anything was.
     """
     if not by_broker:
-        reason = said or _socket_reason(name)
-        return ConnectionLostError(f"{endpoint}: connection lost: {reason}", endpoint=endpoint)
+        return ConnectionLostError(
+            f"{endpoint}: connection lost: {said or _socket_reason(name)}", endpoint=endpoint
+        )
     if code == TAKEN_OVER:
         return _handing_on(words, taken_over(endpoint, is_durable=is_durable))
     asked = dict.fromkeys(filters, code)
@@ -278,17 +306,19 @@ def disconnected(
 
 
 def tripped_over(exc: Exception, *, endpoint: str) -> tuple[int, BrokerError]:
-    """Explain why the connection is given up over bytes that are no MQTT, and say what a DISCONNECT says of it.
+    """Explain what was tripped over, and say the reason code for it (MQTT 5, 3.14.2.1).
 
     Args:
-        exc: what was tripped over.
+        exc: what reading has raised.
         endpoint: the broker as ``host:port``.
     """
+    if isinstance(exc, NotMQTTError):
+        return exc.reason_code, not_mqtt(exc.said, endpoint=endpoint)
     if isinstance(exc, MalformedPacketError):
-        code, reason = exc.reason_code, str(exc)
-    else:  # whatever paho's parser has tripped over, whose words are for its authors
-        code, reason = MalformedPacketError.reason_code, type(exc).__name__
-    return code, protocol_broken(code, reason, endpoint=endpoint)
+        return exc.reason_code, protocol_broken(exc.reason_code, str(exc), endpoint=endpoint)
+    # whatever paho's parser has tripped over, whose words are for its authors
+    code = MalformedPacketError.reason_code
+    return code, protocol_broken(code, type(exc).__name__, endpoint=endpoint)
 
 
 def protocol_broken(code: int, reason: str, *, endpoint: str) -> BrokerError:
@@ -488,6 +518,17 @@ def _who(username: str | None, *, has_password: bool) -> str:
         return "an anonymous client"
     shown = f"user {shown_username(username, is_alone=not has_password)!r}"
     return shown if has_password else f"{shown} without a password"
+
+
+def _without_secrets(location: str) -> str | None:
+    """Return a URL without its login and its query; None when it is none."""
+    try:
+        url = urlsplit(location)
+        port = f":{url.port}" if url.port is not None else ""
+    except ValueError:
+        return None
+    where = f"{url.scheme}://{url.hostname}{port}" if url.hostname else ""
+    return where + url.path
 
 
 def _why_unreachable(exc: Exception, endpoint: str) -> tuple[str, str]:

@@ -9,7 +9,18 @@ NORMAL, PROTOCOL_ERROR, NOT_BINARY, TOO_BIG = 1000, 1002, 1003, 1009
 
 _FINAL, _RESERVED, _MASKED, _CONTROL = 0x80, 0x70, 0x80, 0x08
 _MOST_CONTROL_BYTES = 125
-_SHOWN_CHARACTERS = 60
+_MEANINGS = {
+    NORMAL: "normal",
+    1001: "going away",
+    PROTOCOL_ERROR: "protocol error",
+    NOT_BINARY: "unsupported data",
+    1007: "invalid data",
+    1008: "policy violation",
+    TOO_BIG: "message too big",
+    1011: "internal error",
+    1012: "service restart",
+    1013: "try again later",
+}
 
 
 class _Header(NamedTuple):
@@ -171,11 +182,11 @@ def _check_kind(first: int, second: int) -> None:
 
 
 def _told(payload: bytes) -> str:
-    """What a close frame says, in words of ours; the rest of it is a stranger's."""
+    """What a close frame says, in words of ours: those in it are a stranger's, who may repeat our password."""
     if not payload:
         return ""
-    said = payload[2:].decode("utf-8", "replace")[:_SHOWN_CHARACTERS]
-    return f" ({int.from_bytes(payload[:2], 'big')}{f', {said!a}' if said else ''})"
+    code = int.from_bytes(payload[:2], "big")
+    return f" ({code}, {_MEANINGS[code]})" if code in _MEANINGS else f" ({code})"
 
 
 def _masked(payload: bytes, key: bytes) -> bytes:

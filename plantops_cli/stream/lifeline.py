@@ -19,7 +19,7 @@ from plantops_cli.stream.inbox import InHand
 from plantops_cli.stream.options import ConnectOptions
 from plantops_cli.stream.outgoing import Outgoing
 from plantops_cli.stream.port import MakeClient
-from plantops_cli.stream.reconnection import Reconnection
+from plantops_cli.stream.reconnection import Leeway, Reconnection
 from plantops_cli.stream.session import AtOnce, Client, Session, open_session
 from plantops_cli.stream.status import Connected, Lost, Retrying, State, StatusListeners
 from plantops_cli.stream.subscriptions import Subscriptions
@@ -84,6 +84,7 @@ class Lifeline:
         self._is_warned = False
         self._is_password_new = False
         self._connected_at = self._connected_since_boot = 0.0
+        self._leeway = Leeway(options.timeout_seconds)
 
     @property
     def is_connected(self) -> bool:
@@ -186,7 +187,7 @@ class Lifeline:
         self.failure = None
         self._is_connecting = True
         try:
-            session = await unless(self._stop, self._open())
+            session = await unless(self._stop, self._open(Leeway(self._options.timeout_seconds)))
         except asyncio.CancelledError:
             await self.close()
             raise
@@ -282,14 +283,17 @@ class Lifeline:
             if not is_first:
                 await self._pause(error)
             is_first = False
+            began = asyncio.get_running_loop().time()
             try:
-                await unless(self._stop, self._open())
+                await unless(self._stop, self._open(self._leeway))
             except BrokerError as exc:
                 now_seconds = asyncio.get_running_loop().time()
                 is_new = self._is_password_new
                 if not self.reconnection.after_failure(exc, at_seconds=now_seconds, is_password_new=is_new):
                     raise
                 error = exc
+                if asyncio.get_running_loop().time() - began >= self._leeway.silence_seconds:
+                    self._leeway.grow()
                 continue
             return
 
@@ -311,25 +315,29 @@ class Lifeline:
     def _take_note_of_connection(self) -> None:
         self.obstacle = f"{self._options.endpoint}: no MQTT answer"
 
-    async def _open(self) -> Session:
+    async def _open(self, leeway: Leeway) -> Session:
         """Connect once and subscribe everything; whatever fails leaves no connection behind."""
+        deadline = asyncio.get_running_loop().time() + leeway.seconds
         self._account.state = State.CONNECTING
         self._warn_once()
         endpoint = self._options.endpoint
         try:
             with self._waiting_for(f"{endpoint}: no connection ({', '.join(self._options.layers)})"):
                 session = await open_session(
-                    self._options_now(),
+                    replace(self._options_now(), timeout_seconds=leeway.seconds),
                     self._listeners.tell,
                     self._exactly_once,
                     in_hand=self._in_hand,
                     on_reached=self._take_note_of_connection,
                     make_client=self.make_client,
+                    patience=leeway.factor,
                 )
             try:
                 # who waited for the SUBACK here would wait behind all that the broker has kept
                 with self._waiting_for(f"{endpoint}: no answer to SUBSCRIBE"):
-                    granted = {} if session.is_resumed else await self._subscriptions.ask_for_all(session)
+                    granted = (
+                        {} if session.is_resumed else await self._subscriptions.ask_for_all(session, deadline)
+                    )
             except BaseException:
                 await session.close()
                 raise
@@ -358,7 +366,7 @@ class Lifeline:
         """
         options, is_resumed = session.options, session.is_resumed
         # proven: a broker that merely hangs up while it restarts must not make us fall back; but silence proves
-        # nothing, for a broker that was slow once deserves MQTT 5 next time, at the price of 3 s if it is not that
+        # nothing, for a broker that was slow once deserves MQTT 5 next time, at the price of 10 s if it is not
         if not session.is_version_a_guess:
             self._version = options.mqtt_version
         self._connected_at = asyncio.get_running_loop().time()

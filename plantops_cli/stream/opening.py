@@ -36,18 +36,20 @@ class Opening:
         self.layer = options.layers[0]
         self._options = options
         self._context = context
+        self._seconds = REACH_SECONDS
         self._socket: socket.socket | None = None
 
     async def connect(self, seconds: float) -> None:
         """Look the name up, and connect by TCP; for a Unix socket there is nothing to do yet.
 
         Args:
-            seconds: how long TCP may take.
+            seconds: how long TCP may take, and each wait of TLS and WebSocket.
 
         Raises:
             OSError, UnicodeError: no connection came about.
         """
         options = self._options
+        self._seconds = seconds
         if options.unix_socket is not None:
             return
         addresses = await look_up(options.host, options.port)
@@ -69,7 +71,7 @@ class Opening:
         made = self._socket
         if made is None:
             raise ConnectionAbortedError("given up before the connection was made")
-        made.settimeout(REACH_SECONDS)
+        made.settimeout(self._seconds)
         if self._context is not None:
             self.layer = "TLS"
             self._socket = made = self._context.wrap_socket(
@@ -91,7 +93,7 @@ class Opening:
     def _connect_unix(self, path: str) -> socket.socket:
         self._socket = sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         # else it would wait without end for a place in a full queue
-        sock.settimeout(REACH_SECONDS)
+        sock.settimeout(self._seconds)
         sock.connect(path)
         return sock
 
@@ -108,7 +110,7 @@ class Opening:
         if not isinstance(exc, HandshakeRefusedError):
             return failures.connect_failed(exc, endpoint=endpoint, is_tls=self._context is not None)
         return failures.websocket_refused(
-            exc.path, exc.said, endpoint=endpoint, status=exc.status, reason=exc.reason, location=exc.location
+            exc.path, exc.said, endpoint=endpoint, status=exc.status, location=exc.location
         )
 
     def close(self) -> None:

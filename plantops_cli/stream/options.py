@@ -15,6 +15,9 @@ from plantops_cli.stream.packets import LONGEST_PACKET_BYTES
 from plantops_cli.stream.status import StatusListener
 from plantops_cli.stream.tls import TLSOptions
 
+CONNECT_SECONDS = 30.0
+"""How long one attempt to connect may take by default; hosted brokers take up to 15 s for an answer."""
+
 SESSION_EXPIRY_SECONDS = 86_400
 """How long a broker keeps a durable session by default: a day."""
 
@@ -160,7 +163,7 @@ class ConnectOptions:
         tls: TLS options, or None for a plain connection.
         keepalive_seconds: longest silence before a ping (MQTT 5, 3.1.2.10).
         mqtt_version: the protocol version to speak.
-        timeout_seconds: bound of one whole attempt to connect.
+        timeout_seconds: bound of one whole attempt to connect; of it, until CONNECT can be sent, at most 10 s.
         unix_socket: path of a Unix socket to connect to instead of ``host`` and ``port``.
         websocket_path: path of the broker's WebSocket, or None for plain MQTT.
         session_expiry_seconds: how long the broker keeps the session after the connection has ended (MQTT 5,
@@ -182,7 +185,7 @@ class ConnectOptions:
     tls: TLSOptions | None = None
     keepalive_seconds: int = 15
     mqtt_version: MQTTVersion = MQTTVersion.AUTO
-    timeout_seconds: float = 6.5
+    timeout_seconds: float = CONNECT_SECONDS
     unix_socket: str | None = None
     websocket_path: str | None = None
     session_expiry_seconds: int | None = None
@@ -214,6 +217,10 @@ class ConnectOptions:
             raise ConfigError(
                 f"a largest packet of {self.max_packet_bytes} bytes is out of range",
                 hint=f"{_SHORTEST_PACKET_BYTES} to {LONGEST_PACKET_BYTES} bytes (MQTT 5, 1.5.5)",
+            )
+        if not 0 < self.timeout_seconds < float("inf"):
+            raise ConfigError(
+                f"a connect timeout of {self.timeout_seconds:g} s is out of range", hint="more than 0 s"
             )
         if self.max_pending_bytes < 1:
             raise ConfigError(

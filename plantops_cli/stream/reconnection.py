@@ -28,6 +28,41 @@ LOGIN_PATIENCE_SECONDS = 60.0
 LOGIN_DELAY_SECONDS = 5.0
 """Upper bound of the delays meanwhile."""
 
+MOST_SECONDS = 60.0
+"""Up to this the time of an attempt grows; more only who asks for it gets."""
+
+# silence below MQTT ends an attempt after this
+SHORTEST_SILENCE_SECONDS = 10.0
+
+
+class Leeway:
+    """How long an attempt to connect may take: longer after each one that was met with silence.
+
+    A broker that is slower than was thought would never be reached by attempts that all give up before its answer.
+
+    Args:
+        seconds: what was asked for.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._asked_seconds = seconds
+        self.factor = 1.0
+
+    @property
+    def seconds(self) -> float:
+        """How long the next attempt may take."""
+        return self._asked_seconds * self.factor
+
+    @property
+    def silence_seconds(self) -> float:
+        """An attempt that failed after so long was met with silence."""
+        return min(self.seconds, SHORTEST_SILENCE_SECONDS * self.factor)
+
+    def grow(self) -> None:
+        """Give the next attempt twice the time, up to ``MOST_SECONDS``."""
+        most = max(self._asked_seconds, MOST_SECONDS)
+        self.factor = min(self.factor * 2, most / self._asked_seconds)
+
 
 @dataclass(frozen=True, slots=True)
 class AfterLoss:

@@ -29,13 +29,10 @@ from plantops_cli.stream.status import Connecting, FellBack, Status
 from plantops_cli.stream.waiting import unless
 
 # all that a subscriber needs of a connection, behind one door
-__all__ = ["SUBACK_SECONDS", "AiomqttClient", "AtOnce", "Claim", "Client", "Session", "open_session"]
+__all__ = ["AiomqttClient", "AtOnce", "Claim", "Client", "Session", "open_session"]
 
-SILENT_SECONDS = 3.0
+SILENT_SECONDS = 10.0
 """A connection without any answer to CONNECT for so long is one to a broker that may not know MQTT 5."""
-
-# With the 6.5 s of an attempt to connect this stays below the 10 s that connect() promises
-SUBACK_SECONDS = 2.5
 
 PUBACK_SECONDS = 10.0
 """How long one session waits for an acknowledgement."""
@@ -49,11 +46,12 @@ async def open_session(
     in_hand: InHand | None = None,
     on_reached: Callable[[], None] = lambda: None,
     make_client: MakeClient = Client,
+    patience: float = 1.0,
 ) -> "Session":
     """Connect once, within ``options.timeout_seconds``.
 
-    With ``AUTO``, MQTT 3.1.1 follows an MQTT 5 that the broker refuses, hangs up on, or does not answer for
-    ``SILENT_SECONDS``; the time that it takes to connect does not count.
+    ``REACH_SECONDS`` of it are for the connection. With ``AUTO``, MQTT 3.1.1 follows an MQTT 5 that the broker
+    refuses, hangs up on, or does not answer for ``SILENT_SECONDS``; the time to connect does not count.
 
     Args:
         options: where and how to connect.
@@ -62,6 +60,7 @@ async def open_session(
         in_hand: as in ``Session``.
         on_reached: called when a connection is made, and the answer of the broker is waited for.
         make_client: as in ``Session``.
+        patience: as in ``Session``.
 
     Raises:
         BrokerError: no connection came about.
@@ -71,10 +70,10 @@ async def open_session(
     deadline = asyncio.get_running_loop().time() + options.timeout_seconds
     options = await with_password(options, deadline=deadline)
     if options.mqtt_version is not MQTTVersion.AUTO:
-        only = Session(options, on_status, exactly_once, in_hand, make_client=make_client)
+        only = Session(options, on_status, exactly_once, in_hand, make_client=make_client, patience=patience)
         return await only.connect(deadline, on_reached=on_reached)
     v5 = replace(options, mqtt_version=MQTTVersion.V5)
-    first = Session(v5, on_status, exactly_once, in_hand, make_client=make_client)
+    first = Session(v5, on_status, exactly_once, in_hand, make_client=make_client, patience=patience)
     try:
         return await first.connect(deadline, is_last=False, on_reached=on_reached)
     except BrokerError as exc:
@@ -82,10 +81,11 @@ async def open_session(
             raise
         on_status(FellBack(options.endpoint, str(exc)))
     v311 = replace(options, mqtt_version=MQTTVersion.V311)
-    second = Session(v311, on_status, exactly_once, in_hand, make_client=make_client)
+    second = Session(v311, on_status, exactly_once, in_hand, make_client=make_client, patience=patience)
+    session = await second.connect(deadline)
     # a guess is told, so that the next connection begins with MQTT 5 again
-    second.is_version_a_guess = first.is_version_a_guess
-    return await second.connect(deadline)
+    session.is_version_a_guess, session.silent_seconds = first.is_version_a_guess, first.silent_seconds
+    return session
 
 
 class Session:
@@ -97,11 +97,13 @@ class Session:
         exactly_once: what is known of an earlier connection's messages of QoS 2; default: nothing.
         in_hand: what is in hand of earlier connections; default: nothing.
         make_client: makes what speaks to the broker; default: by the network.
+        patience: how many times as long as usual the steps of an attempt may take.
 
     Attributes:
         options: as given.
         is_version_refused: True when ``connect`` failed because the broker does not take this MQTT version.
         is_version_a_guess: True when silence was the only reason against MQTT 5, which a slow broker gives too.
+        silent_seconds: how long an answer to MQTT 5 was, or would have been waited for.
         filters: the topic filters asked for so far, and the QoS of each.
         ended: why the connection has ended, or None.
         ended_at: when the connection ended, by the clock of the event loop.
@@ -120,10 +122,12 @@ class Session:
         in_hand: InHand | None = None,
         *,
         make_client: MakeClient = Client,
+        patience: float = 1.0,
     ) -> None:
         self.options = options
         self.is_version_refused = False
         self.is_version_a_guess = False
+        self.silent_seconds = 0.0
         self.filters: dict[str, int] = {}
         self.ended: BrokerError | None = None
         self.ended_at = self.silent_since = 0.0
@@ -133,6 +137,7 @@ class Session:
         self.granted: Mapping[str, object] = {}
         self._loop = asyncio.get_running_loop()
         self._make_client = make_client
+        self._patience = patience
         self._client: ClientPort | None = None
         self._grants = Grants()
         # a broker that sends PUBRELs in their turn leaves some open, however little may wait
@@ -163,11 +168,13 @@ class Session:
         is_connected = False
         try:
             began = self._loop.time()
-            await client.reach(min(REACH_SECONDS, deadline - began))
+            await client.reach(min(REACH_SECONDS * self._patience, deadline - began))
             took = self._loop.time() - began
             on_reached()
             async with asyncio.timeout_at(deadline):
-                await client.connack(None if is_last else _silence_seconds(took, deadline - self._loop.time()))
+                left = deadline - self._loop.time()
+                self.silent_seconds = _silence_seconds(took, left, self._patience)
+                await client.connack(None if is_last else self.silent_seconds)
             is_connected = True
             return self
         except TimeoutError:
@@ -253,15 +260,16 @@ class Session:
         self,
         filters: Mapping[str, int],
         *,
-        timeout_seconds: float = SUBACK_SECONDS,
+        timeout_seconds: float | None = None,
         is_sharing_trusted: bool = False,
     ) -> dict[str, int]:
         """Subscribe to topic filters and return the QoS that the broker granted to each.
 
         Args:
             filters: valid topic filters, and the QoS asked for each; no more is asked for than the broker grants.
-            timeout_seconds: how long the broker may say nothing before its SUBACK. It comes behind all that was
-                sent before, which may be any number of messages (MQTT 5, 3.8.4); somebody has to take them.
+            timeout_seconds: how long the broker may say nothing before its SUBACK; default: as long as an attempt
+                to connect may take. It comes behind all that was sent before, which may be any number of messages
+                (MQTT 5, 3.8.4); somebody has to take them.
             is_sharing_trusted: whether to ask for shared subscriptions though the broker says that it has none.
 
         Raises:
@@ -279,9 +287,8 @@ class Session:
         # before the packet goes out: messages may come before the SUBACK (MQTT 5, 3.8.4)
         self._grants.ask(asked)
         self._limit_qos()
-        subscribing = client.subscribe_for_codes(
-            filters, is_resumed=self.is_resumed, timeout_seconds=timeout_seconds
-        )
+        silence = self.options.timeout_seconds if timeout_seconds is None else timeout_seconds
+        subscribing = client.subscribe_for_codes(filters, is_resumed=self.is_resumed, timeout_seconds=silence)
         codes = await unless(client.answers.ended, subscribing)
         if codes is None:
             raise self.ended or StateError("the session was closed meanwhile")
@@ -406,11 +413,12 @@ class Session:
             await self._client.leave(timeout_seconds)
 
 
-def _silence_seconds(took_seconds: float, left_seconds: float) -> float:
+def _silence_seconds(took_seconds: float, left_seconds: float, patience: float = 1.0) -> float:
     """How long to wait for an answer to MQTT 5, so that MQTT 3.1.1 has the same time after it.
 
     Args:
         took_seconds: how long it took to connect; an answer may take as long, and the next connection will.
         left_seconds: what is left of the attempt.
+        patience: as in ``Session``.
     """
-    return round(min(SILENT_SECONDS, max(took_seconds, (left_seconds - took_seconds) / 2)), 2)
+    return round(min(SILENT_SECONDS * patience, max(took_seconds, (left_seconds - took_seconds) / 2)), 2)

@@ -67,12 +67,14 @@ async def connect_to_first(
     except RuntimeError as exc:  # of uvloop, for what is an OSError elsewhere
         raise OSError(str(exc)) from exc
     except OSError as exc:
+        if not str(exc).startswith(_PREFIX):
+            raise
         raise _most_telling(exc) from exc
 
 
 def _most_telling(exc: OSError) -> OSError:
     """Return what to tell when several addresses failed, each for a reason of its own."""
     told = str(exc)
-    if exc.errno is None and f"[Errno {ECONNREFUSED}]" in told:  # somebody is there, which the others do not tell
+    if f"[Errno {ECONNREFUSED}]" in told:  # somebody is there, which the others do not tell
         return ConnectionRefusedError(ECONNREFUSED, told)
-    return OSError(told.removeprefix(_PREFIX)) if told.startswith(_PREFIX) else exc
+    return OSError(told.removeprefix(_PREFIX))

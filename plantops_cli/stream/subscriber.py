@@ -21,6 +21,7 @@ from plantops_cli.stream.handling.tally import Tally
 from plantops_cli.stream.inbox import MAX_PENDING_BYTES
 from plantops_cli.stream.lifeline import Lifeline
 from plantops_cli.stream.options import (
+    CONNECT_SECONDS,
     MAX_PACKET_BYTES,
     ConnectOptions,
     MQTTVersion,
@@ -84,7 +85,7 @@ class MQTTSubscriber(Standing):
             much while ``publish`` waits, whose answer lies behind messages.
         websocket_path: path of the broker's WebSocket, such as ``/mqtt``, or None.
         unix_socket: path of its Unix socket, instead of host and port.
-        connect_timeout_seconds: bound of one attempt to connect.
+        connect_timeout_seconds: bound of one attempt to connect and subscribe.
         login_patience_seconds: how long a login that was right may be refused;
             default: 60 if a function or a file has the password, else 0.
         on_status: first status listener, told each step; default: it is logged.
@@ -116,7 +117,7 @@ class MQTTSubscriber(Standing):
         max_pending_bytes: int = MAX_PENDING_BYTES,
         websocket_path: str | None = None,
         unix_socket: str | None = None,
-        connect_timeout_seconds: float = 6.5,
+        connect_timeout_seconds: float = CONNECT_SECONDS,
         login_patience_seconds: float | None = None,
         on_status: StatusListener = log_status,
     ) -> None:
@@ -298,8 +299,8 @@ class MQTTSubscriber(Standing):
     ) -> int | None:
         """Subscribe to a filter now, and again after each reconnection.
 
-        The answer comes behind messages that the broker sent before, and is waited
-        for 2.5 s. A later refusal ends the subscriber.
+        The answer comes behind earlier messages, and is waited for as long as an
+        attempt to connect may take. A later refusal ends the subscriber.
 
         Args:
             topic_filter: an MQTT topic filter; with a handler it may be a pattern.

@@ -15,12 +15,14 @@ from plantops_cli.messages import check_qos
 from plantops_cli.stream import failures
 from plantops_cli.stream.asking import is_shared
 from plantops_cli.stream.options import MQTTVersion
-from plantops_cli.stream.session import SUBACK_SECONDS, Session
+from plantops_cli.stream.session import Session
 from plantops_cli.topics import check_filter
 
 logger = logging.getLogger("plantops.stream")
 
 _PATIENCE_SECONDS = 3600.0
+# how often it is looked whether messages come instead of an answer, and when a silence is told behind the deadline
+_LOOK_SECONDS, _GRACE_SECONDS = 2.5, 0.1
 
 
 class Subscriptions:
@@ -113,7 +115,7 @@ class Subscriptions:
         asking = self.ask(session, {topic_filter: self.wanted[topic_filter]})
         try:
             async with session.client.answerable():
-                await asyncio.wait((asking,), timeout=SUBACK_SECONDS)
+                await asyncio.wait((asking,), timeout=session.options.timeout_seconds)
         finally:
             if not asking.done():
                 asking.add_done_callback(partial(_end_if_failed, session))
@@ -126,20 +128,26 @@ class Subscriptions:
         if missing and session.client:
             self.ask(session, missing).add_done_callback(partial(_end_if_failed, session))
 
-    async def ask_for_all(self, session: Session) -> dict[str, int] | None:
+    async def ask_for_all(self, session: Session, deadline: float) -> dict[str, int] | None:
         """Subscribe everything on a new connection, and return what was granted.
 
         None when messages come before the answer, and are to be handled first.
 
+        Args:
+            session: where to subscribe.
+            deadline: moment of the event loop's clock at which the broker may have been silent long enough.
+
         Raises:
             BrokerError: a filter was refused, or the connection ended.
         """
-        asking = self.ask(session, self.wanted, timeout_seconds=SUBACK_SECONDS)
+        clock = asyncio.get_running_loop().time
+        asking = self.ask(session, self.wanted, timeout_seconds=max(deadline - clock(), 0.0))
+        deadline += _GRACE_SECONDS
         try:
             with suppress(HeldUpError):
-                while session.client and not asking.done():
+                while session.client and not asking.done() and clock() < deadline:
                     async with session.client.answerable():
-                        await asyncio.wait((asking,), timeout=SUBACK_SECONDS)
+                        await asyncio.wait((asking,), timeout=min(_LOOK_SECONDS, deadline - clock()))
                     if session.held:
                         break
             if session.client is None or asking.done():

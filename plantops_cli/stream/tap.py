@@ -12,6 +12,7 @@ from contextlib import suppress
 from errno import EHOSTUNREACH, ENETDOWN, ENETUNREACH, ETIMEDOUT
 from typing import Protocol
 
+from plantops_cli.stream.greeting import Greeting
 from plantops_cli.stream.packets import MalformedPacketError, Packet, Splitter
 from plantops_cli.stream.websocket import WebSocketEndedError
 
@@ -41,15 +42,17 @@ class Tap:
     Args:
         wire: the socket below.
         splitter: takes the PUBLISH packets out.
+        greeting: looks at the first bytes; None: they may be anything.
 
     Attributes:
         heard_bytes: how many bytes have been read.
     """
 
-    def __init__(self, wire: Wire, splitter: Splitter) -> None:
+    def __init__(self, wire: Wire, splitter: Splitter, greeting: Greeting | None = None) -> None:
         self.heard_bytes = 0
         self._wire = wire
         self._splitter = splitter
+        self._greeting = greeting
         # of TLS records a read returns one, however many have arrived, and of a WebSocket the end only by itself
         self._comes_in_pieces = isinstance(wire, ssl.SSLSocket) or not isinstance(wire, socket.socket)
         self._buffer = memoryview(bytearray(READ_BYTES))
@@ -132,6 +135,7 @@ class Tap:
             data = self._read_all() if self._comes_in_pieces else self._read(READ_BYTES)
             if not data:
                 return [], 0
+            self._greet(data)
         size = splitter.held + len(data)
         try:
             packets, foreign = splitter.feed(data, limit)
@@ -141,6 +145,12 @@ class Tap:
             packets, foreign = exc.packets, exc.others  # it will be raised by the next call
         self._foreign += foreign
         return packets, size - splitter.held
+
+    def _greet(self, data: bytes) -> None:
+        if self._greeting is not None:
+            self._greeting.look_at(data)
+            if self._greeting.is_over:
+                self._greeting = None
 
     def recv(self, size: int) -> bytes:
         """Return up to ``size`` bytes that are no messages, as a non-blocking socket would.

@@ -16,7 +16,6 @@ from plantops_cli.stream.framing import BINARY, NORMAL, Unframer, close_frame, f
 _READ_BYTES = 128 * 1024
 _LEAST_FRAME_BYTES = 1024 * 1024
 _MOST_HEADER_BYTES = 16 * 1024
-_SHOWN_BYTES = 40
 _BEGIN = b"HTTP/"
 # RFC 6455, 1.3
 _MAGIC = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -36,18 +35,14 @@ class HandshakeRefusedError(Exception):
         path: as given.
         said: as given; empty: the status tells.
         status: of its answer, or 0 when that is no HTTP.
-        reason: the words behind the status.
         location: where it points to, or None.
     """
 
-    def __init__(
-        self, path: str, said: str = "", *, status: int = 0, reason: str = "", location: str | None = None
-    ) -> None:
-        super().__init__(said or f"{status} {reason}")
+    def __init__(self, path: str, said: str = "", *, status: int = 0, location: str | None = None) -> None:
+        super().__init__(said or str(status))
         self.path = path
         self.said = said
         self.status = status
-        self.reason = reason
         self.location = location
 
 
@@ -180,8 +175,8 @@ def open_websocket(
     path = _quoted(path)
     key = base64.b64encode(secrets.token_bytes(16))
     sock.sendall(_request(host, port, path, key=key, is_tls=is_tls))
-    status, reason, headers = _read_answer(sock, path)
-    _check_answer(path, status, reason, headers, key)
+    status, headers = _read_answer(sock, path)
+    _check_answer(path, status, headers, key)
     return WebSocket(sock, max_packet_bytes)
 
 
@@ -202,8 +197,8 @@ def _request(host: str, port: int, path: str, *, key: bytes, is_tls: bool) -> by
     return "\r\n".join(lines).encode()
 
 
-def _read_answer(sock: socket.socket, path: str) -> tuple[int, str, dict[str, str]]:
-    """Read status, its reason and the headers, and no byte more, for behind them may be frames."""
+def _read_answer(sock: socket.socket, path: str) -> tuple[int, dict[str, str]]:
+    """Read the status and the headers, and no byte more, for behind them may be frames."""
     answer = bytearray()
     while not answer.endswith((b"\r\n\r\n", b"\n\n")):
         byte = sock.recv(1)
@@ -211,42 +206,27 @@ def _read_answer(sock: socket.socket, path: str) -> tuple[int, str, dict[str, st
             raise HandshakeRefusedError(path, "the connection was closed without an answer")
         answer += byte
         if answer[:5] != _BEGIN[: len(answer)]:
-            # the rest of what is there helps to know who it is
-            answer += _at_hand(sock)
-            shown = bytes(answer[:_SHOWN_BYTES]).decode("latin-1")
-            raise HandshakeRefusedError(path, f"the answer is no HTTP: {shown!a}")
+            raise HandshakeRefusedError(path, "the answer is no HTTP")
         if len(answer) > _MOST_HEADER_BYTES:
             raise HandshakeRefusedError(path, f"the answer has no end within {_MOST_HEADER_BYTES:,} bytes")
     first, *rest = answer.decode("latin-1").split("\n")
     _, _, told = first.strip().partition(" ")
-    code, _, reason = told.partition(" ")
+    code = told.partition(" ")[0]
     headers = {}
     for line in rest:
         name, _, value = line.partition(":")
         headers[name.strip().lower()] = value.strip()
-    return (int(code) if code.isascii() and code.isdigit() else 0), reason.strip(), headers
+    return (int(code) if code.isascii() and code.isdigit() else 0), headers
 
 
-def _at_hand(sock: socket.socket) -> bytes:
-    timeout = sock.gettimeout()
-    sock.settimeout(0)
-    try:
-        return sock.recv(_MOST_HEADER_BYTES)
-    except OSError:
-        return b""
-    finally:
-        sock.settimeout(timeout)
-
-
-def _check_answer(path: str, status: int, reason: str, headers: dict[str, str], key: bytes) -> None:
+def _check_answer(path: str, status: int, headers: dict[str, str], key: bytes) -> None:
     """Hold an answer against RFC 6455, 4.1.
 
     Raises:
         HandshakeRefusedError: it does not begin a WebSocket.
     """
     if status != 101:
-        location = headers.get("location")
-        raise HandshakeRefusedError(path, status=status, reason=reason, location=location)
+        raise HandshakeRefusedError(path, status=status, location=headers.get("location"))
     accepted = base64.b64encode(hashlib.sha1(key + _MAGIC).digest()).decode()  # noqa: S324 - the protocol's own
     is_upgraded = "upgrade" in [token.strip() for token in headers.get("connection", "").lower().split(",")]
     if not is_upgraded or headers.get("upgrade", "").lower() != "websocket":

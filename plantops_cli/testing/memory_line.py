@@ -203,7 +203,7 @@ class MemoryLine:
             async with unless_silent(timeout_seconds, lambda: self.reading.heard):
                 return await self._answer(codes)
         except TimeoutError:
-            raise self._lost(f"no answer to SUBSCRIBE within {timeout_seconds:g} s") from None
+            raise self._lost(f"no answer to SUBSCRIBE within {timeout_seconds:.3g} s") from None
 
     async def _answer(self, answer: _T) -> _T:
         """Wait until an answer has come from the broker, behind all that it has sent before."""

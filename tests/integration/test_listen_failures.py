@@ -129,8 +129,9 @@ def test_an_unknown_host_is_3() -> None:
 
 
 def test_a_broker_that_accepts_and_says_nothing_is_3(silent_port: int) -> None:
-    done = run("listen", "-h", "127.0.0.1", "-p", str(silent_port), env={"MQTT_BACKEND_PASSWORD": WRONG})
-    assert_one_clear_error(done, 3, f"127.0.0.1:{silent_port}: no MQTT answer within")
+    arguments = ("listen", "-h", "127.0.0.1", "-p", str(silent_port), "--connect-timeout", "2")
+    done = run(*arguments, env={"MQTT_BACKEND_PASSWORD": WRONG})
+    assert_one_clear_error(done, 3, f"127.0.0.1:{silent_port}: no MQTT answer within 2 s")
 
 
 async def test_a_broker_that_hangs_up_is_3() -> None:

@@ -14,6 +14,7 @@ from tests.support.subscribing import subscribing
 BY_LIBRARY = {name: one.default for name, one in inspect.signature(MQTTSubscriber).parameters.items()}
 OF_LIBRARY = {
     "keepalive": "keepalive_seconds",
+    "connect_timeout": "connect_timeout_seconds",
     "session_expiry": "session_expiry_seconds",
     "max_packet_size": "max_packet_bytes",
     "mqtt_version": "mqtt_version",

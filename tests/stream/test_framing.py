@@ -65,9 +65,9 @@ def test_a_frame_is_handed_on_before_it_is_whole() -> None:
     ("payload", "said", "answer"),
     [
         (b"", "the broker closed the WebSocket", b""),
-        (b"\x03\xe8", "the broker closed the WebSocket (1000)", b"\x03\xe8"),
-        (b"\x03\xf0no\x1b[2J", r"the broker closed the WebSocket (1008, 'no\x1b[2J')", b"\x03\xf0"),
-        (b"\x03\xe9" + b"x" * 123, f"the broker closed the WebSocket (1001, '{'x' * 60}')", b"\x03\xe9"),
+        (b"\x03\xe8", "the broker closed the WebSocket (1000, normal)", b"\x03\xe8"),
+        (b"\x03\xf0no\x1b[2J", "the broker closed the WebSocket (1008, policy violation)", b"\x03\xf0"),
+        (b"\x0f\xa0" + b"x" * 123, "the broker closed the WebSocket (4000)", b"\x0f\xa0"),
     ],
 )
 def test_a_close_frame_is_answered_with_its_code_and_ends_all(payload: bytes, said: str, answer: bytes) -> None:

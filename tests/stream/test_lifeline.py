@@ -82,7 +82,10 @@ async def test_a_connect_that_disconnect_overtakes_ends_with_an_error_and_no_con
 
 async def test_what_stands_in_the_way_is_known_step_by_step() -> None:
     broker = ScriptedBroker(answers=[None, 0], subacks=[None, "grant"])
-    async with serving(broker), subscribing(broker, mqtt_version="5") as subscriber:
+    async with (
+        serving(broker),
+        subscribing(broker, mqtt_version="5", connect_timeout_seconds=2) as subscriber,
+    ):
         where = f"127.0.0.1:{broker.port}"
         connecting = asyncio.create_task(subscriber.connect())
         await asyncio.sleep(0)

@@ -17,7 +17,9 @@ from plantops_cli.stream.reconnection import (
     KICKS_OF_A_TAKEOVER_IF_DURABLE,
     LOGIN_DELAY_SECONDS,
     LOGIN_PATIENCE_SECONDS,
+    MOST_SECONDS,
     AfterLoss,
+    Leeway,
     Reconnection,
     choose_patience,
 )
@@ -258,3 +260,26 @@ def test_only_what_may_change_gets_time_to_unless_somebody_says_so() -> None:
     for wrong in (-1, float("inf"), float("nan")):
         with pytest.raises(ConfigError, match="out of range"):
             choose_patience(wrong, may_change=True)
+
+
+def times_of(seconds: float, count: int) -> list[float]:
+    """How long each attempt may take, when each is met with silence."""
+    patience, times = Leeway(seconds), []
+    for _ in range(count):
+        times.append(patience.seconds)
+        patience.grow()
+    return times
+
+
+def test_each_silence_gives_the_next_attempt_twice_the_time_up_to_a_minute() -> None:
+    assert times_of(30, 4) == [30, 60, 60, 60]
+    assert times_of(2, 7) == [2, 4, 8, 16, 32, 60, 60]
+    assert times_of(MOST_SECONDS * 2, 3) == [MOST_SECONDS * 2] * 3  # as was asked for
+
+
+@pytest.mark.parametrize(("asked", "silence"), [(30, 10), (10, 10), (2, 2)])
+def test_an_attempt_that_took_as_long_as_a_silence_was_one(asked: float, silence: float) -> None:
+    patience = Leeway(asked)
+    assert patience.silence_seconds == silence
+    patience.grow()
+    assert patience.silence_seconds == silence * 2

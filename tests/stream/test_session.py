@@ -65,21 +65,23 @@ async def seconds_to_fall_back(*, keepalive_seconds: int) -> float:
     said: list[Status] = []
     async with serving(ScriptedBroker(answers=[None, 0])) as broker:
         began = asyncio.get_running_loop().time()
-        options = ConnectOptions(host="127.0.0.1", port=broker.port, keepalive_seconds=keepalive_seconds)
+        options = ConnectOptions(
+            host="127.0.0.1", port=broker.port, keepalive_seconds=keepalive_seconds, timeout_seconds=30
+        )
         session = await open_session(options, said.append)
         seconds = asyncio.get_running_loop().time() - began
         await session.close()
         assert [packet.body[6] for packet in broker.of_kind(CONNECT)] == [5, 4]
     assert session.is_version_a_guess
     assert [describe(status) for status in said][1:] == [
-        f"127.0.0.1:{broker.port}: no MQTT answer within 3 s; trying MQTT 3.1.1"
+        f"127.0.0.1:{broker.port}: no MQTT answer within 10 s; trying MQTT 3.1.1"
     ]
     return seconds
 
 
-async def test_three_seconds_of_silence_on_mqtt_5_are_followed_by_3_1_1_whatever_the_keep_alive() -> None:
+async def test_ten_seconds_of_silence_on_mqtt_5_are_followed_by_3_1_1_whatever_the_keep_alive() -> None:
     tries = (seconds_to_fall_back(keepalive_seconds=seconds) for seconds in (1, 5, 15, 60, 65_535))
-    assert all(SILENT_SECONDS <= took < SILENT_SECONDS + 1 for took in await asyncio.gather(*tries))
+    assert all(SILENT_SECONDS <= took < SILENT_SECONDS + 5 for took in await asyncio.gather(*tries))
 
 
 @pytest.mark.parametrize("layers", ["tls", "websocket", "tls websocket"])
@@ -142,14 +144,16 @@ async def test_a_connection_that_is_not_even_made_is_no_silence_on_mqtt_5() -> N
 @pytest.mark.parametrize(
     ("took", "left", "seconds"),
     [
-        (0.0, 6.5, 3.0),
-        (0.001, 6.499, 3.0),
+        (0.0, 30.0, 10.0),
+        (0.001, 29.999, 10.0),
+        (5.0, 25.0, 10.0),
+        (9.0, 21.0, 9.0),  # its answer may take as long as the connection did
         (1.0, 5.5, 2.25),  # and the same is left after another second to connect
-        (0.0, 2.0, 1.0),
+        (0.0, 6.5, 3.25),
         (0.0, 0.5, 0.25),
-        (2.0, 4.5, 2.0),  # its answer may take as long as the connection did
-        (4.0, 2.5, 3.0),
-        (0.0, 60.0, 3.0),
+        (2.0, 4.5, 2.0),
+        (12.0, 2.5, 10.0),
+        (0.0, 60.0, 10.0),
     ],
 )
 def test_silence_leaves_3_1_1_as_much_time_as_mqtt_5_had(took: float, left: float, seconds: float) -> None:

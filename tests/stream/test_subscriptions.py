@@ -212,7 +212,7 @@ async def test_a_refusal_that_comes_after_subscribe_has_given_up_ends_the_subscr
 
 async def test_subscribe_does_not_wait_for_an_answer_for_ever() -> None:
     broker = ScriptedBroker(subacks=["grant", None])
-    async with serving(broker), subscribing(broker) as subscriber:
+    async with serving(broker), subscribing(broker, connect_timeout_seconds=2) as subscriber:
         subscriber.register_handler("a", Recorder())
         await subscriber.start()
         await eventually(lambda: subscriber.health.state is State.CONNECTED)

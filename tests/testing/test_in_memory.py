@@ -504,7 +504,7 @@ async def test_a_refused_filter_is_told() -> None:
 
 
 async def test_a_slow_broker_answers_late_and_one_that_is_too_slow_is_given_up() -> None:
-    mqtt = subscriber(Recorder())
+    mqtt = subscriber(Recorder(), connect_timeout_seconds=2)
     with testing(mqtt) as broker:
         broker.slow(0.05)
         began = asyncio.get_running_loop().time()

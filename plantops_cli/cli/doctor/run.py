@@ -97,7 +97,8 @@ def _settings(
         is_implied = flags.insecure and name == "mqtt_tls"
         if given[name] is not None and flags.settings[name] is None and not is_implied:
             sources[name] = where
-    said = [f"{made.endpoint}{' with TLS' if made.tls else ''}"]
+    seconds = f"{made.timeout_seconds:g} s for an attempt to connect"
+    said = [f"{made.endpoint}{' with TLS' if made.tls else ''}, {seconds}"]
     for name in _SHOWN:
         value = made.port if name == "mqtt_port" else getattr(settings, name)
         if name == "mqtt_backend_username":

@@ -32,6 +32,7 @@ _Connection = Annotated[
             "url",
             "host",
             "port",
+            "connect_timeout",
             "tls",
             "cafile",
             "cert",

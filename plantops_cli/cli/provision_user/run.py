@@ -147,6 +147,7 @@ def _request(flags: ProvisionUserFlags, settings: Settings) -> Request:
         reload=settings.mqtt_reload,
         is_proof_wanted=flags.verify is not False,
         address=_address(flags, settings),
+        connect_timeout_seconds=flags.connection.connect_timeout,
         is_dry_run=flags.dry_run,
     )
 

@@ -153,8 +153,13 @@ def address(flags: ConnectionFlags, settings: Settings) -> ConnectOptions:
         ConfigError: a TLS file is missing or unusable.
     """
     tls = TLSOptions.from_settings(settings, insecure=flags.insecure)
-    path = settings.websocket_path
-    return ConnectOptions(host=settings.mqtt_host, port=settings.port, tls=tls, websocket_path=path)
+    return ConnectOptions(
+        host=settings.mqtt_host,
+        port=settings.port,
+        tls=tls,
+        timeout_seconds=flags.connect_timeout,
+        websocket_path=settings.websocket_path,
+    )
 
 
 def name_address(options: ConnectOptions, settings: Settings) -> None:

@@ -66,12 +66,16 @@ BystanderClientId = Annotated[
     _option("-i", "--client-id", help="MQTT client id. (a random one, for MQTT_CLIENT_ID is the listener's)"),
 ]
 Keepalive = Annotated[int, _option("-k", "--keepalive", metavar="SECONDS", help="Seconds between pings.")]
+ConnectTimeout = Annotated[
+    float,
+    _option("--connect-timeout", metavar="SECONDS", help="How long an attempt to connect may take."),
+]
 MqttVersion = Annotated[
     MQTTVersionChoice,
     _option(
         "-V",
         "--mqtt-version",
-        help="MQTT to speak; auto is 5, and 3.1.1 where the broker refuses 5, or is silent for 3 s.",
+        help="MQTT to speak; auto is 5, and 3.1.1 where the broker refuses 5, or is silent for 10 s.",
     ),
 ]
 Tls = Annotated[
@@ -125,6 +129,7 @@ class ConnectionFlags:
     anonymous: Anonymous = False
     client_id: ClientId = None
     keepalive: Keepalive = 15
+    connect_timeout: ConnectTimeout = 30.0
     mqtt_version: MqttVersion = MQTTVersionChoice.AUTO
     tls: Tls = None
     cafile: Cafile = None
@@ -156,6 +161,7 @@ class ConnectionFlags:
             "insecure": self.insecure,
             "login_patience_seconds": self.login_patience,
             "keepalive_seconds": self.keepalive,
+            "connect_timeout_seconds": self.connect_timeout,
             "mqtt_version": self.mqtt_version,
             "websocket_path": self.websockets,
             "unix_socket": self.unix,

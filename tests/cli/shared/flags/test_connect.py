@@ -26,7 +26,7 @@ def test_every_command_that_listens_has_all_of_them(command: str) -> None:
 
 def test_provision_user_has_those_that_a_proof_needs() -> None:
     names = {option.name for option in BY_COMMAND["provision-user"]} & set(FIELDS)
-    address = {"url", "host", "port", "tls", "cafile", "cert", "key", "insecure", "env_file"}
+    address = {"url", "host", "port", "tls", "cafile", "cert", "key", "insecure", "env_file", "connect_timeout"}
     assert names == address | {"secret_file", "ask_password"}
 
 
