@@ -13,6 +13,10 @@ from plantops_cli.cli.shared.flags.parsed import DURATION
 _option = partial(typer.Option, rich_help_panel="Connection")
 
 
+def _client_id(otherwise: str) -> Any:
+    return _option("-i", "--client-id", help=f"MQTT client id. ({otherwise})")
+
+
 class MQTTVersionChoice(StrEnum):
     """The values of ``-V``."""
 
@@ -58,13 +62,8 @@ LoginPatience = Annotated[
 ]
 NoPassword = Annotated[bool, _option("--no-password", help="Send the user name alone, which is a token.")]
 Anonymous = Annotated[bool, _option("--anonymous", help="Connect without user name and password.")]
-ClientId = Annotated[
-    str | None, _option("-i", "--client-id", help="MQTT client id. (MQTT_CLIENT_ID, else a random one)")
-]
-BystanderClientId = Annotated[
-    str | None,
-    _option("-i", "--client-id", help="MQTT client id. (a random one, for MQTT_CLIENT_ID is the listener's)"),
-]
+ClientId = Annotated[str | None, _client_id("MQTT_CLIENT_ID, else a random one")]
+BystanderClientId = Annotated[str | None, _client_id("a random one, for MQTT_CLIENT_ID is the listener's")]
 Keepalive = Annotated[int, _option("-k", "--keepalive", metavar="SECONDS", help="Seconds between pings.")]
 ConnectTimeout = Annotated[
     float,
