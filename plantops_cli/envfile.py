@@ -23,6 +23,7 @@ import os
 import pwd
 import re
 import stat
+from codecs import BOM_UTF8
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from io import StringIO
@@ -240,7 +241,7 @@ def _read(file: BinaryIO, path: Path) -> EnvFile:
         raise ConfigError(f"{path} has more than {_MAX_BYTES:,} bytes", hint="is it a file of settings?")
     try:
         # some editors begin a file with a byte order mark
-        text = data.decode("utf-8-sig")
+        text = data.removeprefix(BOM_UTF8).decode()
         if "\0" in text:
             raise ValueError
     except ValueError:

@@ -68,7 +68,7 @@ def test_what_people_read_escapes_what_the_locale_has_not(
         "fleet --once --within 500ms -o json",
         "fleet --once --within 500ms -o csv",
         "fleet --once --within 500ms -o md",
-        "fleet --events -W 1 -o jsonl",
+        "fleet --events -W 1 -o jsonl --quiet",
         "listen -o jsonl -C 1",
         "parse-topic - -o jsonl",
     ],

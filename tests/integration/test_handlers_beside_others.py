@@ -116,7 +116,7 @@ async def test_payloads_that_do_not_fit_are_counted_by_device_and_logged_at_a_bo
         assert mqtt.invalid_by_device == {"a": count // 2, "b": count // 2}
         assert (mqtt.health.invalid_payloads, mqtt.health.handler_errors) == (count, 0)
     lines = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
-    assert 0 < len(lines) <= 10 * windows
+    assert 0 < len(lines) <= 11 * windows  # ten, and the number of those left out
     assert not any("hunter2" in line for line in lines)
 
 

@@ -274,7 +274,7 @@ async def test_a_broker_that_says_nothing_neither_accepts_nor_refuses(answer: by
     async with serving(ScriptedBroker(answers=[answer])) as broker, asyncio.timeout(WAIT_SECONDS):
         options = replace(options_for(broker), timeout_seconds=0.1)
         with pytest.raises(BrokerUnreachableError):
-            await prove_login(options, is_acl_in_force=False, patience_seconds=PATIENCE_SECONDS)
+            await prove_login(options, is_acl_in_force=False, patience_seconds=4 * PATIENCE_SECONDS)
         assert broker.connection_count > 1
 
 
