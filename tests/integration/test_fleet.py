@@ -21,7 +21,7 @@ DEVICES = {f"{group}-{n:03}": group for group, number in GROUPS.items() for n in
 ABSENT = [f"absent-{n}" for n in range(4)]
 INTERVAL = 2.0
 LAST_BEAT = 4  # of what stops: the fifth
-WAIT = "21"
+WAIT = "24"
 STATES = {
     "healthy": "online",
     "stopped": "offline",
