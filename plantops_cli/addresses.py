@@ -12,15 +12,16 @@ TLS_PORT = 8883
 _SCHEMES = {"mqtt": False, "mqtts": True, "ws": False, "wss": True}
 # of WebSocket those of HTTP (RFC 6455, 3)
 _PORTS = {"mqtt": PLAIN_PORT, "mqtts": TLS_PORT, "ws": 80, "wss": 443}
-_URL = re.compile(r"(mqtts?|wss?)://", re.IGNORECASE)
+# of other schemes too: what begins so is meant as one, and refused as one
+_URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _HOST_AND_PORT = re.compile(r"(?P<host>\[[^\[\]]*\]|[^:\[\]]*):(?P<port>[0-9]{1,5})")
 _LAST_PORT = 65_535
 _URL_FORM = "mqtt://HOST:PORT, or mqtts://HOST:PORT"
 _HOST_FORM = "HOST or HOST:PORT, an IPv6 address with a port as [ADDRESS]:PORT"
 
 
-def is_broker_url(text: str) -> bool:
-    """Tell whether a text begins as the URL of a broker does, whatever follows.
+def is_url(text: str) -> bool:
+    """Tell whether a text begins as a URL does, whatever its scheme and whatever follows.
 
     Args:
         text: what was given, perhaps as something else.
@@ -79,7 +80,7 @@ def parse_host(host: str, *, name: str = "host") -> dict[str, object]:
         ConfigError: it has no meaning, or two; it is not repeated, for it may hold a password.
     """
     host = host.strip()
-    if is_broker_url(host):
+    if is_url(host):
         return parse_url(host, name=name)
     if found := _HOST_AND_PORT.fullmatch(host):
         port = int(found["port"])

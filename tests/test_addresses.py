@@ -2,7 +2,7 @@
 
 import pytest
 
-from plantops_cli.addresses import is_broker_url, parse_host, parse_url
+from plantops_cli.addresses import is_url, parse_host, parse_url
 from plantops_cli.errors import ConfigError
 
 
@@ -149,7 +149,17 @@ def test_a_host_without_a_meaning_is_refused_with_the_right_form_and_not_repeate
 
 @pytest.mark.parametrize(
     ("text", "is_one"),
-    [("mqtt://a", True), ("WSS://", True), ("mqtts://a/b", True), ("mqtt:/a", False), ("x/mqtt://a", False)],
+    [
+        ("mqtt://a", True),
+        ("WSS://", True),
+        ("mqtts://a/b", True),
+        ("tcp://a", True),
+        ("mqtt+tls://a", True),
+        ("mqtt:/a", False),
+        ("x/mqtt://a", False),
+        ("://a", False),
+        ("1://a", False),
+    ],
 )
 def test_a_url_is_known_by_its_scheme(text: str, *, is_one: bool) -> None:
-    assert is_broker_url(text) is is_one
+    assert is_url(text) is is_one

@@ -289,6 +289,11 @@ class ConnectOptions:
 def _check_host(host: str) -> None:
     if not host:
         raise ConfigError("the broker's host name is empty")
+    if any(map(str.isspace, host)):
+        raise ConfigError(
+            "the host is not a name or an address, but has a blank in it",
+            hint="give the name or the address alone",
+        )
     if not _URL_SIGNS.isdisjoint(host):
         # not repeated: a URL often holds a password
         raise ConfigError(

@@ -146,6 +146,8 @@ def test_an_argument_out_of_range_is_named(options: dict[str, Any], named: str) 
         ({"host": "mqtt://h"}, "looks like a URL"),
         ({"host": "h:1883"}, "has a port or brackets"),
         ({"host": "[::1]"}, "has a port or brackets"),
+        ({"host": "a b"}, "has a blank in it"),
+        ({"host": "a\n"}, "has a blank in it"),
         ({"port": 0}, "port 0"),
         ({"client_id": ""}, "client id"),
         ({"client_id": "a\nb"}, "client id"),

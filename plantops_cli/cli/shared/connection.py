@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from plantops_cli.addresses import is_broker_url, parse_host, parse_url
+from plantops_cli.addresses import is_url, parse_host, parse_url
 from plantops_cli.cli.shared.flags.connect import BystanderConnectionFlags, ConnectionFlags
 from plantops_cli.cli.shared.flags.subscribe import SessionFlags
 from plantops_cli.cli.shared.hints import SETTINGS
@@ -120,7 +120,7 @@ def _located_by(host: str, given: Mapping[str, object]) -> dict[str, object]:
 
 
 def without_url(filters: tuple[str, ...], flags: ConnectionFlags) -> tuple[tuple[str, ...], ConnectionFlags]:
-    """Take the URL of a broker for what it is where it stands among topic filters.
+    """Take a URL for what it is, the broker, where it stands among topic filters.
 
     Args:
         filters: the topic filters that were given.
@@ -132,7 +132,7 @@ def without_url(filters: tuple[str, ...], flags: ConnectionFlags) -> tuple[tuple
     Raises:
         ConfigError: the broker is given by a flag too, or by two URLs.
     """
-    urls = tuple(filter(is_broker_url, filters))
+    urls = tuple(filter(is_url, filters))
     if not urls:
         return filters, flags
     if len(urls) > 1 or flags.url is not None or flags.host is not None:

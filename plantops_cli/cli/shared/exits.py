@@ -11,7 +11,7 @@ from io import TextIOWrapper
 
 import typer
 
-from plantops_cli.addresses import is_broker_url
+from plantops_cli.addresses import is_url
 from plantops_cli.cli.shared.hints import in_flags
 from plantops_cli.cli.shared.room import explain_no_room, is_out_of_room
 from plantops_cli.cli.shared.stderr import finish, say, silence, tell
@@ -154,7 +154,7 @@ def _usage(exc: Exception) -> str:
     context = getattr(exc, "ctx", None)
     message: str = getattr(exc, "format_message", exc.__str__)()
     surplus = _SURPLUS.search(message)
-    if surplus and is_broker_url(surplus[2]):
+    if surplus and is_url(surplus[2]):
         return "a URL is given as an argument (the broker is given as -L URL)"
     # an argument too many may be a password
     message = _SURPLUS.sub(r"\1", message)
