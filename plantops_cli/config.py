@@ -28,7 +28,7 @@ _STDIN = "-"
 # what names a secret file may be the secret itself by mistake
 _SECRET = {f"mqtt_{who}_password{kind}" for who in ("backend", "admin") for kind in ("", "_file")} | {"mqtt_url"}
 _PREFIX = "mqtt_"
-# a letter too many, too few or two of four exchanged, but not another word
+# a letter too many or too few, but not another word
 _NEAR = 0.75
 # what other programs call theirs, and what Kubernetes sets for Services called mqtt, mqtt-admin ...
 _OF_OTHERS = re.compile(r"password|(.*_)?(service_(host|port)(_.*)?|port(_[0-9]+_.*)?)")
@@ -291,10 +291,17 @@ def _warn_of_near_misses(names: Iterable[str], where: str) -> None:
         rest = name.lower().removeprefix(_PREFIX)
         if rest == name.lower() or rest in ours or _OF_OTHERS.fullmatch(rest):
             continue
-        if near := get_close_matches(rest, ours, n=1, cutoff=_NEAR):
+        if near := [one for one in ours if _is_slip(rest, one)] or get_close_matches(rest, ours, 1, _NEAR):
             _warn_once(
                 f"{name.upper()} {where} is no setting of plantops: is {(_PREFIX + near[0]).upper()} meant?"
             )
+
+
+def _is_slip(name: str, ours: str) -> bool:
+    """Whether two names differ in one letter, or in the order of their letters."""
+    if len(name) != len(ours):
+        return False
+    return sorted(name) == sorted(ours) or sum(map(str.__ne__, name, ours)) == 1
 
 
 @cache

@@ -284,6 +284,9 @@ def test_the_port_of_a_service_outranks_nothing(dotenv: Path, monkeypatch: pytes
     ("name", "meant"),
     [
         ("MQTT_PROT", "MQTT_PORT"),
+        ("MQTT_ULR", "MQTT_URL"),
+        ("MQTT_URI", "MQTT_URL"),
+        ("MQTT_TSL", "MQTT_TLS"),
         ("MQTT_HOSTS", "MQTT_HOST"),
         ("MQTT_CLIENTID", "MQTT_CLIENT_ID"),
         ("MQTT_CA_FILE", "MQTT_CAFILE"),
