@@ -30,7 +30,7 @@ from io import StringIO
 from pathlib import Path
 from typing import BinaryIO
 
-from dotenv import dotenv_values
+from dotenv.parser import Binding, parse_stream
 
 from plantops_cli.errors import ConfigError
 
@@ -48,6 +48,7 @@ _PROGRAM = "command:"
 _SECRET_FILES = ("mqtt_backend_password_file", "mqtt_admin_password_file")
 _REFERENCE = "${"
 _UID = re.compile(r"[0-9]{1,10}")
+_SHOWN_COUNT = 3
 _NOT_REGULAR = "it is not a regular file"
 _CURE = "if you trust it, name it: load_settings(env_file=...)"
 
@@ -60,11 +61,15 @@ class EnvFile:
         path: where it is, as it was named.
         values: what it sets, by lower-case name; what it sets to nothing is left out.
         is_public: whether every user of this machine may read it.
+        commented: the settings after whose value a comment begins, which might be a part of it.
+        unread_lines: the numbers of the lines that say nothing.
     """
 
     path: Path
     values: Mapping[str, str] = field(repr=False)
     is_public: bool = False
+    commented: frozenset[str] = frozenset()
+    unread_lines: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +197,17 @@ def take(file: EnvFile, wanted: Collection[str]) -> Taken:
         for name, value in sorted(values.items())
         if _REFERENCE in value and name not in (*reasons, *PASSWORDS)
     ]
+    said += [
+        f"{name.upper()} of {file.path} ends before a # that begins a comment "
+        "(put the whole in single quotes if that is part of it)"
+        for name in PASSWORDS
+        if name in values and name in file.commented
+    ]
+    if file.unread_lines:
+        said.append(
+            f"{file.path}, {_numbered(file.unread_lines)}: not understood, and left out "
+            "(write NAME=VALUE, and the value in single quotes if it has quotes in it)"
+        )
     if file.is_public and not file.values.keys().isdisjoint(PASSWORDS):
         said.append(
             f"{file.path} holds a password and is readable by every user of this machine "
@@ -247,10 +263,31 @@ def _read(file: BinaryIO, path: Path) -> EnvFile:
     except ValueError:
         # from None: the foreign error carries the whole file
         raise ConfigError(f"{path} is not UTF-8 text", hint="save it as UTF-8, or remove it") from None
-    # as it is written: filled in, a password with ${...} in it would silently be another one
-    values = dotenv_values(stream=StringIO(text), interpolate=False)
+    bindings = tuple(parse_stream(StringIO(text, newline=None)))
+    # as they are written: with ${...} filled in, a password would silently be another one
+    values = {binding.key: binding.value for binding in bindings if binding.key}
     return EnvFile(
         path,
         {name.lower(): value for name, value in values.items() if value},
         is_public=bool(mode & stat.S_IROTH),
+        commented=frozenset(binding.key.lower() for binding in bindings if binding.key and _is_cut(binding)),
+        unread_lines=tuple(_line_of(binding) for binding in bindings if binding.error),
     )
+
+
+def _is_cut(binding: Binding) -> bool:
+    """Whether a value without quotes goes on, to the eye, with what is a comment."""
+    written = binding.original.string.partition("=")[2].strip()
+    return bool(binding.value) and not written.startswith(("'", '"')) and written != binding.value
+
+
+def _line_of(binding: Binding) -> int:
+    # the blank lines before it count as part of it
+    text = binding.original.string
+    return binding.original.line + text[: len(text) - len(text.lstrip())].count("\n")
+
+
+def _numbered(lines: tuple[int, ...]) -> str:
+    shown = ", ".join(map(str, lines[:_SHOWN_COUNT]))
+    more = f" and {len(lines) - _SHOWN_COUNT} more" if len(lines) > _SHOWN_COUNT else ""
+    return f"{'line' if len(lines) == 1 else 'lines'} {shown}{more}"

@@ -300,6 +300,48 @@ def test_a_byte_order_mark_is_no_part_of_the_first_name(dotenv: Path, tmp_path: 
         assert (settings.mqtt_host, settings.password()) == ("broker.example", b"tulip")
 
 
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ('MQTT_BACKEND_PASSWORD="tu"lip', "line 1"),
+        ("# x\n\n\nMQTT_BACKEND_PASSWORD='tulip\n", "line 4"),
+        ("\r\n\r\nset X=tulip\r\nexport MQTT_BACKEND_PASSWORD: tulip\r\n", "lines 3, 4"),
+        ("\n".join(["set X=tulip"] * 1000), "lines 1, 2, 3 and 997 more"),
+    ],
+)
+def test_lines_that_are_not_understood_are_named_in_one(
+    text: str, lines: str, dotenv: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    dotenv.write_bytes(text.encode() + b"\nMQTT_HOST=broker.example\n")
+    assert load_settings().mqtt_host == "broker.example"
+    assert load_settings().mqtt_backend_password is None
+    assert caplog.messages[0].startswith(f".env, {lines}: not understood, and left out (write NAME=VALUE")
+    assert len(caplog.messages) == 2  # one for each time that it was read
+    assert "tulip" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("value", "password", "is_remarked"),
+    [
+        ("tulip #1", b"tulip", True),
+        ("tulip\t# the old one", b"tulip", True),
+        ("tulip#1", b"tulip#1", False),
+        ("'tulip #1'", b"tulip #1", False),
+        ('"tulip" # the old one', b"tulip", False),
+        (" tulip ", b"tulip", False),
+    ],
+)
+def test_a_password_before_a_comment_is_remarked_on(
+    value: str, password: bytes, dotenv: Path, caplog: pytest.LogCaptureFixture, *, is_remarked: bool
+) -> None:
+    dotenv.write_text(f"MQTT_BACKEND_PASSWORD={value}\nMQTT_CLIENT_ID=me # and no password\n")
+    assert load_settings().password() == password
+    assert [text.startswith("MQTT_BACKEND_PASSWORD of .env ends before a #") for text in caplog.messages] == (
+        [True] if is_remarked else []
+    )
+    assert "tulip" not in caplog.text
+
+
 # What is said of it
 
 

@@ -93,12 +93,10 @@ def show_log(*, is_debug: bool) -> None:
     """
     handler = logging.StreamHandler(_Stderr())
     handler.setFormatter(_Formatter())
-    # dotenv warns of lines in .env that it cannot read
-    for name in ("plantops", "dotenv"):
-        logger = logging.getLogger(name)
-        logger.handlers = [handler]
-        logger.propagate = False
-        logger.setLevel(logging.DEBUG if is_debug else logging.WARNING)
+    logger = logging.getLogger("plantops")
+    logger.handlers = [handler]
+    logger.propagate = False
+    logger.setLevel(logging.DEBUG if is_debug else logging.WARNING)
     # paho's errors are said better by the status lines
     logging.getLogger("plantops.paho").setLevel(logging.DEBUG if is_debug else logging.CRITICAL)
 
