@@ -13,7 +13,8 @@ _SCHEMES = {"mqtt": False, "mqtts": True, "ws": False, "wss": True}
 # of WebSocket those of HTTP (RFC 6455, 3)
 _PORTS = {"mqtt": PLAIN_PORT, "mqtts": TLS_PORT, "ws": 80, "wss": 443}
 # of other schemes too: what begins so is meant as one, and refused as one
-_URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+_LOGIN = re.compile(r"[^/@:\s]+:[^/@\s]*@")
 _HOST_AND_PORT = re.compile(r"(?P<host>\[[^\[\]]*\]|[^:\[\]]*):(?P<port>[0-9]{1,5})")
 _LAST_PORT = 65_535
 _URL_FORM = "mqtt://HOST:PORT, or mqtts://HOST:PORT"
@@ -24,9 +25,9 @@ def is_url(text: str) -> bool:
     """Tell whether a text begins as a URL does, whatever its scheme and whatever follows.
 
     Args:
-        text: what was given, perhaps as something else.
+        text: what was given, perhaps as something else; also a login and a host, for it holds a password.
     """
-    return _URL.match(text) is not None
+    return bool(_SCHEME.match(text) or _LOGIN.match(text))
 
 
 def parse_url(url: str, *, name: str = "broker URL") -> dict[str, object]:
@@ -80,7 +81,7 @@ def parse_host(host: str, *, name: str = "host") -> dict[str, object]:
         ConfigError: it has no meaning, or two; it is not repeated, for it may hold a password.
     """
     host = host.strip()
-    if is_url(host):
+    if _SCHEME.match(host):
         return parse_url(host, name=name)
     if found := _HOST_AND_PORT.fullmatch(host):
         port = int(found["port"])

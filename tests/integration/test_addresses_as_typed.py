@@ -55,6 +55,7 @@ def test_a_url_in_the_environment_is_understood_like_one_that_is_typed(mosquitto
         ("tcp://192.0.2.1:1883",),
         ("ssl://alice:hunter2@192.0.2.1",),
         ("devices/#", "https://192.0.2.1/mqtt"),
+        ("alice:hunter2@192.0.2.1",),
         ("mqtt://192.0.2.1", "-h", "192.0.2.1"),
         ("mqtt://192.0.2.1/devices/#",),
         ("-L", "ws://192.0.2.1/mqtt#x"),

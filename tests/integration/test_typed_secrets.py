@@ -50,6 +50,12 @@ def test_in_a_url_that_stands_where_the_host_does(command: str) -> None:
     assert "MQTT_HOST is neither a name nor an address" in shown
 
 
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("url", [f"mqtt://alice:{SECRET}@127.0.0.1", f"tcp://:{SECRET}@b", f"alice:{SECRET}@b"])
+def test_in_a_url_that_stands_where_arguments_do(command: str, url: str) -> None:
+    said(command, url, "--debug", env={"MQTT_BACKEND_PASSWORD": "tulip"})
+
+
 @pytest.mark.parametrize(
     ("command", "env", "variable"),
     [

@@ -119,7 +119,9 @@ class Running:
             self.process.send_signal(number)
         read_to_the_end(self.stdout, self.stderr)
         code = self.process.wait(timeout=PATIENCE_SECONDS)
-        return Done(code, self.stdout.text, self.stderr.text.decode(), time.monotonic() - asked)
+        return Done(
+            code, self.stdout.text, self.stderr.text.decode(errors="backslashreplace"), time.monotonic() - asked
+        )
 
 
 def run(
@@ -139,7 +141,9 @@ def run(
         done = subprocess.run(
             line, input=stdin, env=_environment(env), capture_output=True, timeout=PATIENCE_SECONDS, check=False
         )
-        return Done(done.returncode, done.stdout, done.stderr.decode(), time.monotonic() - began)
+        return Done(
+            done.returncode, done.stdout, done.stderr.decode(errors="backslashreplace"), time.monotonic() - began
+        )
     with piped(arguments, typed(stdin), _environment(env)) as running:
         return replace(running.finish(), seconds=time.monotonic() - began)
 
