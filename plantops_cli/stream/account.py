@@ -2,8 +2,9 @@
 
 import logging
 from collections import deque
+from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from plantops_cli.errors import BrokerError
@@ -18,6 +19,7 @@ from plantops_cli.stream.status import Health, Outage, Resumed, SessionBegun, Se
 logger = logging.getLogger("plantops.stream")
 
 _OUTAGES_KEPT = 100
+_SLEW = timedelta(seconds=1)
 
 
 class Counts(Protocol):
@@ -37,13 +39,15 @@ class Account:
 
     Args:
         is_durable: whether the broker keeps the session, so that what is of QoS 0 is worth a warning.
+        clock: seconds by which outages are measured, going on while the machine sleeps.
 
     Attributes:
         state: where the subscriber stands.
     """
 
-    def __init__(self, *, is_durable: bool = False) -> None:
+    def __init__(self, *, is_durable: bool = False, clock: Callable[[], float] = since_boot) -> None:
         self.state = State.DISCONNECTED
+        self._clock = clock
         self._is_durable = is_durable
         self._is_qos_0_news = is_durable
         self._connected_since: datetime | None = None
@@ -113,14 +117,19 @@ class Account:
         if self._outage_since is None:
             return None
         seconds = self._running_outage_seconds
-        self._outages[-1] = replace(self._outages[-1], ended_at=now(), is_bridged=is_resumed)
+        began_at, ended_at = self._outages[-1].began_at, now()
+        lasted = timedelta(seconds=seconds)
+        if abs(ended_at - began_at - lasted) > _SLEW:
+            # the time of day was set meanwhile, as happens when the network is back: tell it as it goes now
+            began_at = ended_at - lasted
+        self._outages[-1] = replace(self._outages[-1], began_at=began_at, ended_at=ended_at, is_bridged=is_resumed)
         self._outage_seconds += seconds
         self._outage_since = None
         return Resumed(seconds, is_session_kept=is_resumed)
 
     @property
     def _running_outage_seconds(self) -> float:
-        return 0.0 if self._outage_since is None else since_boot() - self._outage_since
+        return 0.0 if self._outage_since is None else self._clock() - self._outage_since
 
     def lost(self, error: BrokerError, began_at: datetime) -> None:
         """Open an outage.
@@ -130,7 +139,7 @@ class Account:
             began_at: since when nothing can have been heard, in UTC.
         """
         self._outage_count += 1
-        self._outage_since = since_boot() - (now() - began_at).total_seconds()
+        self._outage_since = self._clock() - (now() - began_at).total_seconds()
         self._outages.append(Outage(began_at, None, str(error)))
 
     def disconnected(self) -> None:

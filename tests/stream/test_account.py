@@ -185,6 +185,19 @@ def test_an_outage_ends_with_what_the_broker_has_kept_of_it(is_resumed: bool) ->
     assert (outage.reason, outage.is_bridged) == (str(LOST), is_resumed)
 
 
+def test_an_outage_in_which_the_time_of_day_was_set_is_told_as_long_as_it_was() -> None:
+    seconds_since_boot = 10_000.0
+    account = Account(clock=lambda: seconds_since_boot)
+    account.lost(LOST, now())
+    seconds_since_boot += 3600  # while the time of day was set back by an hour
+    resumed = account.close_outage(is_resumed=False)
+    (outage,) = account.health(None, Tally()).outages
+    assert resumed
+    assert outage.ended_at
+    assert abs(now() - outage.ended_at) < timedelta(minutes=1)
+    assert outage.ended_at - outage.began_at == timedelta(seconds=resumed.outage_seconds)
+
+
 def test_of_many_outages_the_latest_hundred_are_kept_and_all_are_counted() -> None:
     account = Account()
     began_at = now()
