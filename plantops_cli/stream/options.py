@@ -1,6 +1,7 @@
 """What a connection needs to know before it is made: where, as whom, how."""
 
 import ipaddress
+import re
 import secrets
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -42,6 +43,7 @@ _LONGEST_BYTES = 65_535
 _SHORTEST_PACKET_BYTES = 64
 # room for the prefix that makes a client id of it
 _LONGEST_NAME_BYTES = 65_000
+_PATH = re.compile(r"/[!-~]*")
 _URL_SIGNS = frozenset("/@?#")
 
 
@@ -197,6 +199,11 @@ class ConnectOptions:
         if self.unix_socket is None:
             _check_host(self.host)
             _check_port(self.port)
+        if self.websocket_path is not None and not _PATH.fullmatch(self.websocket_path):
+            raise ConfigError(
+                f"{self.websocket_path!r} is not usable as the path of a WebSocket",
+                hint="a path such as /mqtt; what is not ASCII, and blanks, percent-encoded (RFC 3986, 2.1)",
+            )
         _check_client_id(self.client_id)
         if self.username is not None:
             _check_username(self.username, is_token=self.is_token)

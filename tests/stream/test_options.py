@@ -147,6 +147,10 @@ def test_an_argument_out_of_range_is_named(options: dict[str, Any], named: str) 
         ({"host": "h:1883"}, "has a port or brackets"),
         ({"host": "[::1]"}, "has a port or brackets"),
         ({"host": "a b"}, "has a blank in it"),
+        *(
+            ({"websocket_path": path}, "path of a WebSocket")
+            for path in ("", "mqtt", "-h", "/a b", "/ü", "/x\r\nY: z")
+        ),
         ({"host": "a\n"}, "has a blank in it"),
         ({"port": 0}, "port 0"),
         ({"client_id": ""}, "client id"),
