@@ -11,14 +11,16 @@ from plantops_cli.formats.terminal import json_escape
 from plantops_cli.topics import device_topic
 
 # as a header or a key has them, in lower case and without what is neither letter nor digit; the best first
-_COLUMNS = ("deviceid", "id", "device")
+_COLUMNS = ("deviceid", "id", "device", "deviceids", "ids", "devices")
+# above a column alone these are no device, and do not say that it has ids
+_OTHER_COLUMNS = {"name", "devicename", "clientid", "hostname", "serial", "serialnumber", "uid", "uuid"}
 _NOT_IN_NAMES = re.compile(r"[\W_]+")
 # Excel writes it above a table, and reads it
 _SEPARATOR_LINE = re.compile(r"sep=([,;\t])(?:\r\n|\r|\n|\Z)", re.IGNORECASE)
-# lists and markup of other kinds, which would make devices of their punctuation
-_OTHER_KIND = re.compile(r"[\[{<]|[-*] ")
+# lists, settings and tables of other kinds, which would make devices of their punctuation
+_OTHER_KIND = re.compile(r"[\[{<]|[-*] |device[ _-]?ids?[\s:=(]|\w+ ?(?::(?:\s|\Z)|=\s)", re.IGNORECASE)
 _MARKS = (*SEPARATORS, "|")
-_IN_QUOTES = 'an id that looks like this stands in double quotes: "[x], y"'
+_IN_QUOTES = 'name the column of ids device_id; put an id that looks like this in double quotes: "[x], y"'
 
 
 class _Found(NamedTuple):
@@ -102,8 +104,8 @@ def _ids(text: str, separators: Iterable[str]) -> Iterator[tuple[Row, str]]:
             if names.count(names[column]) > 1:
                 raise TableError(f"two columns are named {header.cells[column].text!r:.80}", line=header.line)
             rows = read_rows(text, separator, columns=len(names))
-            return _in_column(column, (row for row in rows if row.line > header.line))
-    return ((row, _alone(row)) for row in read_rows(text, ","))
+            return _in_column(column, len(names), (row for row in rows if row.line > header.line))
+    return ((row, _alone(row, is_first=not number)) for number, row in enumerate(read_rows(text, ",")))
 
 
 def _header(text: str, separator: str) -> Row | None:
@@ -113,19 +115,24 @@ def _header(text: str, separator: str) -> Row | None:
         return None
 
 
-def _in_column(column: int, rows: Iterable[Row]) -> Iterator[tuple[Row, str]]:
+def _in_column(column: int, width: int, rows: Iterable[Row]) -> Iterator[tuple[Row, str]]:
     for row in rows:
+        if any(cell.text for cell in row.cells[width:]):
+            # one that ought to be in quotes moves those behind it, the id perhaps among them
+            raise TableError("more cells than the header has", line=row.line)
         if not row.is_empty:
             yield row, undefuse(row.cells[column].text) if column < len(row.cells) else ""
 
 
-def _alone(row: Row) -> str:
+def _alone(row: Row, *, is_first: bool) -> str:
     """The id of a line that holds nothing else."""
     first = row.cells[0]
     if len(row.cells) > 1 or _has_marks(first):
         raise TableError("several columns, and no header above them that names one device_id", line=row.line)
-    if not first.is_quoted and _OTHER_KIND.match(first.text):
-        raise TableError(f"{first.text!r:.80} looks like part of a list or of markup", line=row.line)
+    if _is_of_other_kind(first):
+        raise TableError(f"{first.text!r:.80} looks like part of a list, of a table or of markup", line=row.line)
+    if is_first and not first.is_quoted and _plain(first) in _OTHER_COLUMNS:
+        raise TableError(f"{first.text!r:.80} looks like the header of a column of something else", line=row.line)
     return undefuse(first.text)
 
 
@@ -150,7 +157,11 @@ def _id_in(entry: dict[str, object]) -> object:
 
 
 def _plain(name: Cell) -> str:
-    return "" if _has_marks(name) else _NOT_IN_NAMES.sub("", name.text).lower()
+    return "" if _has_marks(name) or _is_of_other_kind(name) else _NOT_IN_NAMES.sub("", name.text).lower()
+
+
+def _is_of_other_kind(cell: Cell) -> bool:
+    return not cell.is_quoted and _OTHER_KIND.match(cell.text) is not None
 
 
 def _has_marks(cell: Cell) -> bool:

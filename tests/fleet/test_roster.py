@@ -40,6 +40,10 @@ ODD_ONES += [
     "<a>",
     "sep=;",
     "-12.5",
+    "a: b",
+    "name",
+    "Serial",
+    "Device ID x",
 ]
 # all that MQTT allows in one level of a topic name
 IDS = (
@@ -67,6 +71,9 @@ IDS = (
         '\ufeff"Name";"deviceId"\n"Basil; red";"b"\nAloe; a \n;\n',
         "Name\tDEVICE-ID\tid\nBasil\tb\t1\nAloe\ta\t2\n",
         '"ID"\n"b"\n"a"\n',
+        "Device IDs\nb\na\n",
+        "devices\nb\na\n",
+        "device_id,name\nb,Basil,,\na\n",
         "sep=;\nid;name\nb;Basil\na;Aloe, old\n",
         "#;device_id\ndevice_id;#\nb;1\na;2\n",
         "#1,x\nNo.,device\n#1,b\n# gone: c\n#2,a\n",
@@ -96,6 +103,15 @@ def test_a_roster_is_lines_csv_or_json(text: str) -> None:
         ("a\n- b\n", "line 2: '- b' looks like part of a list"),
         ("a\n[x]\n", "line 2: '[x]' looks like part of a list"),
         ("<ids>\n", "line 1: '<ids>' looks like"),
+        ("Device name\nBasil\n", "line 1: 'Device name' looks like the header"),
+        ("# plants\n\nSerial-Number\n17\n", "line 3: 'Serial-Number' looks like the header"),
+        ("Device ID  Name\na          Basil\n", "line 1: 'Device ID  Name' looks like part of"),
+        ("Device ID (MQTT)\na\n", "line 1: 'Device ID (MQTT)' looks like part of"),
+        ("devices:\n  - a\n", "line 1: 'devices:' looks like part of"),
+        ("<id>\na\n", "line 1: '<id>' looks like part of"),
+        ("a\ndevice_id: b\n", "line 2: 'device_id: b' looks like part of"),
+        ("a = 1\n", "line 1: 'a = 1' looks like part of"),
+        ("name,device_id\nBasil,b\nAloe, old,a\n", "line 3: more cells"),
         ("[x]\n", "not JSON: Expecting value: line 1"),
         ('a\n"b\n', "line 2: quotes are not closed"),
         ('a\n"b"c\n', "line 2: quotes are not closed"),
@@ -116,6 +132,14 @@ def test_what_is_no_roster_is_refused_with_its_place(text: str, said: str) -> No
         parse_roster(text, name="roster")
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "device_id", ["ac:de:48:00", "id:7", "dGVzdGE=", "a=b", "device-id-7", "deviceid7", "names"]
+)
+def test_an_id_as_devices_have_them_is_no_markup(device_id: str) -> None:
+    assert parse_roster(f"{device_id}\nname\n", name="roster") == (device_id, "name")
+    assert write_roster([device_id]) == f"{device_id}\n"
 
 
 def test_ids_may_be_given_in_one_flag() -> None:
