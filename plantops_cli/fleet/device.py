@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from plantops_cli.fleet.rhythm import OVERDUE, Rhythm, Signal
-from plantops_cli.fleet.sequence import DeviceClock, SequenceNumbers
 
 WINDOW_SECONDS = 60.0
 """The rate of a device is that of so long a time, or since it was heard first."""
@@ -56,8 +55,8 @@ class DeviceReport:
         is_expected: whether it is on the roster; None without one.
         missing: sequence numbers that were skipped and have not come; None: no message of it had one.
         missed: sequence numbers that were skipped while we were not listening.
-        out_of_order: messages that came after a later one, by sequence number or timestamp.
-        duplicates: messages that came twice, by sequence number or timestamp.
+        out_of_order: messages that came after a later one, by number, or by timestamp where there is none.
+        duplicates: messages that came twice, likewise.
         restarts: how often its sequence numbers began anew.
         lag_seconds: arrival less timestamp of the latest message; None without timestamps.
         jitter_seconds: how much that changes from message to message.
@@ -303,7 +302,8 @@ class Device:
         signals = list(self.signals())
         sequences = [signal.sequence for signal in signals if signal.sequence]
         clocks = [signal.clock for signal in signals if signal.clock]
-        orders: list[SequenceNumbers | DeviceClock] = [*sequences, *clocks]
+        # one message in the wrong place is told once; a number tells it better than a clock, which may be coarse
+        orders = [order for signal in signals if (order := signal.sequence or signal.clock)]
         clock = clocks[0] if clocks else None
         telemetry_rhythm, heartbeat_rhythm = self.rhythms(now)
         return DeviceReport(

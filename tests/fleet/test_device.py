@@ -185,6 +185,15 @@ def test_sequence_numbers_are_followed_for_each_topic() -> None:
     assert (report.missing, report.out_of_order, report.duplicates, report.restarts) == (1, 1, 1, 0)
 
 
+def test_one_that_comes_twice_or_late_is_told_once_and_a_coarse_clock_makes_no_duplicates() -> None:
+    story = Story(Presence(seq="seq", clock="at"))
+    for number, second in ((1, 100), (2, 100), (3, 101), (3, 101), (5, 102), (4, 101)):
+        story.hear(TELEMETRY, START, payload=b'{"seq":%d,"at":%d}' % (number, second))
+        story.hear(HEARTBEAT, START, payload=b'{"at":%d}' % second)
+    report = story.report(START)
+    assert (report.duplicates, report.out_of_order) == (1 + 2, 1 + 1)
+
+
 def test_numbers_and_timestamps_that_no_message_has_are_none_and_said() -> None:
     story = Story(Presence(seq="typo", clock="at", field="n"))
     story.hear(TELEMETRY, START, payload=b'{"seq":1,"at":true,"n":1}')
