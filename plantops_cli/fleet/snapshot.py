@@ -1,10 +1,11 @@
 """A snapshot of a fleet: what the reports of its devices come to. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from plantops_cli.fleet.device import RETAINED_ONLY, DeviceReport, DeviceState
+from plantops_cli.formats.terminal import escape_name
 
 _RANK = {state: rank for rank, state in enumerate(DeviceState)}
 _SOUGHT = {"seq": "sequence number", "clock": "timestamp", "field": "number"}
@@ -102,7 +103,7 @@ class Snapshot:
             (self.retained_only, RETAINED_ONLY),
             (seldom, "heard too seldom to know the rhythm"),
         )
-        return tuple(f"{len(names):,} {what}: {listed(names)}" for names, what in kinds if names)
+        return tuple(f"{len(names):,} {what}: {listed(map(escape_name, names))}" for names, what in kinds if names)
 
     @property
     def rate(self) -> float | None:
@@ -182,8 +183,13 @@ class Snapshot:
         return datetime.fromtimestamp(at + self.clock_offset_seconds, UTC).isoformat(timespec="milliseconds")
 
 
-def listed(names: list[str]) -> str:
-    """The first few of many names, and how many more there are."""
+def listed(names: Iterable[str]) -> str:
+    """The first few of many names, and how many more there are.
+
+    Args:
+        names: as they are to be shown.
+    """
+    names = list(names)
     shown = ", ".join(names[:_NAMES_SHOWN])
     return f"{shown} and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else shown
 

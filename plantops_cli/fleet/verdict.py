@@ -7,6 +7,7 @@ from enum import IntEnum
 from plantops_cli.errors import ConfigError
 from plantops_cli.fleet.device import DeviceReport, DeviceState
 from plantops_cli.fleet.snapshot import AILING, Snapshot, listed
+from plantops_cli.formats.terminal import escape_name
 
 
 class CheckStatus(IntEnum):
@@ -129,7 +130,7 @@ def _states(reports: list[DeviceReport]) -> dict[str, str]:
 
 
 def _names(remarks: dict[str, str]) -> str:
-    return listed([f"{name} ({remark})" for name, remark in remarks.items()])
+    return listed(f"{escape_name(name)} ({remark})" for name, remark in remarks.items())
 
 
 def _figures(snapshot: Snapshot, thresholds: Thresholds, ailing: int, gone: int) -> tuple[Figure, ...]:

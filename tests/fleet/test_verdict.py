@@ -92,6 +92,16 @@ def test_no_more_than_five_names_are_said() -> None:
     assert verdict.reasons[0].endswith("x4 (offline) and 4 more")
 
 
+def test_names_that_differ_are_told_apart() -> None:
+    names = ("a\u200b", "a\\u200b", "a ")
+    retained = (device(DeviceState.NEVER_SEEN, name, messages=0, is_retained_only=True) for name in names)
+    gone = (device(DeviceState.OFFLINE, name) for name in names)
+    shown = (r"a\x20", r"a\\u200b", r"a\u200b")
+    verdict = judge(look_at(*retained, *gone), Thresholds())
+    assert verdict.reasons == (f"3 offline or missing: {', '.join(f'{name} (offline)' for name in shown)}",)
+    assert verdict.notes == (f"3 retained only: {', '.join(shown)}",)
+
+
 def test_figures_carry_the_thresholds() -> None:
     verdict = judge(look_at(FINE), Thresholds(warn_late=2, crit_offline=3, min_rate=0.5, max_invalid=4))
     figures = {figure.name: (figure.value, figure.warning, figure.critical) for figure in verdict.figures}
