@@ -14,6 +14,9 @@ WINDOW_SECONDS = 60.0
 LEAST_WINDOW_SECONDS = 10.0
 """Over a shorter time there is no rate: a few messages at once are none."""
 
+_FEW = 6
+"""Fewer messages than that in the window make no rate; what is known of the rhythm does."""
+
 TELEMETRY, HEARTBEAT = "telemetry", "heartbeat"
 RETAINED_ONLY = "retained only"
 
@@ -46,7 +49,7 @@ class DeviceReport:
         interval_seconds: how often telemetry comes; None: not known yet.
         heartbeat_interval_seconds: how often its heartbeat comes; None: not known yet.
         rate: messages a second, over the last minute, or since it was heard first if that is at least ten seconds
-            ago; None: not known yet.
+            ago; of one that speaks too seldom for that, by its rhythm; None: not known yet.
         messages: how many were heard live.
         size_bytes: how long their payloads were in all.
         invalid: how many telemetry payloads were no JSON, or broke the contract.
@@ -253,13 +256,20 @@ class Device:
             window_end: when the window that is being counted ends.
         """
         known = now - self.first_at
-        if not self.count or known < LEAST_WINDOW_SECONDS:
+        if self.count < 2 or known < LEAST_WINDOW_SECONDS:
             return None
         if known < WINDOW_SECONDS:
             return (self.count - 1) / known
         # of the window before, the part that still lies within the last minute
         before = self.window_before * max(0.0, window_end - now) / WINDOW_SECONDS
-        return (self.window_count + before) / WINDOW_SECONDS
+        counted = self.window_count + before
+        return counted / WINDOW_SECONDS if counted >= _FEW else self._rate_by_rhythm(now)
+
+    def _rate_by_rhythm(self, now: float) -> float:
+        regular = [signal for signal in self.signals() if signal.interval]
+        if not regular:
+            return (self.count - 1) / (now - self.first_at)
+        return sum(1 / signal.interval for signal in regular if now < signal.silent_at(None))
 
     def miss(self, lost_at: float, now: float) -> None:
         """Take note that we have not listened for a while, and hold that time against none of its topics.

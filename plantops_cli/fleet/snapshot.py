@@ -159,7 +159,7 @@ class Snapshot:
             "heartbeat_interval_seconds": _rounded(report.heartbeat_interval_seconds),
             "telemetry_rhythm": report.telemetry_rhythm,
             "heartbeat_rhythm": report.heartbeat_rhythm,
-            "rate": _rounded(report.rate),
+            "rate": _rounded(report.rate, 6),
             "messages": report.messages,
             "bytes": report.size_bytes,
             "invalid": report.invalid,
@@ -194,5 +194,5 @@ def listed(names: Iterable[str]) -> str:
     return f"{shown} and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else shown
 
 
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 3)
+def _rounded(value: float | None, digits: int = 3) -> float | None:
+    return None if value is None else round(value, digits)

@@ -8,7 +8,7 @@ from plantops_cli.fleet.device import TELEMETRY as TELEMETRY_NAME
 from plantops_cli.fleet.device import WINDOW_SECONDS, Device, DeviceReport, DeviceState
 from plantops_cli.fleet.presence import Presence
 from plantops_cli.fleet.rhythm import FINE, OVERDUE, Signal
-from tests.support.device_story import HEARTBEAT, START, TELEMETRY, Story
+from tests.support.device_story import HEARTBEAT, START, TELEMETRY, Story, beating
 
 
 def heard(*moments: float) -> Device:
@@ -97,10 +97,23 @@ def test_of_one_that_comes_back_a_topic_of_unknown_rhythm_is_not_waited_for() ->
 
 
 def test_later_the_rate_takes_of_the_window_before_what_still_lies_in_the_minute() -> None:
-    device = heard(START)
+    device = heard(START, START + 1)
     device.window_before, device.window_count = 60, 15
     half = START + 2.5 * WINDOW_SECONDS
     assert device.rate(half, half + WINDOW_SECONDS / 2) == pytest.approx((15 + 30) / WINDOW_SECONDS)
+
+
+@pytest.mark.parametrize("interval", [40.0, 140.0])
+def test_one_that_speaks_a_few_times_a_minute_or_less_has_the_rate_of_its_rhythm(interval: float) -> None:
+    story = beating(TELEMETRY, HEARTBEAT, interval=interval)
+    for part in (0, 0.1, 0.5, 0.9, 3.9):
+        assert story.report(START + part * interval).rate == pytest.approx(2 / interval)
+    assert story.report(START + 4 * interval).rate == 0
+
+
+def test_one_of_unknown_rhythm_has_the_rate_since_it_was_heard_first_and_one_heard_once_has_none() -> None:
+    assert heard(START, START + 50, START + 100).rate(START + 200, START + 60) == 2 / 200
+    assert heard(START).rate(START + 200, START + 60) is None
 
 
 def test_time_in_which_we_did_not_listen_is_moved_over() -> None:

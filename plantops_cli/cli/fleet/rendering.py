@@ -167,7 +167,9 @@ def speed(report: DeviceReport) -> str:
     """How many messages a second a device sends: ``-`` when it is too early to tell."""
     if not report.messages:
         return ""
-    return "-" if report.rate is None else f"{report.rate:.2f}/s"
+    if report.rate is None:
+        return "-"
+    return "<0.01/s" if 0 < report.rate < 0.01 else f"{report.rate:.2f}/s"
 
 
 def every(report: DeviceReport) -> str:

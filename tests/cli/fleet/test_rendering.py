@@ -176,6 +176,7 @@ def test_every_state_has_a_colour_of_its_own_or_shares_it_with_its_like() -> Non
 
 def test_a_rate_that_is_not_known_yet_is_a_dash() -> None:
     assert speed(FINE) == "0.10/s"
+    assert [speed(replace(FINE, rate=rate)) for rate in (0.0, 1 / 300)] == ["0.00/s", "<0.01/s"]
     assert speed(replace(FINE, rate=None)) == "-"
     assert speed(replace(FINE, rate=None, messages=0)) == ""
     [row] = csv.DictReader(
