@@ -40,6 +40,8 @@ def test_the_same_as_json_text_and_prometheus(own_mosquitto: Mosquitto) -> None:
     assert document["summary"]["missing"] == 1
     assert document["devices"][0]["device_id"] == "c"
     assert forms["text"].stdout.startswith(b"CRITICAL: 3 devices (2 online, 1 never seen)")
+    assert b"\n  never seen      1\n" in forms["text"].stdout
+    assert b"\n  rhythm unknown  " in forms["text"].stdout
     samples = dict(
         line.split() for line in forms["prometheus"].stdout.decode().splitlines() if not line.startswith("#")
     )

@@ -137,7 +137,9 @@ def _render(verdict: Verdict, look: Snapshot | None, choice: CheckChoice) -> str
         return _prometheus(verdict)
     said = "; ".join([escape("; ".join(verdict.reasons)) or _well(look), *map(escape, verdict.notes)])
     if choice is CheckChoice.TEXT:
-        figures = "".join(f"  {figure.name.replace('_', ' '):<14}{figure.value:g}\n" for figure in verdict.figures)
+        figures = "".join(
+            f"  {figure.name.replace('_', ' '):<14}  {figure.value:g}\n" for figure in verdict.figures
+        )
         reasons = "".join(f"  {escape(reason)}\n" for reason in (*verdict.reasons, *verdict.notes))
         return f"{verdict.status.name}: {_well(look) if look else 'no look'}\n{reasons}{figures}"
     # the bar begins the performance data
