@@ -317,6 +317,7 @@ def test_a_roster_never_replaces_a_file(own_mosquitto: Mosquitto, tmp_path: Path
     assert done.code == 2
     assert "there is such a file" in done.errors[0]
     assert kept.read_text() == "mine\n"
+    publish(own_mosquitto, "devices/a/telemetry", b"{}", retain=True)
     absent = tmp_path / "absent" / "roster"
     done = run("fleet", "--once", "--within", "0.5", "--save-roster", str(absent), env=own_mosquitto.environment)
     assert done.code == 2
@@ -326,6 +327,7 @@ def test_a_roster_never_replaces_a_file(own_mosquitto: Mosquitto, tmp_path: Path
 def test_a_roster_is_not_written_through_a_link_that_was_planted(own_mosquitto: Mosquitto, tmp_path: Path) -> None:
     roster, victim = tmp_path / "roster", tmp_path / "victim"
     victim.write_text("mine\n")
+    publish(own_mosquitto, "devices/a/telemetry", b"{}", retain=True)
     arguments = ("fleet", "--once", "--within", "0.5", "--save-roster", str(roster))
     with start(*arguments, env=own_mosquitto.environment) as running:
         tmp_path.joinpath(f".roster.{running.process.pid}").symlink_to(victim)

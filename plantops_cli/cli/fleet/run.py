@@ -161,6 +161,10 @@ def _check_absent(path: Path) -> None:
 
 def _save_roster(path: Path, look: Snapshot) -> None:
     seen = [report.device_id for report in look.reports if report.messages or report.is_retained_only]
+    if not seen:
+        # nobody could read it, and it would stand in the way of the next one
+        say(f"no roster written to {str(path)!r}: no device was seen")
+        return
     try:
         # written whole under another name, and linked, which never replaces a file
         draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")

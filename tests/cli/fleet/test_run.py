@@ -185,6 +185,16 @@ async def test_a_roster_holds_who_was_heard_or_retained_and_nobody_else(
     assert "roster of 1 device written to" in capsys.readouterr().err
 
 
+async def test_a_roster_of_nobody_is_not_written_and_that_is_said(
+    own_mosquitto: Mosquitto, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    roster = tmp_path / "roster"
+    flags = FleetFlags(is_once=True, within_seconds=LOOK_SECONDS, save_roster=roster)
+    assert await run_on(own_mosquitto, flags) is Exit.TIMEOUT
+    assert not roster.exists()
+    assert "no device was seen" in capsys.readouterr().err
+
+
 async def test_a_file_that_has_come_meanwhile_is_kept_and_no_draft_is_left(
     retained: Mosquitto, tmp_path: Path
 ) -> None:
