@@ -78,7 +78,7 @@ def state_of(device: Device, now: float, patience: Patience) -> Judgement:
     if _is_gone(list(grades.values())):
         return Judgement(DeviceState.OFFLINE, _next(turns, now))
     lacking_at = _lacking_at(device, patience)
-    state, topic = _state_of_one_alive(grades, now, is_lacking=now >= lacking_at)
+    state, topic = _state_of_one_alive(grades, now, before=device.state, is_lacking=now >= lacking_at)
     return Judgement(state, _next([*turns, lacking_at], now), topic)
 
 
@@ -103,12 +103,13 @@ def _lacking_at(device: Device, patience: Patience) -> float:
 
 
 def _state_of_one_alive(
-    grades: dict[str, Grade], now: float, *, is_lacking: bool
+    grades: dict[str, Grade], now: float, *, before: DeviceState | None, is_lacking: bool
 ) -> tuple[DeviceState, str | None]:
     telemetry, heartbeat = grades.get(TELEMETRY), grades.get(HEARTBEAT)
-    if heartbeat and _goes_on_without(heartbeat, telemetry, is_lacking=is_lacking):
+    was_mute, was_without = before is DeviceState.MUTE, before is DeviceState.NO_HEARTBEAT
+    if heartbeat and _goes_on_without(heartbeat, telemetry, has_done=was_mute, is_lacking=is_lacking):
         return DeviceState.MUTE, TELEMETRY
-    if telemetry and _goes_on_without(telemetry, heartbeat, is_lacking=is_lacking):
+    if telemetry and _goes_on_without(telemetry, heartbeat, has_done=was_without, is_lacking=is_lacking):
         return DeviceState.NO_HEARTBEAT, HEARTBEAT
     late = [topic for topic, grade in grades.items() if grade.worst != FINE]
     if not late:
@@ -117,7 +118,7 @@ def _state_of_one_alive(
     return DeviceState.LATE, max(late, key=lambda topic: grades[topic].turned_at(now))
 
 
-def _goes_on_without(one: Grade, other: Grade | None, *, is_lacking: bool) -> bool:
+def _goes_on_without(one: Grade, other: Grade | None, *, has_done: bool, is_lacking: bool) -> bool:
     """Tell whether one topic is fine, and was so after the other one fell silent, or without it ever speaking."""
     if one.worst != FINE:
         return False
@@ -125,8 +126,11 @@ def _goes_on_without(one: Grade, other: Grade | None, *, is_lacking: bool) -> bo
         return is_lacking
     if other.worst != SILENT:
         return False
+    if other.now != SILENT:
+        # back, but not regular yet: no news of its silence any more
+        return has_done
     if not one.is_judged:
         # its silence means nothing, but what was heard of it does
         return one.heard_at >= other.lapsed_at
     # heard before the other one fell silent, it may have fallen silent with it: a dead device, found out later
-    return other.now != SILENT or one.heard_at >= other.silent_at
+    return one.heard_at >= other.silent_at

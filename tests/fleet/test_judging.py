@@ -282,6 +282,19 @@ def test_a_sensor_that_works_again_ends_it_once_it_is_regular() -> None:
     assert story.look(START + 92) is DeviceState.ONLINE
 
 
+@pytest.mark.parametrize("fast", [TELEMETRY, HEARTBEAT])
+@pytest.mark.parametrize("gap", [8.5, 12.0, 25.0])
+def test_a_fast_topic_that_was_silent_between_two_beats_of_the_slow_one_is_late_until_it_is_regular(
+    fast: bytes, gap: float
+) -> None:
+    slow = HEARTBEAT if fast is TELEMETRY else TELEMETRY
+    story = Story()
+    stopped = START + 121
+    again = regular(fast, 2.0, [0.0] * 35, begin=stopped + gap)
+    story.play(regular(slow, 30.0, [0.0] * 7) + regular(fast, 2.0, [0.0] * 61, begin=START + 1) + again)
+    assert story.states == [DeviceState.ONLINE, DeviceState.LATE, DeviceState.ONLINE]
+
+
 def test_while_the_slow_heartbeat_is_waited_for_a_dead_device_is_late_not_mute() -> None:
     story = Story()
     story.play(regular(TELEMETRY, 2.0, [0.0] * 61) + regular(HEARTBEAT, 30.0, [0.0] * 5))
