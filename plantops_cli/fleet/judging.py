@@ -7,7 +7,7 @@ long silence may last: what other devices do says nothing about this one.
 ============  ====================================================================================================
 online        what the device is known to send comes
 late          a topic is overdue, or came back and is not regular yet
-offline       everything whose interval is known is silent
+offline       everything whose interval is known is silent, and the rest was not heard for as long
 mute          the heartbeat goes on after telemetry fell silent: a dead sensor
 no heartbeat  telemetry goes on after the heartbeat fell silent
 never seen    known from the roster, or from a retained message, which proves nothing about now
@@ -75,9 +75,10 @@ def state_of(device: Device, now: float, patience: Patience) -> Judgement:
     grades = {topic: signal.grade(now, after) for topic, signal in device.topics() if signal}
     turns = [moment for grade in grades.values() for moment in (grade.overdue_at, grade.silent_at)]
     turns += [signal.quiet_at for signal in device.signals()]
-    if _is_gone(list(grades.values())):
+    gone_at, lacking_at = _gone_at(list(grades.values())), _lacking_at(device, patience)
+    turns.append(gone_at)
+    if now >= gone_at:
         return Judgement(DeviceState.OFFLINE, _next(turns, now))
-    lacking_at = _lacking_at(device, patience)
     state, topic = _state_of_one_alive(grades, now, before=device.state, is_lacking=now >= lacking_at)
     return Judgement(state, _next([*turns, lacking_at], now), topic)
 
@@ -86,13 +87,14 @@ def _next(turns: list[float], now: float) -> float:
     return min((moment for moment in turns if moment > now), default=math.inf)
 
 
-def _is_gone(grades: list[Grade]) -> bool:
-    """Whether all that can be judged is silent, and nothing else was heard since."""
+def _gone_at(grades: list[Grade]) -> float:
+    """When all that can be judged is silent, and the rest unheard for as long; never if it was heard since."""
     judged = [grade for grade in grades if grade.is_judged]
-    others = [grade for grade in grades if not grade.is_judged]
-    if not judged or any(grade.now != SILENT for grade in judged):
-        return False
-    return not any(other.heard_at >= grade.lapsed_at for other in others for grade in judged)
+    heard_at = max((grade.heard_at for grade in grades if not grade.is_judged), default=-math.inf)
+    if not judged or any(heard_at >= grade.lapsed_at for grade in judged):
+        return math.inf
+    patience = max(grade.lapsed_at - grade.heard_at for grade in judged)
+    return max(heard_at + patience, *(grade.silent_at for grade in judged))
 
 
 def _lacking_at(device: Device, patience: Patience) -> float:

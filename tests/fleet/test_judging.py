@@ -204,9 +204,19 @@ def test_a_heartbeat_of_unknown_interval_proves_that_a_device_lives_and_is_mute(
     story.look(START + 1_000)
     assert [(change.at - START, change.state) for change in story.changes] == [
         (20, DeviceState.LATE),
-        (40, DeviceState.OFFLINE),
+        (41, DeviceState.OFFLINE),
         (401, DeviceState.LATE),
         (441, DeviceState.MUTE),
+    ]
+
+
+def test_no_device_is_offline_that_was_heard_less_long_ago_than_its_known_topic_may_be_silent() -> None:
+    story = beating(HEARTBEAT, interval=5.0)
+    story.hear(TELEMETRY, START - 10, START + 19)
+    story.look(START + 1_000)
+    assert [(change.at - START, change.state, change.silent_seconds) for change in story.changes[-2:]] == [
+        (10, DeviceState.LATE, 10),
+        (39, DeviceState.OFFLINE, 20),
     ]
 
 
