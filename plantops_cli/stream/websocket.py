@@ -6,6 +6,7 @@ the connection; and of a handshake that is refused it tells nothing.
 
 import base64
 import hashlib
+import re
 import secrets
 import socket
 from contextlib import suppress
@@ -17,6 +18,7 @@ _READ_BYTES = 128 * 1024
 _LEAST_FRAME_BYTES = 1024 * 1024
 _MOST_HEADER_BYTES = 16 * 1024
 _BEGIN = b"HTTP/"
+_STATUS = re.compile("[1-9][0-9]{2}")
 # RFC 6455, 1.3
 _MAGIC = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 # what may stand in a path, and what is escaped already
@@ -86,13 +88,16 @@ class WebSocket:
         return payload
 
     def send(self, data: bytes | bytearray | memoryview) -> int:
-        """Send ``data`` as a frame, and return how much of it that was.
+        """Send ``data`` as a frame, and return how much of it that was; behind a goodbye it is dropped.
 
         Raises:
             BlockingIOError, ssl.SSLWantWriteError: a part of it waits, and the same is to be given again.
             OSError: the connection broke.
         """
         self._flush()
+        # nothing may follow it (RFC 6455, 5.5.1); the reader tells of the end
+        if self._has_said_goodbye:
+            return len(data)
         if not self._promised_bytes:
             self._unsent, self._promised_bytes = frame(BINARY, bytes(data)), len(data)
             self._flush()
@@ -212,11 +217,13 @@ def _read_answer(sock: socket.socket, path: str) -> tuple[int, dict[str, str]]:
     first, *rest = answer.decode("latin-1").split("\n")
     _, _, told = first.strip().partition(" ")
     code = told.partition(" ")[0]
+    if not _STATUS.fullmatch(code):
+        raise HandshakeRefusedError(path, "the answer has no HTTP status")
     headers = {}
     for line in rest:
         name, _, value = line.partition(":")
         headers[name.strip().lower()] = value.strip()
-    return (int(code) if code.isascii() and code.isdigit() else 0), headers
+    return int(code), headers
 
 
 def _check_answer(path: str, status: int, headers: dict[str, str], key: bytes) -> None:

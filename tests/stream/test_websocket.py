@@ -114,6 +114,14 @@ def test_a_goodbye_is_answered_and_then_told(pair: tuple[WebSocket, socket.socke
     assert [(one.opcode, one.payload) for one in sent_to(theirs)] == [(CLOSE, b"\x03\xe9")]
 
 
+def test_nothing_follows_a_goodbye_not_even_an_acknowledgement(pair: tuple[WebSocket, socket.socket]) -> None:
+    web, theirs = pair
+    theirs.sendall(server_frame(b"a message") + server_frame(b"\x03\xe9", CLOSE))
+    assert web.recv(1_000) == b"a message"
+    assert web.send(b"its acknowledgement") == len(b"its acknowledgement")
+    assert [one.opcode for one in sent_to(theirs)] == [CLOSE]
+
+
 def test_who_leaves_says_goodbye_once(pair: tuple[WebSocket, socket.socket]) -> None:
     web, theirs = pair
     web.send(b"bye")
@@ -240,6 +248,9 @@ async def answering(answer: bytes | Callable[[bytes], bytes]) -> AsyncIterator[C
         ),
         (b"HTTP/1.1 200 OK\r\n\r\n<html>", "/mqtt: 200 OK", "there is a web page"),
         (b"HTTP/1.1 499\r\n\r\n", "/mqtt: 499", "port and path"),
+        (b"HTTP/1.1 " + b"9" * 5_000 + b"\r\n\r\n", "/mqtt: the answer has no HTTP status", "port and path"),
+        (b"HTTP/1.1 000 x\r\n\r\n", "/mqtt: the answer has no HTTP status", "port and path"),
+        (b"HTTP/1.1\r\n\r\n", "/mqtt: the answer has no HTTP status", "port and path"),
         (b"HTTP/1.1 404 hunter2\x1b[2J\r\n\r\n", "/mqtt: 404 Not Found", "websocket_path"),
         (b"HTTP/1.1 307 x\r\nlocation: /ws?key=hunter2\r\n\r\n", "Temporary Redirect, to '/ws'", "points to"),
         (b"HTTP/1.1 307 x\r\nlocation: http://[/\r\n\r\n", "/mqtt: 307 Temporary Redirect", "points to"),
