@@ -5,6 +5,8 @@ so each gets a head start only, and the first to answer wins (Happy Eyeballs, RF
 """
 
 import asyncio
+import os
+import re
 import socket
 from collections.abc import Callable, Sequence
 from errno import ECONNREFUSED
@@ -20,7 +22,7 @@ Address = tuple[int, int, int, str, tuple[Any, ...]]
 HEAD_START_SECONDS = 0.25
 """When the next address is tried while one has not answered (RFC 8305, 5)."""
 
-_PREFIX = "Multiple exceptions: "
+_CODE = re.compile(r"\[Errno (\d+)\]")
 
 
 async def look_up(host: str, port: int) -> list[Address]:
@@ -66,15 +68,19 @@ async def connect_to_first(
             )
     except RuntimeError as exc:  # of uvloop, for what is an OSError elsewhere
         raise OSError(str(exc)) from exc
+    except TimeoutError:
+        raise
     except OSError as exc:
-        if not str(exc).startswith(_PREFIX):
-            raise
         raise _most_telling(exc) from exc
 
 
 def _most_telling(exc: OSError) -> OSError:
-    """Return what to tell when several addresses failed, each for a reason of its own."""
-    told = str(exc)
-    if f"[Errno {ECONNREFUSED}]" in told:  # somebody is there, which the others do not tell
-        return ConnectionRefusedError(ECONNREFUSED, told)
-    return OSError(told.removeprefix(_PREFIX))
+    """Return what to tell of addresses that failed, in the words of the system.
+
+    asyncio puts the address in the place of the reason; reasons that differ come as one text, with their numbers.
+    """
+    codes = [exc.errno] if exc.errno else [int(code) for code in _CODE.findall(str(exc))]
+    if ECONNREFUSED in codes:  # somebody is there, which the others do not tell
+        return ConnectionRefusedError(ECONNREFUSED, os.strerror(ECONNREFUSED))
+    reasons = dict.fromkeys(map(os.strerror, codes))
+    return OSError(codes[0], ", ".join(reasons)) if codes else exc

@@ -2,12 +2,15 @@
 
 import asyncio
 import contextlib
+import os
 import socket
 import ssl
 import threading
 import time
 from collections.abc import AsyncIterator, Sequence
+from errno import EHOSTUNREACH, ENETUNREACH
 
+import aiohappyeyeballs
 import pytest
 
 from plantops_cli.errors import BrokerUnreachableError
@@ -73,6 +76,33 @@ async def test_when_all_are_silent_it_ends_in_time_and_leaves_no_socket() -> Non
     with silent(*SILENT, port=port), pytest.raises(TimeoutError):
         await connect_to_first(addresses_of(*SILENT, port=port), seconds=0.5)
     assert open_files() == files
+
+
+@pytest.mark.parametrize(
+    ("raised", "told"),
+    [
+        (OSError(EHOSTUNREACH, "Connect call failed ('2001:db8::1', 1883, 0, 0)"), [EHOSTUNREACH]),
+        (
+            OSError(
+                f"Multiple exceptions: [Errno {EHOSTUNREACH}] Connect call failed ('192.0.2.1', 1883), "
+                f"[Errno {ENETUNREACH}] Network is unreachable"
+            ),
+            [EHOSTUNREACH, ENETUNREACH],
+        ),
+    ],
+    ids=["one", "several"],
+)
+async def test_a_failure_is_told_in_the_words_of_the_system(
+    raised: OSError, told: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: object, **__: object) -> socket.socket:
+        raise raised
+
+    monkeypatch.setattr(aiohappyeyeballs, "start_connection", fail)
+    with pytest.raises(OSError, match=os.strerror(told[0])) as caught:
+        await connect_to_first(addresses_of("127.0.0.1", port=free_port()), seconds=WAIT_SECONDS)
+    assert caught.value.errno == told[0]
+    assert caught.value.strerror == ", ".join(map(os.strerror, told))
 
 
 async def test_that_somebody_refuses_says_more_than_that_there_is_no_way() -> None:
