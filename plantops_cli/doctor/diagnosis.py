@@ -152,9 +152,9 @@ class Diagnosis:
                 error = self._not_reached("TCP")
             raise BrokenError(error, *await self._why_not(tried)) from exc
         with sock:
-            peer = sock.getpeername()
-        self._reachable = next(address for address in tried if address[4][:2] == peer[:2])
-        refused = await self._why_not([address for address in tried if address is not self._reachable])
+            peer = sock.getpeername()  # which is another one than was tried, where that was 0.0.0.0
+            self._reachable = (sock.family, sock.type, sock.proto, "", peer)
+        refused = await self._why_not([address for address in tried if address[4][:2] != peer[:2]])
         # everybody tries them first, and loses a moment
         cure = f"{self._options.host} has addresses that do not answer" if refused else None
         return StepReport([f"{peer[0]} port {peer[1]} answers", *refused], cure)

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,13 @@ async def test_silent_addresses_of_a_name_are_passed_over_and_named(
     assert f"127.0.0.2 port {mosquitto.port}: no answer" in tcp.details
     assert tcp.cure == "broker.example has addresses that do not answer"
     assert mqtt.result is not FAILED
+
+
+async def test_an_address_that_stands_for_another_one_is_reached(mosquitto: Mosquitto) -> None:
+    anywhere = replace(login(mosquitto.port), host="0.0.0.0")
+    steps = await examined(anywhere, is_canary=True)
+    assert steps[1].details == (f"127.0.0.1 port {mosquitto.port} answers",)
+    assert not [step for step in steps if step.result is FAILED]
 
 
 async def test_where_no_address_answers_each_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
