@@ -254,7 +254,8 @@ class Diagnosis:
             said.append("the broker does not take MQTT 5")
         if dangers := self._options.dangers:
             said += dangers
-            cures.append("use TLS: tls=TLSOptions()")
+            is_plain = self._options.tls is None
+            cures.append("use TLS: tls=TLSOptions()" if is_plain else "leave TLSOptions(insecure=True) away")
         return StepReport(said, "; ".join(cures) or None)
 
     async def _look_at_grants(self) -> StepReport:

@@ -160,6 +160,7 @@ async def test_a_certificate_is_described_when_it_is_accepted(tmp_path: Path, ce
     assert unchecked[2].cure is not None
     assert unchecked[2].cure.startswith("the certificate is not checked")
     assert str(unnamed[2].cure).startswith("the name in it is not checked")
+    assert unnamed[3].cure == unchecked[3].cure == "leave TLSOptions(insecure=True) away"
     assert "signed by plantops test ca" in unnamed[2].details
 
 
