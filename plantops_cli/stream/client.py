@@ -37,6 +37,7 @@ from plantops_cli.stream.keepalive import KeepAlive, Vigil
 from plantops_cli.stream.opening import Opening, tls_context, transport
 from plantops_cli.stream.options import ConnectOptions, MQTTVersion
 from plantops_cli.stream.packets import Splitter
+from plantops_cli.stream.paho_log import PahoLog
 from plantops_cli.stream.parting import Parting, hear_out
 from plantops_cli.stream.port import Owner, Receiver
 from plantops_cli.stream.publishing import PublishRequest, by_pahos_names
@@ -113,7 +114,7 @@ class Client(aiomqtt.Client):
             properties=_properties(PacketTypes.CONNECT, options.properties.items()) if is_v5 else None,
             tls_context=context,
             tls_insecure=options.tls.insecure if options.tls else None,
-            logger=logging.getLogger("plantops.paho"),
+            logger=cast("logging.Logger", PahoLog(options.secrets)),
         )
         # attributes stand on instances only
         private.check_names(self, private.AIOMQTT_ATTRIBUTES)

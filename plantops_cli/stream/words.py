@@ -38,10 +38,10 @@ class Words:
             properties: by paho's names.
             secrets: what is to appear in no output; None is none.
         """
-        hidden = [text for secret in secrets if secret for text in _spellings(secret)]
+        secrets = tuple(secrets)
         return cls(
-            reason=_without(properties.get("ReasonString"), hidden, _LOGIN_OF_URL),
-            server=_without(properties.get("ServerReference"), hidden, _LOGIN_OF_SERVER),
+            reason=_said(properties.get("ReasonString"), secrets, _LOGIN_OF_URL),
+            server=_said(properties.get("ServerReference"), secrets, _LOGIN_OF_SERVER),
         )
 
     def __str__(self) -> str:
@@ -88,14 +88,25 @@ def quoted(text: str) -> str:
     return repr(text[:_MOST_SHOWN]) + ("..." if len(text) > _MOST_SHOWN else "")
 
 
+def without_secrets(text: str, secrets: Iterable[str | bytes | None]) -> str:
+    """Leave out of a text what is to appear in no output.
+
+    Args:
+        text: anything.
+        secrets: what that is; None is none.
+    """
+    spellings = {spelling for secret in secrets if secret for spelling in _spellings(secret)}
+    for spelling in sorted(spellings, key=len, reverse=True):  # one may be a part of another
+        text = text.replace(spelling, _WITHHELD)
+    return text
+
+
 def _spellings(secret: str | bytes) -> Iterable[str]:
     plain = secret.decode(errors="replace") if isinstance(secret, bytes) else secret
     return plain, quote(plain, safe="", errors="replace")
 
 
-def _without(text: object, hidden: Iterable[str], login: re.Pattern[str]) -> str | None:
+def _said(text: object, secrets: Iterable[str | bytes | None], login: re.Pattern[str]) -> str | None:
     if not isinstance(text, str) or not text:
         return None
-    for secret in hidden:
-        text = text.replace(secret, _WITHHELD)
-    return login.sub("", text)
+    return login.sub("", without_secrets(text, secrets))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from plantops_cli.stream.words import NO_WORDS, Answer, Words, quoted, words_with
+from plantops_cli.stream.words import NO_WORDS, Answer, Words, quoted, without_secrets, words_with
 
 PASSWORD = "hunter2/?"
 
@@ -70,3 +70,7 @@ def test_an_answer_is_its_reason_code_with_words() -> None:
     assert f"{answer:02x}" == "87"
     assert words_with(answer) == Words("no")
     assert words_with(0x87) == NO_WORDS
+
+
+def test_a_secret_that_is_a_part_of_another_leaves_nothing_of_it() -> None:
+    assert without_secrets("hunter2-long, hunter2", ["hunter2", "hunter2-long"]) == "..., ..."
