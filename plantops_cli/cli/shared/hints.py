@@ -44,7 +44,7 @@ PHRASES = {
     "take it out; set MQTT_BACKEND_PASSWORD": "take it out; set MQTT_BACKEND_PASSWORD, or use --secret-file or -P",
     "secret_file and ask": "--secret-file and --ask-password",
     "secret_file=FILE": "--secret-file FILE",
-    "secret_file=FILE or ask=True": "--secret-file FILE, -P or --anonymous",
+    "secret_file=FILE or ask=True": "--secret-file FILE, -P, --anonymous, or --no-password for a token",
     "secret_file='-'": "--secret-file -",
     "secret_file=": "--secret-file",
     "secret_file:": "--secret-file:",

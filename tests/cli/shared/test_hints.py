@@ -58,7 +58,10 @@ def test_each_flag_that_is_named_is_one(words: str) -> None:
         ("mqtt_port 70000: too large", "--port 70000: too large"),
         ("MQTT_PORT=70000: too large", "MQTT_PORT=70000: too large"),
         ("secret_file: No such file", "--secret-file: No such file"),
-        ("give secret_file=FILE or ask=True", "give --secret-file FILE, -P or --anonymous"),
+        (
+            "give secret_file=FILE or ask=True",
+            "give --secret-file FILE, -P, --anonymous, or --no-password for a token",
+        ),
         ("broker URL: no host", "--url: no host"),
         ("try again later, or wait longer for the lock", "try again later, or wait longer with --lock-timeout"),
         ("reload by 'x': no such way", "--reload 'x': no such way"),
