@@ -28,7 +28,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from plantops_cli.errors import ConnectionLostError, HeldUpError
+from plantops_cli.errors import BrokerError, ConnectionLostError, HeldUpError
 from plantops_cli.stream import failures, private
 from plantops_cli.stream.answers import Answers, unless_silent
 from plantops_cli.stream.asking import in_packets
@@ -203,14 +203,20 @@ class Client(aiomqtt.Client):
         except aiomqtt.MqttCodeError as exc:
             code, name = _code_and_name(exc.rc)
             self.is_version_refused = code == failures.UNSUPPORTED_VERSION
-            raise failures.connack_refused(
-                code,
-                name,
-                endpoint=options.endpoint,
-                username=options.username,
-                has_password=not options.is_token,
-                words=Words.of(self._granted, secrets=options.secrets),
-            ) from exc
+            words = Words.of(self._granted, secrets=options.secrets)
+            raise self._refused(code, name, words, packet="CONNACK") from exc
+
+    def _refused(self, code: int, name: str, words: Words, *, packet: str) -> BrokerError:
+        options = self._options
+        return failures.connect_refused(
+            code,
+            name,
+            packet=packet,
+            endpoint=options.endpoint,
+            username=options.username,
+            has_password=not options.is_token,
+            words=words,
+        )
 
     @property
     def _is_tls(self) -> bool:
@@ -544,15 +550,21 @@ class Client(aiomqtt.Client):
         properties: Properties | None = None,
     ) -> None:
         said = self._tap.last_word if self._tap else None
-        if not self._connected.done():  # aiomqtt would leave whoever waits for the CONNACK waiting
-            # some brokers do not refuse MQTT 5 but hang up on it
-            self.is_version_refused = True
-            error = failures.closed_before_connack(self._options.endpoint, is_tls=self._is_tls, said=said)
-            self._connected.set_exception(error)
-            return
-        super()._on_disconnect(client, userdata, flags, reason_code, properties)
         code, name = _code_and_name(reason_code)
         by_broker = flags.is_disconnect_packet_from_server
+        if not self._connected.done():  # aiomqtt would leave whoever waits for the CONNACK waiting
+            # some brokers do not refuse MQTT 5 but hang up on it, with a word that says no more, or without
+            is_told = by_broker and code > failures.UNSUPPORTED_VERSION
+            self.is_version_refused = not is_told
+            self._connected.set_exception(
+                self._refused(code, name, self._words(properties), packet="DISCONNECT")
+                if is_told
+                else failures.closed_before_connack(
+                    self._options.endpoint, is_tls=self._is_tls, said=said or failures.breach(name)
+                )
+            )
+            return
+        super()._on_disconnect(client, userdata, flags, reason_code, properties)
         error = failures.disconnected(
             code,
             name,

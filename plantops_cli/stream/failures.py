@@ -32,9 +32,10 @@ UNSUPPORTED_VERSION = 0x84
 TAKEN_OVER = 0x8E
 
 # why paho gives a connection up by itself
+_BREACH = "protocol error"
 _SOCKET_REASONS = {
     "keep alive timeout": "no answer to keep-alive pings",
-    "protocol error": "the broker sent a malformed packet",
+    _BREACH: "the broker sent a malformed packet",
 }
 
 # Mosquitto says 0x87 to wrong credentials, other brokers 0x86: one meaning
@@ -226,26 +227,28 @@ def closed_before_connack(endpoint: str, *, is_tls: bool, said: str | None = Non
     )
 
 
-def connack_refused(
+def connect_refused(
     code: int,
     name: str,
     *,
+    packet: str = "CONNACK",
     endpoint: str,
     username: str | None,
     has_password: bool = True,
     words: Words = NO_WORDS,
 ) -> BrokerError:
-    """Explain a CONNACK that refuses the connection (MQTT 5, 3.2.2.2).
+    """Explain the answer to CONNECT that refuses the connection (MQTT 5, 3.2.2.2, 4.13).
 
     Args:
         code: the reason code.
         name: its name in the specification.
+        packet: what has brought it; some brokers refuse by a DISCONNECT.
         endpoint: the broker as ``host:port``.
         username: the user name that was sent, or None.
         has_password: whether a password was sent with it.
         words: what the broker has said along with it.
     """
-    said = f"(CONNACK 0x{code:02x}, {name}){words}"
+    said = f"({packet} 0x{code:02x}, {name}){words}"
     if code in _CREDENTIALS:
         error: BrokerError = CredentialsRefusedError(
             f"{endpoint}: the broker refused {_who(username, has_password=has_password)} {said}",
@@ -289,7 +292,7 @@ def disconnected(
             f"{endpoint}: connection lost: {said or _socket_reason(name)}", endpoint=endpoint
         )
     if code == TAKEN_OVER:
-        return _handing_on(words, taken_over(endpoint, is_durable=is_durable))
+        return _handing_on(words, taken_over(endpoint, is_durable=is_durable, words=words))
     asked = dict.fromkeys(filters, code)
     if code in _NOT_SUBSCRIBED and asked:
         error: BrokerError = SubscriptionRefusedError(
@@ -489,6 +492,15 @@ def held_up(kind: type[_H], endpoint: str, *, max_pending_bytes: int) -> _H:
     )
 
 
+def breach(name: str) -> str | None:
+    """Say what the broker has done to a connection that paho gave up before the CONNACK, or None.
+
+    Args:
+        name: paho's name for the end of a socket.
+    """
+    return _SOCKET_REASONS[_BREACH] if name.lower() == _BREACH else None
+
+
 def is_given_up(name: str) -> bool:
     """Tell whether it was paho that ended a connection, and not the other side.
 
@@ -498,16 +510,17 @@ def is_given_up(name: str) -> bool:
     return name.lower() in _SOCKET_REASONS
 
 
-def taken_over(endpoint: str, *, is_durable: bool) -> BrokerError:
+def taken_over(endpoint: str, *, is_durable: bool, words: Words = NO_WORDS) -> BrokerError:
     """Explain a session that another client with the same client id took over (MQTT 5, 3.1.4).
 
     Args:
         endpoint: the broker as ``host:port``.
         is_durable: True when the client id was made of the name of a durable session.
+        words: what the broker has said along with it.
     """
     cure = "another durable=NAME" if is_durable else "client_id=ID, or none for a random one"
     return SessionTakenOverError(
-        f"{endpoint}: another client connected with the same client id",
+        f"{endpoint}: another client connected with the same client id{words}",
         endpoint=endpoint,
         hint=f"give each client an id of its own: {cure}",
     )

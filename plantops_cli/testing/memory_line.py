@@ -116,7 +116,7 @@ class MemoryLine:
         """Hear whether the broker lets us in; as ``Client.connack``."""
         code, is_resumed = self._other_end.accept(self)
         if code:
-            raise failures.connack_refused(
+            raise failures.connect_refused(
                 code,
                 name_of(code),
                 endpoint=self.options.endpoint,

@@ -117,6 +117,28 @@ async def test_a_busy_broker_may_be_tried_again(version: str, code: int) -> None
         assert isinstance(await refusal(broker, version=version), BrokerUnreachableError)
 
 
+async def test_a_disconnect_instead_of_a_connack_is_told_with_what_it_says() -> None:
+    answer = disconnect(0x87, ReasonString="not from there")
+    async with serving(ScriptedBroker(answers=[answer])) as broker:
+        error = await refusal(broker, version="auto")
+        assert broker.connection_count == 1
+    assert isinstance(error, CredentialsRefusedError)
+    assert "(DISCONNECT 0x87, Not authorized): 'not from there'" in str(error)
+
+
+async def test_a_disconnect_that_may_be_about_the_version_lets_another_one_be_tried() -> None:
+    async with serving(ScriptedBroker(answers=[disconnect(0x82), 0])) as broker:
+        session = await open_session(ConnectOptions(host="127.0.0.1", port=broker.port))
+        assert session.options.mqtt_version is MQTTVersion.V311
+        await session.close()
+
+
+async def test_a_connack_that_is_none_is_not_taken_for_a_closed_connection() -> None:
+    async with serving(ScriptedBroker(answers=[b"\x20\x03\x00\x55\x00"])) as broker:
+        error = await refusal(broker, version="5")
+    assert "the broker sent a malformed packet before any MQTT answer" in str(error)
+
+
 @pytest.mark.parametrize("keepalive_seconds", [1, 15])
 async def test_a_keep_alive_does_not_end_the_wait_for_the_connack(keepalive_seconds: int) -> None:
     async with serving(ScriptedBroker(answers=[None])) as broker, asyncio.timeout(WAIT_SECONDS):

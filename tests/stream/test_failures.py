@@ -24,15 +24,15 @@ def connect_failed(exc: Exception, *, is_tls: bool = False) -> BrokerError:
     return failures.connect_failed(exc, endpoint="h:1883", is_tls=is_tls)
 
 
-def connack_refused(code: int, *, username: str | None = "alice", has_password: bool = True) -> BrokerError:
-    return failures.connack_refused(
+def connect_refused(code: int, *, username: str | None = "alice", has_password: bool = True) -> BrokerError:
+    return failures.connect_refused(
         code, "Some name", endpoint="h:1883", username=username, has_password=has_password
     )
 
 
 @pytest.mark.parametrize("code", [0x86, 0x87])
 def test_refused_credentials_name_the_user_and_are_final(code: int) -> None:
-    error = connack_refused(code)
+    error = connect_refused(code)
     assert isinstance(error, CredentialsRefusedError)
     assert not error.retryable
     assert "'alice'" in str(error)
@@ -40,11 +40,11 @@ def test_refused_credentials_name_the_user_and_are_final(code: int) -> None:
 
 
 def test_refused_credentials_of_nobody_name_an_anonymous_client() -> None:
-    assert "an anonymous client" in str(connack_refused(0x87, username=None))
+    assert "an anonymous client" in str(connect_refused(0x87, username=None))
 
 
 def test_a_refused_user_name_without_a_password_is_not_shown_whole_for_it_may_be_a_token() -> None:
-    error = connack_refused(0x87, username="tok3n-of-mine", has_password=False)
+    error = connect_refused(0x87, username="tok3n-of-mine", has_password=False)
     assert "refused user 'tok3...' without a password" in str(error)
     assert "if it is a token" in str(error.hint)
 
@@ -71,12 +71,12 @@ def test_a_message_that_was_lost_says_whether_it_may_have_come(qos: int, said: s
 
 @pytest.mark.parametrize("code", [0x80, 0x83, 0x88, 0x89, 0x8B, 0x97, 0x9F])
 def test_a_broker_that_is_busy_or_going_down_is_tried_again(code: int) -> None:
-    assert isinstance(connack_refused(code), BrokerUnreachableError)
+    assert isinstance(connect_refused(code), BrokerUnreachableError)
 
 
 @pytest.mark.parametrize("code", [0x81, 0x84, 0x85, 0x8A, 0x8C, 0x95, 0x9C, 0x9D])
 def test_a_disagreement_on_the_protocol_is_final(code: int) -> None:
-    assert isinstance(connack_refused(code), ProtocolRefusedError)
+    assert isinstance(connect_refused(code), ProtocolRefusedError)
 
 
 @pytest.mark.parametrize(
@@ -224,7 +224,7 @@ def test_a_filter_that_is_not_even_asked_for_has_the_code_and_the_cure_of_its_re
 @pytest.mark.parametrize("code", [0x87, 0x88, 0x9C])
 def test_what_a_broker_says_of_a_refused_connection_is_handed_on(code: int) -> None:
     words = Words("out of \x1b[1morder", "b.example:1883")
-    error = failures.connack_refused(code, "Some name", endpoint="h:1883", username="alice", words=words)
+    error = failures.connect_refused(code, "Some name", endpoint="h:1883", username="alice", words=words)
     assert r"Some name): 'out of \x1b[1morder'; the server to use is 'b.example:1883'" in str(error)
     assert (error.reason_string, error.server_reference) == (words.reason, words.server)
 
@@ -232,12 +232,12 @@ def test_what_a_broker_says_of_a_refused_connection_is_handed_on(code: int) -> N
 @pytest.mark.parametrize(("code", "how_long"), [(0x9C, "for now"), (0x9D, "for good")])
 def test_a_broker_that_sends_us_elsewhere_says_where_and_for_how_long(code: int, how_long: str) -> None:
     words = Words(server="b.example:1883")
-    refused = failures.connack_refused(code, "Moved", endpoint="h:1883", username=None, words=words)
+    refused = failures.connect_refused(code, "Moved", endpoint="h:1883", username=None, words=words)
     ended = failures.disconnected(code, "Moved", endpoint="h:1883", by_broker=True, words=words)
     for error in (refused, ended):
         assert str(error).endswith("the server to use is 'b.example:1883'")
         assert how_long in str(error.hint)
-    nowhere = failures.connack_refused(code, "Moved", endpoint="h:1883", username=None)
+    nowhere = failures.connect_refused(code, "Moved", endpoint="h:1883", username=None)
     assert "whoever runs the broker" in str(nowhere.hint)
 
 
@@ -274,6 +274,14 @@ def test_a_group_on_a_broker_without_mqtt_5_is_refused_with_the_way_to_insist() 
     assert "MQTT 3.1.1 has no shared subscriptions" in str(error)
     assert error.filters == {"$share/g/a": 0x9E}
     assert "group_anyway=True" in str(error.hint)
+
+
+def test_what_a_broker_says_of_a_taken_client_id_is_handed_on() -> None:
+    said = Words("from 10.0.0.7")
+    error = failures.disconnected(0x8E, "Name", endpoint="h:1883", by_broker=True, words=said)
+    assert isinstance(error, SessionTakenOverError)
+    assert str(error).endswith("with the same client id: 'from 10.0.0.7'")
+    assert error.reason_string == "from 10.0.0.7"
 
 
 def test_bytes_that_are_no_mqtt_are_told_to_both_sides() -> None:
