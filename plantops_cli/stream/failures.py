@@ -397,7 +397,9 @@ def filters_unavailable(refused: Mapping[str, int], *, endpoint: str) -> Subscri
     )
 
 
-def sharing_unknown(filters: Iterable[str], *, endpoint: str) -> SubscriptionRefusedError:
+def sharing_unknown(
+    filters: Iterable[str], *, endpoint: str, silent_seconds: float | None = None
+) -> SubscriptionRefusedError:
     """Explain why nobody is asked for shared subscriptions who speaks no MQTT 5.
 
     Most such brokers would grant them as filters like any other, and never send a message.
@@ -405,14 +407,22 @@ def sharing_unknown(filters: Iterable[str], *, endpoint: str) -> SubscriptionRef
     Args:
         filters: those of members of a group.
         endpoint: the broker as ``host:port``.
+        silent_seconds: how long the broker did not answer MQTT 5, which it may know; None: it refused it.
     """
     asked = dict.fromkeys(filters, 0x9E)
+    is_refused = silent_seconds is None
+    why = "did not take MQTT 5" if is_refused else f"did not answer MQTT 5 within {silent_seconds:g} s"
+    cures = (
+        "leave group= away",
+        *([] if is_refused else ["if the broker is merely slow, set mqtt_version='5'"]),
+        "if the broker is known to share with MQTT 3.1.1 too, set group_anyway=True",
+    )
     return SubscriptionRefusedError(
-        f"{endpoint}: the broker did not take MQTT 5, and MQTT 3.1.1 has no shared subscriptions: "
+        f"{endpoint}: the broker {why}, and MQTT 3.1.1 has no shared subscriptions: "
         f"{_some(asked)} might be granted, and hear nothing",
         endpoint=endpoint,
         filters=asked,
-        hint="leave group= away; or, if the broker is known to share with MQTT 3.1.1 too, set group_anyway=True",
+        hint="; or, ".join(cures),
     )
 
 

@@ -198,7 +198,8 @@ class Subscriptions:
             return
         endpoint = session.options.endpoint
         if not self._is_sharing_hoped_for:
-            raise failures.sharing_unknown(filters, endpoint=endpoint)
+            silent_seconds = session.silent_seconds if session.is_version_a_guess else None
+            raise failures.sharing_unknown(filters, endpoint=endpoint, silent_seconds=silent_seconds)
         if not self._is_hope_said:
             self._is_hope_said = True
             logger.warning(

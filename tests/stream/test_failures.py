@@ -274,6 +274,13 @@ def test_a_group_on_a_broker_without_mqtt_5_is_refused_with_the_way_to_insist() 
     assert "MQTT 3.1.1 has no shared subscriptions" in str(error)
     assert error.filters == {"$share/g/a": 0x9E}
     assert "group_anyway=True" in str(error.hint)
+    assert "mqtt_version" not in str(error.hint)
+
+
+def test_a_group_on_a_broker_that_may_be_merely_slow_is_not_said_to_lack_mqtt_5() -> None:
+    error = failures.sharing_unknown(["$share/g/a"], endpoint="h:1883", silent_seconds=10.0)
+    assert "did not answer MQTT 5 within 10 s" in str(error)
+    assert "merely slow, set mqtt_version='5'" in str(error.hint)
 
 
 def test_what_a_broker_says_of_a_taken_client_id_is_handed_on() -> None:

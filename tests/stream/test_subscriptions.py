@@ -309,6 +309,15 @@ async def test_a_group_on_a_broker_that_does_not_speak_mqtt_5_is_refused_and_not
         assert broker.of_kind(SUBSCRIBE) == []
 
 
+async def test_a_group_on_a_broker_that_was_merely_slow_is_told_how_to_wait_for_it() -> None:
+    broker = ScriptedBroker(answers=[None, 0])
+    async with serving(broker), subscribing(broker, group="farm", connect_timeout_seconds=2) as subscriber:
+        subscriber.register_handler("a", Recorder())
+        with pytest.raises(SubscriptionRefusedError, match=r"did not answer MQTT 5 within \S+ s") as caught:
+            await subscriber.connect()
+        assert "mqtt_version='5'" in str(caught.value.hint)
+
+
 async def test_a_group_is_refused_again_where_mqtt_3_1_1_is_known_from_an_earlier_connection() -> None:
     broker = ScriptedBroker(answers=[BAD_VERSION, 0])
     async with serving(broker), subscribing(broker, group="farm") as subscriber:

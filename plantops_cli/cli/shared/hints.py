@@ -35,6 +35,7 @@ PHRASES = {
     "client_id=ID": "-i/--client-id",
     "durable=NAME": "--durable NAME",
     "mqtt_version='3.1.1'": "-V 3.1.1",
+    "set mqtt_version='5'": "give -V 5",
     "leave group= away": "leave --group away",
     "set group_anyway=True": "give --group-anyway",
     "websocket_path=PATH": "--websockets PATH",
