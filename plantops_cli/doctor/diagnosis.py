@@ -275,7 +275,7 @@ class Diagnosis:
             lacking.append(f"QoS {self._qos}")
         cure = f"this broker has no {', no '.join(lacking)}" if lacking else None
         half = len(said) // 2
-        others = _said(Words.of(session.granted, secrets=self._options.secrets).reason)
+        others = _said(Words.of(session.granted, secrets=session.options.secrets).reason)
         return StepReport([", ".join(said[:half]), ", ".join(said[half:]), *others], cure)
 
     def _subscription_of(self, name: str) -> Callable[[], Awaitable[StepReport]]:

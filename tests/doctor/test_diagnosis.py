@@ -204,6 +204,12 @@ async def test_an_end_over_a_subscription_is_told_as_one() -> None:
     assert isinstance(step.error, errors.SubscriptionRefusedError)
 
 
+async def test_a_password_that_a_function_gives_is_shown_by_no_step_that_repeats_the_broker() -> None:
+    async with serving(broker_that_grants(ReasonString=f"let in with {PASSWORD}")) as broker:
+        steps = await examined(replace(login(broker.port), password=lambda: PASSWORD), wait_seconds=0.1)
+    assert "the broker says 'let in with ...'" in steps[3].details
+
+
 async def test_what_the_broker_has_said_that_it_lacks_is_not_asked_for() -> None:
     async with serving(broker_that_grants(WildcardSubscriptionAvailable=0)) as broker:
         step = broken(await examined(login(broker.port)))
