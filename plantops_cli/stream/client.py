@@ -149,7 +149,7 @@ class Client(aiomqtt.Client):
         self._opening = Opening(self._options, context)
         inner._create_socket = self._opening.create  # type: ignore[method-assign]  # no hook for it
         # nothing else tells of a ping and its answer
-        pings = KeepAlive(inner._send_pingreq, inner._handle_pingresp, self.writing.push)
+        self._pings = pings = KeepAlive(inner._send_pingreq, inner._handle_pingresp, self.writing.push)
         inner._send_pingreq = partial(self._vigil.ping, pings.ping)  # type: ignore[method-assign]  # no hook for it
         inner._handle_pingresp = pings.ponged  # type: ignore[method-assign]  # nor this
         self.ask = pings.ask
@@ -457,8 +457,10 @@ class Client(aiomqtt.Client):
         return SubscribeOptions(qos=qos, retainHandling=handling)
 
     def _heard_bytes(self) -> int | None:
-        """Return what has come from the broker so far, or None while it is left unread."""
-        return None if self.reading.is_paused or self._tap is None else self._tap.heard_bytes
+        """Return what has come so far but for answers to pings, or None while it is left unread."""
+        if self.reading.is_paused or self._tap is None:
+            return None
+        return self._tap.heard_bytes - self._pings.heard_bytes
 
     def _answer(self, reason_code: Any, properties: Properties | None) -> int:
         code, _ = _code_and_name(reason_code)

@@ -8,6 +8,7 @@ from typing import Generic, Protocol, TypeVar
 from plantops_cli.stream.hearing import Hearing
 
 _PINGREQ = b"\xc0\x00"
+_PINGRESP_BYTES = 2
 _LOOK_SECONDS = 1.0
 
 _Code = TypeVar("_Code", bound=int)
@@ -35,6 +36,9 @@ class KeepAlive(Generic[_Code]):
         send: paho's way to send a ping.
         answered: paho's way to take an answer.
         push: sends a packet of ours.
+
+    Attributes:
+        heard_bytes: how many bytes of answers have come.
     """
 
     def __init__(
@@ -43,6 +47,7 @@ class KeepAlive(Generic[_Code]):
         self._send = send
         self._answered = answered
         self._push = push
+        self.heard_bytes = 0
         self._asked: deque[Callable[[], None]] = deque()
 
     def ask(self, answered: Callable[[], None]) -> None:
@@ -61,6 +66,7 @@ class KeepAlive(Generic[_Code]):
 
     def ponged(self) -> _Code:
         """Take an answer, and tell whoever asked."""
+        self.heard_bytes += _PINGRESP_BYTES
         code = self._answered()
         if self._asked:
             self._asked.popleft()()

@@ -20,7 +20,7 @@ from plantops_cli.messages import Message, QoS
 from plantops_cli.stream.client import PRIVATE_NAMES
 from plantops_cli.stream.hearing import LATE_SECONDS
 from plantops_cli.stream.options import ConnectOptions, MQTTVersion
-from plantops_cli.stream.session import open_session
+from plantops_cli.stream.session import Session, open_session
 from plantops_cli.stream.words import words_with
 from tests.support.brokers import PASSWORD, USERNAME, Mosquitto
 from tests.support.scripted_broker import (
@@ -173,6 +173,23 @@ async def test_a_suback_that_never_comes_is_an_error() -> None:
     async with serving(ScriptedBroker(subacks=[None])) as broker, session_on(broker) as session:
         with pytest.raises(ConnectionLostError, match=r"no answer to SUBSCRIBE within 0\.5 s"):
             await session.subscribe({"a": 1}, timeout_seconds=0.5)
+
+
+async def test_answers_to_pings_do_not_put_off_the_end_of_the_wait_for_a_suback() -> None:
+    async with serving(ScriptedBroker(subacks=[None])) as broker, session_on(broker) as session:
+        asking = asyncio.create_task(session.subscribe({"a": 1}, timeout_seconds=0.5))
+        pinging = asyncio.create_task(ping_without_end(session))
+        with pytest.raises(ConnectionLostError, match=r"no answer to SUBSCRIBE within 0\.5 s"):
+            async with asyncio.timeout(WAIT_SECONDS):
+                await asking
+        pinging.cancel()
+        assert len(broker.of_kind(PINGREQ)) > 1
+
+
+async def ping_without_end(session: Session) -> None:
+    while session.client:
+        session.client.ask(lambda: None)
+        await asyncio.sleep(0.05)
 
 
 @pytest.mark.parametrize("codes", [[], [1], [1, 1, 1]])
