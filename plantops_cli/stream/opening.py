@@ -10,7 +10,7 @@ import ssl
 from contextlib import suppress
 from typing import Literal
 
-from plantops_cli.errors import BrokerError
+from plantops_cli.errors import BrokerError, BrokerUnreachableError
 from plantops_cli.stream import failures
 from plantops_cli.stream.options import ConnectOptions
 from plantops_cli.stream.staggering import connect_to_first, look_up
@@ -107,6 +107,10 @@ class Opening:
         endpoint = self._options.endpoint
         if isinstance(exc, TimeoutError):
             return failures.not_reached(self.layer, endpoint=endpoint, seconds=seconds)
+        if isinstance(exc, FileNotFoundError):
+            cure = "is the broker running, and is this the path of its listener?"
+            what = f"{endpoint}: cannot connect: no socket is there"
+            return BrokerUnreachableError(what, endpoint=endpoint, hint=cure)
         if not isinstance(exc, HandshakeRefusedError):
             return failures.connect_failed(exc, endpoint=endpoint, is_tls=self._context is not None)
         return failures.websocket_refused(

@@ -154,6 +154,12 @@ async def test_a_unix_socket_carries_a_session() -> None:
         await asyncio.gather(*serving_tasks)
 
 
+async def test_a_unix_socket_that_is_not_there_is_no_matter_of_ports(tmp_path: Path) -> None:
+    with pytest.raises(BrokerUnreachableError, match="no socket is there") as caught:
+        await open_session(ConnectOptions(host="h", unix_socket=str(tmp_path / "none")), lambda status: None)
+    assert "path of its listener" in str(caught.value.hint)
+
+
 @pytest.mark.parametrize("name", ["missing", "a-file", "x" * 200])
 async def test_a_unix_socket_that_is_none_is_unreachable_and_left_closed(tmp_path: Path, name: str) -> None:
     (tmp_path / "a-file").touch()
