@@ -86,6 +86,7 @@ PURE = {
     "stream.packets",
     "stream.publishing",
     "stream.reconnection",
+    "stream.unconnected",
     "stream.words",
     "mosquitto.text",
     "demo.plants",
@@ -119,7 +120,7 @@ IO_MODULES = {
     "threading",
 }
 # Not to open anything, but to know the classes of their errors
-FOR_ERRORS_ONLY = {("stream.failures", "socket"), ("stream.failures", "ssl")}
+FOR_ERRORS_ONLY = {("stream.unconnected", "socket"), ("stream.unconnected", "ssl")}
 # Within mosquitto/ a room knows those below it: grammar < files < broker < the order of events
 MOSQUITTO_FLOORS = {
     "mosquitto.text": 0,

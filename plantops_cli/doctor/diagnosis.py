@@ -19,7 +19,7 @@ from plantops_cli.errors import (
     shown_username,
 )
 from plantops_cli.messages import Message, QoS
-from plantops_cli.stream import asking, failures
+from plantops_cli.stream import asking, failures, unconnected
 from plantops_cli.stream.opening import REACH_SECONDS
 from plantops_cli.stream.options import ConnectOptions, MQTTVersion
 from plantops_cli.stream.session import Session, open_session
@@ -127,7 +127,7 @@ class Diagnosis:
         return min(REACH_SECONDS, self._options.timeout_seconds)
 
     def _not_reached(self, layer: str) -> BrokerError:
-        return failures.not_reached(layer, endpoint=self._options.endpoint, seconds=self._reach_seconds)
+        return unconnected.not_reached(layer, endpoint=self._options.endpoint, seconds=self._reach_seconds)
 
     async def _resolve(self) -> StepReport:
         options = self._options
@@ -137,7 +137,7 @@ class Diagnosis:
         except TimeoutError as exc:
             raise BrokenError(self._not_reached("name")) from exc
         except (OSError, UnicodeError) as exc:
-            raise BrokenError(failures.connect_failed(exc, endpoint=options.endpoint, is_tls=False)) from exc
+            raise BrokenError(unconnected.connect_failed(exc, endpoint=options.endpoint, is_tls=False)) from exc
         names = ", ".join(str(address[4][0]) for address in self._addresses)
         return StepReport([f"{options.host} is {names}"])
 
@@ -147,7 +147,7 @@ class Diagnosis:
             sock = await connect_to_first(self._addresses, seconds=self._reach_seconds, on_try=tried.append)
         except OSError as exc:
             endpoint = self._options.endpoint
-            error = failures.connect_failed(exc, endpoint=endpoint, is_tls=False)
+            error = unconnected.connect_failed(exc, endpoint=endpoint, is_tls=False)
             if isinstance(exc, TimeoutError):
                 error = self._not_reached("TCP")
             raise BrokenError(error, *await self._why_not(tried)) from exc
@@ -182,7 +182,7 @@ class Diagnosis:
                 probe.settimeout(self._reach_seconds)
                 await in_daemon_thread(lambda: probe.connect(path))
         except OSError as exc:
-            error = failures.connect_failed(exc, endpoint=self._options.endpoint, is_tls=False)
+            error = unconnected.connect_failed(exc, endpoint=self._options.endpoint, is_tls=False)
             raise BrokenError(error, cure="is the broker running, and has it a listener 0 at this path?") from exc
         return StepReport([f"{path} answers"])
 
@@ -197,7 +197,7 @@ class Diagnosis:
         except TimeoutError as exc:
             raise BrokenError(self._not_reached("TLS")) from exc
         except (OSError, ValueError) as exc:
-            error = failures.connect_failed(exc, endpoint=self._options.endpoint, is_tls=True)
+            error = unconnected.connect_failed(exc, endpoint=self._options.endpoint, is_tls=True)
             raise BrokenError(error) from exc
         said = [f"{version}, {cipher}", *certificate.describe(shown, now=time.time())]
         if tls.insecure:

@@ -29,7 +29,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from plantops_cli.errors import BrokerError, ConnectionLostError, HeldUpError
-from plantops_cli.stream import failures, private
+from plantops_cli.stream import failures, private, unconnected
 from plantops_cli.stream.answers import Answers, unless_silent
 from plantops_cli.stream.asking import in_packets
 from plantops_cli.stream.greeting import Greeting
@@ -197,18 +197,18 @@ class Client(aiomqtt.Client):
         await asyncio.wait((self._connected,), timeout=silence_seconds)
         if silence_seconds is not None and not self._connected.done():
             self.is_version_refused = self.is_version_a_guess = True
-            raise failures.no_answer(options.endpoint, seconds=silence_seconds, is_tls=self._is_tls)
+            raise unconnected.no_answer(options.endpoint, seconds=silence_seconds, is_tls=self._is_tls)
         try:
             await self._connected
         except aiomqtt.MqttCodeError as exc:
             code, name = _code_and_name(exc.rc)
-            self.is_version_refused = code == failures.UNSUPPORTED_VERSION
+            self.is_version_refused = code == unconnected.UNSUPPORTED_VERSION
             words = Words.of(self._granted, secrets=options.secrets)
             raise self._refused(code, name, words, packet="CONNACK") from exc
 
     def _refused(self, code: int, name: str, words: Words, *, packet: str) -> BrokerError:
         options = self._options
-        return failures.connect_refused(
+        return unconnected.connect_refused(
             code,
             name,
             packet=packet,
@@ -556,12 +556,12 @@ class Client(aiomqtt.Client):
         by_broker = flags.is_disconnect_packet_from_server
         if not self._connected.done():  # aiomqtt would leave whoever waits for the CONNACK waiting
             # some brokers do not refuse MQTT 5 but hang up on it, with a word that says no more, or without
-            is_told = by_broker and code > failures.UNSUPPORTED_VERSION
+            is_told = by_broker and code > unconnected.UNSUPPORTED_VERSION
             self.is_version_refused = not is_told
             self._connected.set_exception(
                 self._refused(code, name, self._words(properties), packet="DISCONNECT")
                 if is_told
-                else failures.closed_before_connack(
+                else unconnected.closed_before_connack(
                     self._options.endpoint, is_tls=self._is_tls, said=said or failures.breach(name)
                 )
             )

@@ -1,34 +1,24 @@
-"""Foreign failures in our words: system errors, CONNACK and DISCONNECT codes to the errors of plantops.
+"""What a connection ends of, and what a broker refuses on it, in our words.
 
-Pure. Reason codes are those of MQTT 5 (2.4); MQTT 3.1.1's CONNACK codes 1 to 5 come as their MQTT 5 counterparts
-0x84, 0x85, 0x88, 0x86 and 0x87.
+Pure. Reason codes are those of MQTT 5 (2.4).
 """
 
-import socket
-import ssl
 from collections.abc import Iterable, Mapping
-from errno import EMFILE, ENFILE
-from http import HTTPStatus
 from typing import TypeVar
-from urllib.parse import urlsplit
 
 from plantops_cli.errors import (
     BrokerError,
     BrokerUnreachableError,
     ConnectionLostError,
-    CredentialsRefusedError,
     HeldUpError,
-    ProtocolRefusedError,
     PublishRefusedError,
     SessionTakenOverError,
     SubscriptionRefusedError,
-    shown_username,
 )
 from plantops_cli.stream.greeting import NotMQTTError
 from plantops_cli.stream.packets import MalformedPacketError
 from plantops_cli.stream.words import NO_WORDS, Words, words_with
 
-UNSUPPORTED_VERSION = 0x84
 TAKEN_OVER = 0x8E
 
 # why paho gives a connection up by itself
@@ -38,8 +28,6 @@ _SOCKET_REASONS = {
     _BREACH: "the broker sent a malformed packet",
 }
 
-# Mosquitto says 0x87 to wrong credentials, other brokers 0x86: one meaning
-_CREDENTIALS = frozenset({0x86, 0x87})
 # what cannot be read, and what is too long to be
 _MALFORMED = frozenset({0x81, 0x95})
 _RECEIVE_MAXIMUM_EXCEEDED = 0x93
@@ -65,22 +53,6 @@ _OTHER_PROTOCOLS = {
     b"AMQP": ("AMQP", f"{_PORT} RabbitMQ has its own for MQTT, usually 1883"),
     b"-ERR": ("Redis", _PORT),
 }
-# where it was not TCP that had no answer
-_WHY_NOT_REACHED = {
-    "name": ("the question for the address of the host", "check the network, or give the address itself"),
-    "TLS": ("the TLS handshake", "is this a TLS port? 8883 usually is, 1883 is not; without TLS leave tls= away"),
-    "WebSocket": ("the request for a WebSocket", "is it the broker's port and path for WebSocket?"),
-}
-# by the status of HTTP (RFC 9110, 15), or its first digit
-_WHY_NO_WEBSOCKET = {
-    3: "name the host, the port and the path that it points to, and TLS if that is https",
-    5: "the web server is there, but the broker behind it does not answer",
-    200: "there is a web page: check websocket_path=PATH, often /mqtt",
-    401: "the web server before the broker asks for a login of its own, or the path is wrong",
-    403: "the web server before the broker does not let everybody in, or the path is wrong",
-    404: "check websocket_path=PATH, often /mqtt",
-}
-_TEMPORARY = frozenset({0x80, 0x83, 0x88, 0x89, 0x8B, 0x97, 0x9F})
 
 # what a SUBACK may say (MQTT 5, 3.9.3)
 _WHY_NOT_SUBSCRIBED = {
@@ -110,86 +82,13 @@ _CURES = {
 _UNEXPLAINED = "the broker says no more than that; its log may"
 # ends of a connection that follow a SUBSCRIBE, and would follow the next one
 _NOT_SUBSCRIBED = frozenset({0x8F, 0x9E, 0xA1, 0xA2})
-_MOVED = {
+MOVED = {
     0x9C: "use the server that it names, for now",
     0x9D: "use the server that it names, for good",
 }
-_MOVED_SOMEWHERE = "whoever runs the broker knows which server to use instead"
+_SOMEWHERE_ELSE = "whoever runs the broker knows which server to use instead"
 _E = TypeVar("_E", bound=BrokerError)
 _H = TypeVar("_H", bound=HeldUpError)
-
-
-def connect_failed(exc: Exception, *, endpoint: str, is_tls: bool) -> BrokerError:
-    """Explain why no connection came about.
-
-    Args:
-        exc: what the socket or the TLS library raised.
-        endpoint: the broker as ``host:port``.
-        is_tls: True when the attempt was made with TLS.
-    """
-    if isinstance(exc, ssl.SSLCertVerificationError):
-        return ProtocolRefusedError(
-            f"{endpoint}: the broker's certificate was not accepted: {exc.verify_message}",
-            endpoint=endpoint,
-            hint="name the right host, or the right TLSOptions(cafile=...)",
-        )
-    if isinstance(exc, ssl.SSLError) or (is_tls and isinstance(exc, ConnectionResetError)):
-        # cut off, it may have been a restart of the broker or of a proxy; what they disagree on does not heal
-        error = BrokerUnreachableError if _is_cut(exc) else ProtocolRefusedError
-        return error(
-            f"{endpoint}: the TLS handshake failed: {_tls_reason(exc)}",
-            endpoint=endpoint,
-            hint="is this a TLS port? 8883 usually is, 1883 is not; without TLS leave tls= away",
-        )
-    message, hint = _why_unreachable(exc, endpoint)
-    return BrokerUnreachableError(message, endpoint=endpoint, hint=hint)
-
-
-def not_reached(layer: str, *, endpoint: str, seconds: float) -> BrokerError:
-    """Explain a broker to which no connection came about in time.
-
-    Args:
-        layer: what was waited for, by the names of ``ConnectOptions.layers``.
-        endpoint: the broker as ``host:port``.
-        seconds: how long.
-    """
-    what, hint = _WHY_NOT_REACHED.get(layer, ("the attempt to connect", "check host, port and firewall"))
-    return BrokerUnreachableError(
-        f"{endpoint}: no answer to {what} within {seconds:.2g} s", endpoint=endpoint, hint=hint
-    )
-
-
-def no_answer(endpoint: str, *, seconds: float, is_tls: bool) -> BrokerError:
-    """Explain a broker that let a whole attempt to connect time out."""
-    return BrokerUnreachableError(
-        f"{endpoint}: no MQTT answer within {seconds:g} s",
-        endpoint=endpoint,
-        hint="is it an MQTT broker, and not behind a firewall?"
-        + ("" if is_tls else " a TLS port needs tls=TLSOptions()"),
-    )
-
-
-def websocket_refused(path: str, said: str, *, endpoint: str, status: int, location: str | None) -> BrokerError:
-    """Explain a server that answers, but not with a WebSocket; it may be a proxy whose broker is away for a while.
-
-    Args:
-        path: what it was asked for.
-        said: what is wrong, where it is no matter of the status; else empty.
-        endpoint: the broker as ``host:port``.
-        status: of its HTTP answer, or 0.
-        location: where it points to, or None.
-    """
-    # in words of ours, and without the query: a stranger may repeat what it was asked
-    phrase = HTTPStatus(status).phrase if status in set(HTTPStatus) else ""
-    what = said or f"{status} {phrase}".rstrip()
-    target = _without_secrets(location) if location is not None and 300 <= status < 400 else None
-    where = f", to {target[:200]!a}" if target else ""
-    hint = _WHY_NO_WEBSOCKET.get(status // 100 if status >= 500 or 300 <= status < 400 else status)
-    return BrokerUnreachableError(
-        f"{endpoint}: no WebSocket at {path.partition('?')[0][:100]}: {what}{where}",
-        endpoint=endpoint,
-        hint=hint or "is it the broker's port and path for WebSocket?",
-    )
 
 
 def not_mqtt(said: bytes, *, endpoint: str) -> BrokerError:
@@ -205,63 +104,6 @@ def not_mqtt(said: bytes, *, endpoint: str) -> BrokerError:
     return BrokerUnreachableError(
         f"{endpoint}: the other side does not speak MQTT, {what}", endpoint=endpoint, hint=hint
     )
-
-
-def closed_before_connack(endpoint: str, *, is_tls: bool, said: str | None = None) -> BrokerError:
-    """Explain a broker that closed the connection instead of answering CONNECT.
-
-    Args:
-        endpoint: the broker as ``host:port``.
-        is_tls: True when the attempt was made with TLS.
-        said: what was said of the end below MQTT, if anything was.
-    """
-    cure = (
-        "it may want a client certificate: TLSOptions(certfile=..., keyfile=...)"
-        if is_tls
-        else "a TLS port needs tls=TLSOptions()"
-    )
-    return BrokerUnreachableError(
-        f"{endpoint}: {said or 'the connection was closed'} before any MQTT answer",
-        endpoint=endpoint,
-        hint=f"is it an MQTT broker? {cure}",
-    )
-
-
-def connect_refused(
-    code: int,
-    name: str,
-    *,
-    packet: str = "CONNACK",
-    endpoint: str,
-    username: str | None,
-    has_password: bool = True,
-    words: Words = NO_WORDS,
-) -> BrokerError:
-    """Explain the answer to CONNECT that refuses the connection (MQTT 5, 3.2.2.2, 4.13).
-
-    Args:
-        code: the reason code.
-        name: its name in the specification.
-        packet: what has brought it; some brokers refuse by a DISCONNECT.
-        endpoint: the broker as ``host:port``.
-        username: the user name that was sent, or None.
-        has_password: whether a password was sent with it.
-        words: what the broker has said along with it.
-    """
-    said = f"({packet} 0x{code:02x}, {name}){words}"
-    if code in _CREDENTIALS:
-        error: BrokerError = CredentialsRefusedError(
-            f"{endpoint}: the broker refused {_who(username, has_password=has_password)} {said}",
-            endpoint=endpoint,
-            hint="check the password, or add the user: plantops provision-user, then reload the broker"
-            if has_password or username is None
-            else "check the user name if it is a token; else give the password",
-        )
-    else:
-        kind = BrokerUnreachableError if code in _TEMPORARY else ProtocolRefusedError
-        hint = _where_to(code, words) if code in _MOVED else None
-        error = kind(f"{endpoint}: the broker refused the connection {said}", endpoint=endpoint, hint=hint)
-    return _handing_on(words, error)
 
 
 def disconnected(
@@ -292,7 +134,7 @@ def disconnected(
             f"{endpoint}: connection lost: {said or _socket_reason(name)}", endpoint=endpoint
         )
     if code == TAKEN_OVER:
-        return _handing_on(words, taken_over(endpoint, is_durable=is_durable, words=words))
+        return handing_on(words, taken_over(endpoint, is_durable=is_durable, words=words))
     asked = dict.fromkeys(filters, code)
     if code in _NOT_SUBSCRIBED and asked:
         error: BrokerError = SubscriptionRefusedError(
@@ -302,10 +144,10 @@ def disconnected(
             hint=_CURES[code],
         )
     else:
-        hint = _where_to(code, words) if code in _MOVED else None
+        hint = where_to(code, words) if code in MOVED else None
         what = f"{endpoint}: connection lost: the broker said 0x{code:02x}, {name}{words}"
         error = ConnectionLostError(what, endpoint=endpoint, hint=hint)
-    return _handing_on(words, error)
+    return handing_on(words, error)
 
 
 def tripped_over(exc: Exception, *, endpoint: str) -> tuple[int, BrokerError]:
@@ -367,7 +209,7 @@ def filters_refused(refused: Mapping[str, int], *, endpoint: str, is_v5: bool = 
         filters={name: int(code) for name, code in refused.items()},
         hint="; ".join(dict.fromkeys(_cure(code, is_v5=is_v5) for code in refused.values())),
     )
-    return _handing_on(first, error)
+    return handing_on(first, error)
 
 
 def name_of_suback(code: int, *, is_v5: bool) -> str:
@@ -448,7 +290,7 @@ def publish_refused(code: int | None, topic: str, *, endpoint: str, why: str | N
         reason_code=None if code is None else int(code),
         hint=hints.get(code) if code is not None else None,
     )
-    return _handing_on(words, error)
+    return handing_on(words, error)
 
 
 def no_receipt(topic: str, *, endpoint: str, seconds: float, qos: int) -> BrokerError:
@@ -536,59 +378,17 @@ def taken_over(endpoint: str, *, is_durable: bool, words: Words = NO_WORDS) -> B
     )
 
 
-def _who(username: str | None, *, has_password: bool) -> str:
-    if username is None:
-        return "an anonymous client"
-    shown = f"user {shown_username(username, is_alone=not has_password)!r}"
-    return shown if has_password else f"{shown} without a password"
-
-
-def _without_secrets(location: str) -> str | None:
-    """Return a URL without its login and its query; None when it is none."""
-    try:
-        url = urlsplit(location)
-        port = f":{url.port}" if url.port is not None else ""
-    except ValueError:
-        return None
-    where = f"{url.scheme}://{url.hostname}{port}" if url.hostname else ""
-    return where + url.path
-
-
-def _why_unreachable(exc: Exception, endpoint: str) -> tuple[str, str]:
-    if isinstance(exc, (socket.gaierror, UnicodeError)):
-        return f"{endpoint}: unknown host name", "check the host or MQTT_HOST"
-    if isinstance(exc, ConnectionRefusedError):
-        return f"{endpoint}: nothing listens there", "is the broker running, and is this its port?"
-    if isinstance(exc, TimeoutError):
-        return f"{endpoint}: no answer to the attempt to connect", "check host, port and firewall"
-    if isinstance(exc, OSError) and exc.errno in (EMFILE, ENFILE):
-        return f"{endpoint}: cannot connect: too many open files", "raise the limit, for example: ulimit -n 64"
-    reason = (exc.strerror if isinstance(exc, OSError) else None) or str(exc) or type(exc).__name__
-    return f"{endpoint}: cannot connect: {reason}", "check host, port and network"
-
-
-def _tls_reason(exc: Exception) -> str:
-    if _is_cut(exc):
-        return "the other side closed the connection"
-    reason = exc.reason if isinstance(exc, ssl.SSLError) else None
-    return (reason or str(exc)).replace("_", " ").lower()
-
-
-def _is_cut(exc: Exception) -> bool:
-    return isinstance(exc, (ssl.SSLEOFError, ConnectionResetError))
-
-
 def _socket_reason(name: str) -> str:
     return _SOCKET_REASONS.get(name.lower(), "the network connection ended")
 
 
-def _handing_on(words: Words, error: _E) -> _E:
+def handing_on(words: Words, error: _E) -> _E:
     error.reason_string, error.server_reference = words.reason, words.server
     return error
 
 
-def _where_to(code: int, words: Words) -> str:
-    return _MOVED[code] if words.server else _MOVED_SOMEWHERE
+def where_to(code: int, words: Words) -> str:
+    return MOVED[code] if words.server else _SOMEWHERE_ELSE
 
 
 def _cure(code: int, *, is_v5: bool) -> str:

@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Literal
 
 from plantops_cli.errors import BrokerError, BrokerUnreachableError
-from plantops_cli.stream import failures
+from plantops_cli.stream import unconnected
 from plantops_cli.stream.options import ConnectOptions
 from plantops_cli.stream.staggering import connect_to_first, look_up
 from plantops_cli.stream.tap import Wire
@@ -106,14 +106,14 @@ class Opening:
         """
         endpoint = self._options.endpoint
         if isinstance(exc, TimeoutError):
-            return failures.not_reached(self.layer, endpoint=endpoint, seconds=seconds)
+            return unconnected.not_reached(self.layer, endpoint=endpoint, seconds=seconds)
         if isinstance(exc, FileNotFoundError):
             cure = "is the broker running, and is this the path of its listener?"
             what = f"{endpoint}: cannot connect: no socket is there"
             return BrokerUnreachableError(what, endpoint=endpoint, hint=cure)
         if not isinstance(exc, HandshakeRefusedError):
-            return failures.connect_failed(exc, endpoint=endpoint, is_tls=self._context is not None)
-        return failures.websocket_refused(
+            return unconnected.connect_failed(exc, endpoint=endpoint, is_tls=self._context is not None)
+        return unconnected.websocket_refused(
             exc.path, exc.said, endpoint=endpoint, status=exc.status, location=exc.location
         )
 
@@ -148,4 +148,4 @@ def tls_context(options: ConnectOptions) -> ssl.SSLContext | None:
     try:
         return options.tls.context() if options.tls else None
     except OSError as exc:
-        raise failures.connect_failed(exc, endpoint=options.endpoint, is_tls=True) from exc
+        raise unconnected.connect_failed(exc, endpoint=options.endpoint, is_tls=True) from exc

@@ -10,7 +10,7 @@ from typing import Self, cast
 
 from plantops_cli.errors import BrokerError, ConnectionLostError, StateError
 from plantops_cli.messages import QoS
-from plantops_cli.stream import asking, failures
+from plantops_cli.stream import asking, failures, unconnected
 from plantops_cli.stream.batch import Batch
 from plantops_cli.stream.client import AiomqttClient, Client
 from plantops_cli.stream.clock import since_boot
@@ -179,7 +179,7 @@ class Session:
             return self
         except TimeoutError:
             is_tls = options.tls is not None
-            raise failures.no_answer(options.endpoint, seconds=options.timeout_seconds, is_tls=is_tls) from None
+            raise unconnected.no_answer(options.endpoint, seconds=options.timeout_seconds, is_tls=is_tls) from None
         finally:
             # cancelled in the very turn of the CONNACK, too
             if not is_connected:

@@ -12,7 +12,7 @@ from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import Protocol, TypeVar
 
 from plantops_cli.errors import BrokerError, ConnectionLostError, HeldUpError
-from plantops_cli.stream import failures
+from plantops_cli.stream import failures, unconnected
 from plantops_cli.stream.answers import Answers, unless_silent
 from plantops_cli.stream.hearing import Hearing
 from plantops_cli.stream.options import ConnectOptions, MQTTVersion
@@ -110,13 +110,14 @@ class MemoryLine:
         await asyncio.sleep(0)
         if self._other_end.is_stopped:
             is_tls = self.options.tls is not None
-            raise failures.connect_failed(ConnectionRefusedError(), endpoint=self.options.endpoint, is_tls=is_tls)
+            refused = ConnectionRefusedError()
+            raise unconnected.connect_failed(refused, endpoint=self.options.endpoint, is_tls=is_tls)
 
     async def connack(self, silence_seconds: float | None) -> None:
         """Hear whether the broker lets us in; as ``Client.connack``."""
         code, is_resumed = self._other_end.accept(self)
         if code:
-            raise failures.connect_refused(
+            raise unconnected.connect_refused(
                 code,
                 name_of(code),
                 endpoint=self.options.endpoint,
