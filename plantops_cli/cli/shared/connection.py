@@ -92,6 +92,10 @@ def given_by(flags: ConnectionFlags) -> dict[str, object]:
         ConfigError: they say the same thing twice, or the URL is malformed.
     """
     given = flags.settings
+    if flags.unix is not None and (flags.url, flags.host, flags.port) != (None, None, None):
+        raise ConfigError(
+            "--unix and --url, --host or --port name two places for one broker", hint="leave one of them out"
+        )
     if flags.url is not None:
         located = {name: value for name, value in parse_url(flags.url).items() if value is not None}
         if any(given.get(name) is not None for name in located):
