@@ -423,4 +423,5 @@ def _silence_seconds(took_seconds: float, left_seconds: float, patience: float =
         left_seconds: what is left of the attempt.
         patience: as in ``Session``.
     """
-    return round(min(SILENT_SECONDS * patience, max(took_seconds, (left_seconds - took_seconds) * 3 / 4)), 2)
+    seconds = min(SILENT_SECONDS * patience, max(took_seconds, (left_seconds - took_seconds) * 3 / 4))
+    return round(seconds, 1 if seconds > 1 else 3)  # it is told
