@@ -92,11 +92,11 @@ async def test_the_command_that_waits_for_a_broker_does_so_too() -> None:
 async def test_connect_is_one_attempt_of_one_deadline() -> None:
     async with (
         serving(ScriptedBroker(answers=[None])) as broker,
-        subscribing(broker, connect_timeout_seconds=0.5) as subscriber,
+        subscribing(broker, connect_timeout_seconds=2) as subscriber,
     ):
-        for _ in range(3):  # nor does it grow
+        for _ in range(2):  # nor does it grow
             async with asyncio.timeout(WAIT_SECONDS / 3):
-                with pytest.raises(BrokerUnreachableError, match=r"no MQTT answer within 0\.5 s"):
+                with pytest.raises(BrokerUnreachableError, match="no MQTT answer within 2 s"):
                     await subscriber.connect()
 
 
