@@ -67,7 +67,12 @@ BystanderClientId = Annotated[str | None, _client_id("a random one, for MQTT_CLI
 Keepalive = Annotated[int, _option("-k", "--keepalive", metavar="SECONDS", help="Seconds between pings.")]
 ConnectTimeout = Annotated[
     float,
-    _option("--connect-timeout", metavar="SECONDS", help="How long an attempt to connect may take."),
+    _option(
+        "--connect-timeout",
+        metavar="SECONDS",
+        show_default="30",
+        help="How long an attempt to connect may take.",
+    ),
 ]
 MqttVersion = Annotated[
     MQTTVersionChoice,
