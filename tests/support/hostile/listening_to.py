@@ -226,6 +226,9 @@ class _Broker:
             pass
         finally:
             writer.close()
+            # looked at, or asyncio may report how this side of the connection ended
+            with suppress(OSError):
+                await writer.wait_closed()
 
     def be_patient(self) -> None:
         """Stay on the line however long the subscriber is silent."""
