@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 
 WINDOW = 20  # as many as Mosquitto takes from one client by default (max_inflight_messages)
 GIVE_UP_SECONDS = 60.0
+SILENCE_SECONDS = 15.0
 RETRY_SECONDS = 0.02
 _PACKET_IDS = 65_535
 
@@ -90,7 +91,7 @@ class ReliablePublisher:
         self._began = time.monotonic()
         while not self._is_given_up:
             try:
-                with socket.create_connection(("127.0.0.1", self._port), timeout=GIVE_UP_SECONDS) as sock:
+                with socket.create_connection(("127.0.0.1", self._port), timeout=SILENCE_SECONDS) as sock:
                     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                     _Connection(sock, self).run(self._connect_packet)
                     return self.account
@@ -173,6 +174,7 @@ class _Connection:
         self._publisher = publisher
         self._in_flight: dict[int, int] = {}
         self._received = b""
+        self._heard_at = time.monotonic()
         self._last: int | None = None
 
     def run(self, connect_packet: bytes) -> None:
@@ -191,6 +193,8 @@ class _Connection:
 
     def _fill_the_window(self) -> None:
         packets = b""
+        if not self._in_flight:
+            self._heard_at = time.monotonic()  # nothing was owed until now
         while len(self._in_flight) < WINDOW and (number := self._publisher.next_number()) is not None:
             # numbers in flight lie closer together than there are packet ids
             packet_id = number % _PACKET_IDS + 1
@@ -204,6 +208,8 @@ class _Connection:
         # with a rate, the next message may be due before the next PUBACK comes
         if select.select([self._sock], [], [], 0.005 if self._publisher.rate else 0.1)[0]:
             self._receive()
+        if self._in_flight and time.monotonic() - self._heard_at > SILENCE_SECONDS:
+            raise ConnectionError("the broker owes a PUBACK, and is silent")
         while packet := self._next_packet():
             self._take(*packet)
 
@@ -234,6 +240,7 @@ class _Connection:
         if not received:
             raise ConnectionError("the broker hung up")
         self._received += received
+        self._heard_at = time.monotonic()
 
     def _next_packet(self) -> tuple[int, bytes] | None:
         # CONNACK and PUBACK are shorter than 128 bytes: one byte of remaining length (MQTT 5, 1.5.5)
