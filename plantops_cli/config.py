@@ -273,12 +273,11 @@ def load_settings(*, env_file: str | os.PathLike[str] | None = None, **flags: ob
         settings = Settings(**decided)
     except ValidationError as exc:
         raise _explain(exc.errors()[0], given) from None  # the foreign error repeats the value, secret or not
-    # made here, and handed out frozen
-    settings._websocket_path = websocket_path or None  # noqa: SLF001
-    settings._link = link if decided.get("mqtt_port") is None else None  # noqa: SLF001
+    settings._websocket_path = websocket_path or None  # noqa: SLF001  # made here
+    settings._link = link if decided.get("mqtt_port") is None else None  # noqa: SLF001  # made here
     if file is not None:
-        settings._by_file.update(dict.fromkeys(of_file.keys() - higher.keys(), file.path))  # noqa: SLF001
-        settings._resolve_anew = partial(load_settings, env_file=env_file, **flags)  # noqa: SLF001
+        settings._by_file.update(dict.fromkeys(of_file.keys() - higher.keys(), file.path))  # noqa: SLF001  # made here
+        settings._resolve_anew = partial(load_settings, env_file=env_file, **flags)  # noqa: SLF001  # made here
     return settings
 
 

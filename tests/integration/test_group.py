@@ -35,7 +35,7 @@ def publisher(broker: Mosquitto) -> ReliablePublisher:
 
 
 def member(name: str, path: Path) -> tuple[str, ...]:
-    return ("listen", "--group", "farm", "--durable", name, "--to", str(path))
+    return ("listen", "--group", "barn", "--durable", name, "--to", str(path))
 
 
 def test_each_message_goes_to_one_of_two_listeners(patient: Mosquitto, tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def missing(account: Account, *recordings: Recording) -> set[int]:
 
 
 def at(port: int) -> tuple[str, ...]:
-    return ("listen", "-h", "127.0.0.1", "-p", str(port), "--group", "farm")
+    return ("listen", "-h", "127.0.0.1", "-p", str(port), "--group", "barn")
 
 
 def assert_refused(done: Done, *words: str) -> None:
@@ -101,7 +101,7 @@ async def test_a_real_broker_of_mqtt_3_1_1_that_would_grant_a_group_and_stay_sil
     async with embedded_broker(tmp_path / "passwords") as broker:
         refused = await asyncio.to_thread(run, *at(broker.port), env=env)
         forced = await asyncio.to_thread(run, *at(broker.port), "--group-anyway", "-W", "1", env=env)
-    assert_refused(refused, "'$share/farm/devices/+/telemetry'", "leave --group away", "give --group-anyway")
+    assert_refused(refused, "'$share/barn/devices/+/telemetry'", "leave --group away", "give --group-anyway")
     assert forced.code == 27, forced.stderr
     assert "unless the broker shares all the same, nothing comes" in forced.stderr
     assert "does not know shared subscriptions" in forced.stderr
@@ -135,7 +135,7 @@ async def test_silence_in_a_group_on_mqtt_5_names_this_cause() -> None:
 
 
 def test_mosquitto_shares_with_mqtt_3_1_1_where_it_is_asked_for_and_that_is_doubted(mosquitto: Mosquitto) -> None:
-    arguments = ("listen", "--group", "farm", "-V", "3.1.1", "-C", "1")
+    arguments = ("listen", "--group", "barn", "-V", "3.1.1", "-C", "1")
     with start(*arguments, "devices/farmed/telemetry", env=mosquitto.environment) as listening:
         listening.stderr.wait_for(CONNECTED)
         publish(mosquitto, "devices/farmed/telemetry", b"1")

@@ -295,7 +295,7 @@ def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if "shared" in record.getMessage()]
 
 
-@pytest.mark.parametrize(("group", "name"), [("farm", "a"), (None, "$share/farm/a")])
+@pytest.mark.parametrize(("group", "name"), [("barn", "a"), (None, "$share/barn/a")])
 async def test_a_group_on_a_broker_that_does_not_speak_mqtt_5_is_refused_and_not_asked_for(
     group: str | None, name: str
 ) -> None:
@@ -304,14 +304,14 @@ async def test_a_group_on_a_broker_that_does_not_speak_mqtt_5_is_refused_and_not
         subscriber.register_handler(name, Recorder())
         with pytest.raises(SubscriptionRefusedError, match=r"MQTT 3\.1\.1 has no shared subscriptions") as caught:
             await subscriber.connect()
-        assert caught.value.filters == {"$share/farm/a": 0x9E}
+        assert caught.value.filters == {"$share/barn/a": 0x9E}
         assert "group_anyway=True" in str(caught.value.hint)
         assert broker.of_kind(SUBSCRIBE) == []
 
 
 async def test_a_group_on_a_broker_that_was_merely_slow_is_told_how_to_wait_for_it() -> None:
     broker = ScriptedBroker(answers=[None, 0])
-    async with serving(broker), subscribing(broker, group="farm", connect_timeout_seconds=2) as subscriber:
+    async with serving(broker), subscribing(broker, group="barn", connect_timeout_seconds=2) as subscriber:
         subscriber.register_handler("a", Recorder())
         with pytest.raises(SubscriptionRefusedError, match=r"did not answer MQTT 5 within \S+ s") as caught:
             await subscriber.connect()
@@ -320,7 +320,7 @@ async def test_a_group_on_a_broker_that_was_merely_slow_is_told_how_to_wait_for_
 
 async def test_a_group_is_refused_again_where_mqtt_3_1_1_is_known_from_an_earlier_connection() -> None:
     broker = ScriptedBroker(answers=[BAD_VERSION, 0])
-    async with serving(broker), subscribing(broker, group="farm") as subscriber:
+    async with serving(broker), subscribing(broker, group="barn") as subscriber:
         await subscriber.connect()
         for _ in range(2):
             with pytest.raises(SubscriptionRefusedError):
@@ -334,7 +334,7 @@ async def test_a_group_is_refused_again_where_mqtt_3_1_1_is_known_from_an_earlie
 async def test_a_group_whose_session_is_resumed_with_mqtt_3_1_1_is_refused_too() -> None:
     kept = b"\x20\x02\x01\x00"
     broker = ScriptedBroker(answers=[BAD_VERSION, kept])
-    async with serving(broker), subscribing(broker, group="farm", durable="shed") as subscriber:
+    async with serving(broker), subscribing(broker, group="barn", durable="shed") as subscriber:
         subscriber.register_handler("a", Recorder())
         await subscriber.start()
         with pytest.raises(SubscriptionRefusedError, match=r"MQTT 3\.1\.1 has no shared subscriptions"):
@@ -344,7 +344,7 @@ async def test_a_group_whose_session_is_resumed_with_mqtt_3_1_1_is_refused_too()
 
 async def test_who_insists_on_a_group_gets_it_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     broker = ScriptedBroker(answers=[BAD_VERSION, 0])
-    async with serving(broker), subscribing(broker, group="farm", group_anyway=True) as subscriber:
+    async with serving(broker), subscribing(broker, group="barn", group_anyway=True) as subscriber:
         await subscriber.connect()
         assert await subscriber.subscribe("a") == 1
         assert await subscriber.subscribe("b") == 1
@@ -354,10 +354,10 @@ async def test_who_insists_on_a_group_gets_it_with_a_warning(caplog: pytest.LogC
 
 async def test_who_chooses_mqtt_3_1_1_gets_a_group_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     broker = ScriptedBroker()
-    async with serving(broker), subscribing(broker, group="farm", mqtt_version="3.1.1") as subscriber:
+    async with serving(broker), subscribing(broker, group="barn", mqtt_version="3.1.1") as subscriber:
         await subscriber.connect()
         assert await subscriber.subscribe("a") == 1
-    assert b"$share/farm/a" in broker.of_kind(SUBSCRIBE)[0].body
+    assert b"$share/barn/a" in broker.of_kind(SUBSCRIBE)[0].body
     assert len(warnings_of(caplog)) == 1
 
 
@@ -373,20 +373,20 @@ async def test_a_broker_that_says_that_it_does_not_share_is_asked_by_who_insists
     said = properties_of(SharedSubscriptionAvailable=0)
     for is_forced in (False, True):
         broker = ScriptedBroker(answers=[connack(0, version=5, properties=said)])
-        async with serving(broker), subscribing(broker, group="farm", group_anyway=is_forced) as subscriber:
+        async with serving(broker), subscribing(broker, group="barn", group_anyway=is_forced) as subscriber:
             await subscriber.connect()
             if is_forced:
                 assert await subscriber.subscribe("a") == 1
             else:
                 with pytest.raises(SubscriptionRefusedError) as caught:
                     await subscriber.subscribe("a")
-                assert caught.value.filters == {"$share/farm/a": 0x9E}
+                assert caught.value.filters == {"$share/barn/a": 0x9E}
             assert len(broker.of_kind(SUBSCRIBE)) == is_forced
 
 
 async def test_mosquitto_shares_with_mqtt_3_1_1_too(mosquitto: Mosquitto) -> None:
     heard = Recorder()
-    async with subscribing(mosquitto, group="farm", mqtt_version="3.1.1") as subscriber:
+    async with subscribing(mosquitto, group="barn", mqtt_version="3.1.1") as subscriber:
         await subscriber.connect()
         await subscriber.subscribe("a", heard)
         await subscriber.start()

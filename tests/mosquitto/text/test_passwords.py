@@ -230,7 +230,7 @@ def test_a_new_line_ends_as_those_of_the_file() -> None:
         b"",
         b"# nothing yet\n\n",
         f"alice:{ENTRY}\n".encode(),
-        f"# x\nTODO\nalice:plain\nbob:{ENTRY}\n".encode(),
+        f"# x\ntulips\nalice:plain\nbob:{ENTRY}\n".encode(),
         b"carol:$7$10",
         f"dave:{ARGON2_ENTRY}\n".encode(),
         f"erin:{ENTRY.replace('$7$', '$8$')}\n".encode(),
