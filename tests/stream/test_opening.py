@@ -81,11 +81,11 @@ def test_the_transport_has_pahos_name(options: ConnectOptions, name: str) -> Non
 
 async def test_ten_tries_on_a_silent_broker_leave_no_socket_no_task_and_no_thread() -> None:
     async with serving(ScriptedBroker(answers=[None])) as broker:
-        await refusal(broker, seconds=0.1)
+        await refusal(broker, seconds=0.3)
         await eventually(lambda: len(asyncio.all_tasks()) == 1)
         files, threads = open_files(), threading.active_count()
         for _ in range(10):
-            await refusal(broker, seconds=0.1)
+            await refusal(broker, seconds=0.3)
         await eventually(lambda: open_files() == files)
         await eventually(lambda: threading.active_count() <= threads)
         await eventually(lambda: len(asyncio.all_tasks()) == 1)

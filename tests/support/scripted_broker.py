@@ -57,9 +57,9 @@ class ScriptedBroker:
         """The packet identifiers of the PUBACKs received so far."""
         return [int.from_bytes(packet.body[:2], "big") for packet in self.of_kind(PUBACK)]
 
-    async def wait_for(self, kind: int, count: int = 1) -> None:
+    async def wait_for(self, kind: int, count: int = 1, *, seconds: float = WAIT_SECONDS) -> None:
         """Wait until so many packets of one type have come."""
-        async with asyncio.timeout(WAIT_SECONDS), self._news:
+        async with asyncio.timeout(seconds), self._news:
             await self._news.wait_for(lambda: len(self.of_kind(kind)) >= count)
 
     async def send(self, data: bytes) -> None:
