@@ -15,6 +15,7 @@ _PORTS = {"mqtt": PLAIN_PORT, "mqtts": TLS_PORT, "ws": 80, "wss": 443}
 # of other schemes too: what begins so is meant as one, and refused as one
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _LOGIN = re.compile(r"[^/@:\s]+:[^/@\s]*@")
+_PERHAPS_LOGIN = re.compile(r":.*@", re.DOTALL)
 _HOST_AND_PORT = re.compile(r"(?P<host>\[[^\[\]]*\]|[^:\[\]]*):(?P<port>[0-9]{1,5})")
 _LAST_PORT = 65_535
 _URL_FORM = "mqtt://HOST:PORT, or mqtts://HOST:PORT"
@@ -28,6 +29,15 @@ def is_url(text: str) -> bool:
         text: what was given, perhaps as something else; also a login and a host, for it holds a password.
     """
     return bool(_SCHEME.match(text) or _LOGIN.match(text))
+
+
+def shown_value(text: str) -> str:
+    """Return what to show of a value that is no good: nothing where it may be a URL with a password by mistake.
+
+    Args:
+        text: what was given, for something else than a URL.
+    """
+    return "(with a login in it)" if _PERHAPS_LOGIN.search(text) else text
 
 
 def parse_url(url: str, *, name: str = "broker URL") -> dict[str, object]:

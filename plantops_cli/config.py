@@ -15,7 +15,7 @@ from pydantic import BeforeValidator, Field, PrivateAttr, SecretBytes, SecretStr
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from plantops_cli.addresses import PLAIN_PORT, TLS_PORT, parse_host, parse_url
+from plantops_cli.addresses import PLAIN_PORT, TLS_PORT, parse_host, parse_url, shown_value
 from plantops_cli.credentials import KeptPassword, choose_password, read_secret_file
 from plantops_cli.envfile import ADDRESS, PASSWORDS, find_env_file, read_env_file, take
 from plantops_cli.errors import ConfigError, shown_username
@@ -120,8 +120,9 @@ class Settings(BaseSettings):
             ConfigError: ``MQTT_PORT`` is none, but a Service's that Kubernetes has put there.
         """
         if self._link is not None:
+            shown = shown_value(self._link)
             raise ConfigError(
-                f"MQTT_PORT={self._link}: no port number; Kubernetes sets this for a Service called mqtt",
+                f"MQTT_PORT={shown}: no port number; Kubernetes sets this for a Service called mqtt",
                 hint="set MQTT_PORT to a number or set MQTT_URL, or give the pod enableServiceLinks: false",
             )
         return self.mqtt_port or (TLS_PORT if self.is_tls else PLAIN_PORT)
@@ -381,7 +382,7 @@ def origins(settings: Settings, **flags: object) -> dict[str, str]:
 def _explain(error: ErrorDetails, flags: dict[str, Any]) -> ConfigError:
     name = str(error["loc"][0])
     source = name if name in flags else name.upper()
-    value = "" if name in _SECRET else f" {error['input']}" if name in flags else f"={error['input']}"
+    value = "" if name in _SECRET else f"{' ' if name in flags else '='}{shown_value(str(error['input']))}"
     return ConfigError(
         f"{source}{value}: {error['msg'][:1].lower()}{error['msg'][1:]}",
         hint=Settings.model_fields[name].description,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from plantops_cli.addresses import is_url, parse_host, parse_url
+from plantops_cli.addresses import is_url, parse_host, parse_url, shown_value
 from plantops_cli.errors import ConfigError
 
 
@@ -166,3 +166,17 @@ def test_a_host_without_a_meaning_is_refused_with_the_right_form_and_not_repeate
 )
 def test_a_url_is_known_by_its_scheme(text: str, *, is_one: bool) -> None:
     assert is_url(text) is is_one
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("abc", "abc"),
+        ("tcp://10.96.0.5:1883", "tcp://10.96.0.5:1883"),
+        ("/mqtt@here now", "/mqtt@here now"),
+        ("mqtt://bob:s3c/r3t@broker", "(with a login in it)"),
+        ("bob:s3c\nr3t@broker:1883", "(with a login in it)"),
+    ],
+)
+def test_nothing_is_shown_of_a_value_that_may_hold_a_password(text: str, shown: str) -> None:
+    assert shown_value(text) == shown

@@ -92,6 +92,17 @@ def test_a_bad_variable_is_named_with_its_value(monkeypatch: pytest.MonkeyPatch,
     assert refusal().startswith(f"MQTT_PORT={value}: input should be ")
 
 
+@pytest.mark.parametrize("scheme", ["", "tcp://", "mqtt://"])
+@pytest.mark.parametrize("name", ["MQTT_PORT", "MQTT_TLS"])
+def test_a_bad_variable_with_a_login_in_it_is_named_without_its_value(
+    monkeypatch: pytest.MonkeyPatch, name: str, scheme: str
+) -> None:
+    monkeypatch.setenv(name, f"{scheme}bob:{SECRET}@broker:1883")
+    with pytest.raises(ConfigError, match=rf"^{name}=\(with a login in it\): ") as refused:
+        _ = load_settings(env_file=None).port
+    assert SECRET not in repr(refused.value)
+
+
 def test_a_bad_argument_is_named_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MQTT_PORT", "1883")
     assert refusal(mqtt_port=70_000).startswith("mqtt_port 70000: input should be ")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal, TypedDict
 
+from plantops_cli.addresses import shown_value
 from plantops_cli.credentials import PasswordSource
 from plantops_cli.errors import ConfigError, shown_username
 from plantops_cli.messages import QoS
@@ -201,7 +202,7 @@ class ConnectOptions:
             _check_port(self.port)
         if self.websocket_path is not None and not _PATH.fullmatch(self.websocket_path):
             raise ConfigError(
-                f"{self.websocket_path!r} is not usable as the path of a WebSocket",
+                f"{shown_value(self.websocket_path)!r} is not usable as the path of a WebSocket",
                 hint="a path such as /mqtt; what is not ASCII, and blanks, percent-encoded (RFC 3986, 2.1)",
             )
         _check_client_id(self.client_id)

@@ -137,6 +137,7 @@ def test_a_password_on_the_command_line_is_not_repeated(tmp_path: Path) -> None:
     urls = (f"mqtt://u:{encoded}@127.0.0.1", f"mqtt://u:{CANARY}@127.0.0.1", f"mqtt://127.0.0.1:{encoded}")
     typed = [
         *zip(("listen", "doctor", "check"), ("--url",) * 3, urls, strict=True),
+        ("listen", "--anonymous", "--websockets", f"ws://u:{CANARY}@127.0.0.1/mqtt"),
         ("provision-user", "u", CANARY),
         ("check", f"--password={CANARY}", "--debug"),
     ]
