@@ -48,7 +48,8 @@ def parse_url(url: str, *, name: str = "broker URL") -> dict[str, object]:
         name: what to call it in an error.
 
     Returns:
-        Settings by field; of ``ws`` and ``wss`` the ``websocket_path`` too, by default ``/`` (RFC 6455, 3).
+        What it says, by field of ``Settings``, and the ``websocket_path``: of ``ws`` and ``wss`` by default ``/``
+        (RFC 6455, 3), of the others empty, which is a word against any other.
 
     Raises:
         ConfigError: another scheme, no host, a bad port, a password or what may not follow the port; the URL
@@ -72,9 +73,9 @@ def parse_url(url: str, *, name: str = "broker URL") -> dict[str, object]:
         "mqtt_host": unquote(parts.hostname),
         "mqtt_port": _PORTS[parts.scheme] if port is None else port,
         "mqtt_tls": _SCHEMES[parts.scheme],
-        "mqtt_backend_username": unquote(parts.username) if parts.username else None,
+        "websocket_path": (parts.path or "/") if is_websocket else "",
     }
-    return located | ({"websocket_path": parts.path or "/"} if is_websocket else {})
+    return located | ({"mqtt_backend_username": unquote(parts.username)} if parts.username else {})
 
 
 def parse_host(host: str, *, name: str = "host") -> dict[str, object]:

@@ -340,16 +340,11 @@ def _spread(values: Mapping[str, Any], say: Callable[[str], str]) -> dict[str, A
             continue
         parts = parse(text, name=say(name))
         for part, value in parts.items():
-            if value is None or (part == name and part in found):
-                continue
-            if part in found and not _is_same(found[part], value):
-                raise ConfigError(
-                    f"{say(name)} and {say(part)} contradict each other", hint="leave one of them out"
-                )
-        found |= {part: value for part, value in parts.items() if value is not None}
-        if "mqtt_tls" in parts:
-            # a URL that names no path is a word against one of a lower rank
-            found.setdefault("websocket_path", "")
+            if part != name and part in found and not _is_same(found[part], value):
+                # a path, which is no setting, can only be that of a host that is a URL
+                other = say(part if part in Settings.model_fields else "mqtt_host")
+                raise ConfigError(f"{say(name)} and {other} contradict each other", hint="leave one of them out")
+        found |= parts
     return found
 
 

@@ -32,11 +32,12 @@ def refusal_of_host(host: str) -> str:
     ],
 )
 def test_a_url_comes_apart(url: str, host: str, port: int, *, is_tls: bool, username: str | None) -> None:
-    assert parse_url(url) == {
+    login = {} if username is None else {"mqtt_backend_username": username}
+    assert parse_url(url) == login | {
         "mqtt_host": host,
         "mqtt_port": port,
         "mqtt_tls": is_tls,
-        "mqtt_backend_username": username,
+        "websocket_path": "",
     }
 
 

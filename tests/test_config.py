@@ -250,6 +250,7 @@ def test_one_url_outranks_the_whole_of_another(monkeypatch: pytest.MonkeyPatch) 
         ({"MQTT_URL": "mqtt://a", "MQTT_HOST": "b"}, "MQTT_URL and MQTT_HOST contradict each other"),
         ({"MQTT_URL": "mqtts://a", "MQTT_TLS": "0"}, "MQTT_URL and MQTT_TLS contradict each other"),
         ({"MQTT_HOST": "a:1", "MQTT_PORT": "2"}, "MQTT_HOST and MQTT_PORT contradict each other"),
+        ({"MQTT_URL": "mqtt://a:80", "MQTT_HOST": "ws://a/x"}, "MQTT_URL and MQTT_HOST contradict each other"),
         ({"MQTT_HOST": "a:b"}, "MQTT_HOST is neither a name nor an address"),
         ({"MQTT_URL": "a"}, "MQTT_URL: the scheme is neither"),
         ({"MQTT_URL": f"mqtt://bob:{SECRET}@a"}, "MQTT_URL holds a password"),

@@ -97,14 +97,13 @@ def given_by(flags: ConnectionFlags) -> dict[str, object]:
             "--unix and --url, --host or --port name two places for one broker", hint="leave one of them out"
         )
     if flags.url is not None:
-        located = {name: value for name, value in parse_url(flags.url).items() if value is not None}
+        located = parse_url(flags.url)
         if any(given.get(name) is not None for name in located):
             raise ConfigError(
                 "--url and --host, --port, --tls or --username say the same thing twice",
                 hint="leave one of them out",
             )
-        # a URL that names no path is a word against one in the environment
-        given |= {"websocket_path": ""} | located
+        given |= located
     elif flags.host is not None:
         given |= _located_by(flags.host, given)
     if given.get("websocket_path") and flags.websockets not in (None, given["websocket_path"]):
@@ -116,11 +115,11 @@ def given_by(flags: ConnectionFlags) -> dict[str, object]:
 
 def _located_by(host: str, given: Mapping[str, object]) -> dict[str, object]:
     """What ``--host`` says, which may be more than a name: with a port, or a URL."""
-    located = {name: value for name, value in parse_host(host, name="--host").items() if value is not None}
+    located = parse_host(host, name="--host")
     for name in located.keys() - {"mqtt_host"}:
         if given.get(name) not in (None, located[name]):
             raise ConfigError(f"--host and {SETTINGS[name]} contradict each other", hint="leave one of them out")
-    return {"websocket_path": ""} | located if "mqtt_tls" in located else located
+    return located
 
 
 def without_url(filters: tuple[str, ...], flags: ConnectionFlags) -> tuple[tuple[str, ...], ConnectionFlags]:
