@@ -17,7 +17,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from plantops_cli.addresses import PLAIN_PORT, TLS_PORT, parse_host, parse_url, shown_value
 from plantops_cli.credentials import KeptPassword, choose_password, read_secret_file
-from plantops_cli.envfile import ADDRESS, PASSWORDS, find_env_file, read_env_file, take
+from plantops_cli.envfile import ADDRESS, PASSWORDS, SECRET_FILES, find_env_file, read_env_file, take
 from plantops_cli.errors import ConfigError, shown_username
 
 _logger = logging.getLogger("plantops.config")
@@ -26,7 +26,7 @@ DEFAULT_USERNAME = "plantops_backend"
 
 _STDIN = "-"
 # what names a secret file may be the secret itself by mistake
-_SECRET = {f"mqtt_{who}_password{kind}" for who in ("backend", "admin") for kind in ("", "_file")} | {"mqtt_url"}
+_SECRET = {*PASSWORDS, *SECRET_FILES, "mqtt_url"}
 _PREFIX = "mqtt_"
 # a letter too many or too few, but not another word
 _NEAR = 0.75
@@ -181,8 +181,7 @@ class Settings(BaseSettings):
     @property
     def is_address_given(self) -> bool:
         """Whether anybody said where the broker is; otherwise its address is only the default."""
-        known = {"mqtt_host"} if self._link else {"mqtt_host", "mqtt_port"}
-        return not self.model_fields_set.isdisjoint(known)
+        return "mqtt_host" in self.model_fields_set or self.mqtt_port is not None
 
     @property
     def address_source(self) -> str | None:

@@ -43,9 +43,11 @@ ADDRESS = ("mqtt_url", "mqtt_host", "mqtt_port", "mqtt_tls", "mqtt_cafile")
 PASSWORDS = ("mqtt_backend_password", "mqtt_admin_password")
 """The settings that are passwords themselves."""
 
+SECRET_FILES = tuple(f"{name}_file" for name in PASSWORDS)
+"""Those that name a file with a password in it."""
+
 _MAX_BYTES = 1 << 20
 _PROGRAM = "command:"
-_SECRET_FILES = ("mqtt_backend_password_file", "mqtt_admin_password_file")
 _REFERENCE = "${"
 _UID = re.compile(r"[0-9]{1,10}")
 _SHOWN_COUNT = 3
@@ -185,7 +187,7 @@ def take(file: EnvFile, wanted: Collection[str]) -> Taken:
         reasons["mqtt_reload"] = "it would run a program"
     if not values.keys().isdisjoint(ADDRESS):
         folder = os.path.realpath(file.path.parent)
-        for name in values.keys() & set(_SECRET_FILES):
+        for name in values.keys() & set(SECRET_FILES):
             if not Path(os.path.realpath(values[name])).is_relative_to(folder):
                 reasons[name] = f"{file.path} says where to connect, and may send there no file outside its folder"
     said = [
