@@ -108,11 +108,9 @@ def _settings(
     if settings.mqtt_client_id not in (None, made.client_id):
         said.append("client id: a random one, for MQTT_CLIENT_ID is the listener's")
     if made.password is not None:
-        kept = [
-            name for name in ("mqtt_backend_password", "mqtt_backend_password_file") if sources[name] != "default"
-        ]
-        where = "--secret-file" if flags.secret_file else "asked for" if flags.ask_password else ""
-        said.append(f"password: given ({where or ', '.join(f'{name.upper()}, {sources[name]}' for name in kept)})")
+        kept = [f"{name.upper()}, {sources[name]}" for name in _PASSWORDS if sources[name] != "default"]
+        typed = "--secret-file" if flags.secret_file else "asked for" if flags.ask_password else ""
+        said.append(f"password: given ({typed or ', '.join(kept)})")
     else:
         said.append("no password: --no-password" if made.is_token else "no login: --anonymous")
     return said
