@@ -14,7 +14,7 @@ import stat
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -390,14 +390,18 @@ def _look(pid: int) -> _Seen | None:
         status = (folder / "status").read_text(errors="replace")
     except OSError:
         return None
+    has_own_root = _shares(folder, "root") is False
     return _Seen(
         name=name.decode(errors="replace"),
         arguments=tuple(os.fsdecode(argument) for argument in arguments),
-        user=_user(status, has_our_users=_has_our_users(folder)),
+        # in a user namespace of its own its capabilities are of no use on files of others (user_namespaces(7))
+        user=_user(status, has_our_users=_shares(folder, "ns/user") is True),
         working_folder=_target_of(folder / "cwd"),
         executable=_target_of(folder / "exe"),
-        is_in_another_view=_is_in_another_view(folder),
-        has_own_root=_has_own_root(folder),
+        # only root and the broker's user may compare; whom a container's broker runs as, the host seldom does
+        is_in_another_view=has_own_root or _shares(folder, "ns/mnt") is False,
+        # of one that may not be read the program cannot be opened either
+        has_own_root=has_own_root,
         started_seconds=_started_seconds(folder),
     )
 
@@ -418,27 +422,12 @@ def _target_of(link: Path) -> Path | None:
         return None
 
 
-def _is_in_another_view(folder: Path) -> bool:
-    with suppress(OSError):
-        pairs = ((folder / "ns/mnt", Path("/proc/self/ns/mnt")), (folder / "root", Path("/proc/self/root")))
-        return not all(theirs.samefile(ours) for theirs, ours in pairs)
-    # Only root and the broker's user may compare; whom a container's broker runs as, the host seldom does
-    return False
-
-
-def _has_our_users(folder: Path) -> bool:
-    # in a user namespace of its own its capabilities are of no use on files of others (user_namespaces(7))
+def _shares(folder: Path, link: str) -> bool | None:
+    """Whether a process and we have the same root folder or namespace; None when that may not be read."""
     try:
-        return (folder / "ns/user").samefile("/proc/self/ns/user")
+        return (folder / link).samefile(f"/proc/self/{link}")
     except OSError:
-        return False
-
-
-def _has_own_root(folder: Path) -> bool:
-    try:
-        return not (folder / "root").samefile("/proc/self/root")
-    except OSError:
-        return False  # then its program cannot be opened either
+        return None
 
 
 def _started_seconds(folder: Path) -> float | None:
