@@ -67,6 +67,16 @@ class _TrialBroker:
     log: IO[bytes]
     socket: Path
 
+    def options(self, username: str, password: bytes) -> ConnectOptions:
+        """How to log in; the caller bounds the time."""
+        return ConnectOptions(
+            host="localhost",
+            unix_socket=str(self.socket),
+            username=username,
+            password=password,
+            mqtt_version=MQTTVersion.V5,
+        )
+
 
 async def try_files(
     executable: str,
@@ -100,14 +110,7 @@ async def try_files(
     if acl is not None:
         files["acl"] = acl
     with _furnished(files) as folder, _running(executable, folder) as broker:
-        options = ConnectOptions(
-            host="localhost",
-            unix_socket=str(broker.socket),
-            username=username,
-            password=password,
-            mqtt_version=MQTTVersion.V5,
-            timeout_seconds=timeout_seconds,
-        )
+        options = broker.options(username, password)
         try:
             async with asyncio.timeout(timeout_seconds):
                 await _prove(broker, options, has_acl=acl is not None)
@@ -132,20 +135,10 @@ async def is_taken(executable: str, kind: FileKind, content: bytes, *, timeout_s
     try:
         with _furnished({kind: content}) as folder, _running(executable, folder) as broker:
             async with asyncio.timeout(timeout_seconds):
-                await _first_answer(broker, _stranger(broker))
+                await _first_answer(broker, broker.options("nobody", secrets.token_bytes(16)))
     except (PlantopsError, TimeoutError):
         return False
     return True
-
-
-def _stranger(broker: _TrialBroker) -> ConnectOptions:
-    return ConnectOptions(
-        host="localhost",
-        unix_socket=str(broker.socket),
-        username="nobody",
-        password=secrets.token_bytes(16),
-        mqtt_version=MQTTVersion.V5,
-    )
 
 
 async def _prove(broker: _TrialBroker, options: ConnectOptions, *, has_acl: bool) -> None:
