@@ -31,8 +31,8 @@ def mqtt_lifespan(
     Args:
         subscriber: with its handlers registered, or to be registered later.
         settings: where the login comes from; default: environment and ``.env``, as ``load_settings`` takes them.
-        wait_for_broker: start although the broker cannot be reached within 10 s, and keep trying; False: fail
-            to start.
+        wait_for_broker: start although an attempt to connect finds no broker, and keep trying; False: fail to
+            start.
 
     Raises:
         ConfigError: at startup: the password file is set, but no password.
