@@ -69,7 +69,7 @@ def run_listen(flags: ListenFlags) -> Exit:
         destination=destination,
         metrics=flags.metrics,
         is_quiet=flags.is_quiet,
-        has_group=flags.session.group is not None or any(map(is_shared, flags.filters)),
+        has_group=flags.session.group is not None or any(map(is_shared, filters)),
     )
     return asyncio.run(listening.run())
 
