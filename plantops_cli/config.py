@@ -46,7 +46,7 @@ def _in_bytes(password: object) -> object:
     return password.encode(errors="surrogateescape") if isinstance(password, str) else password
 
 
-# what MQTT carries; text would have to be UTF-8
+# what MQTT carries; text would have to be UTF-8, and surrogateescape gives back the bytes that are not
 _IN_BYTES = BeforeValidator(_in_bytes)
 
 

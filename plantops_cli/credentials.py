@@ -81,7 +81,7 @@ def choose_password(
     *,
     secret_file: str | None,
     ask: bool,
-    environment: str | bytes | None,
+    environment: bytes | None,
     environment_file: Path | None,
     variable: str = "MQTT_BACKEND_PASSWORD",
     confirm: bool = False,
@@ -109,12 +109,9 @@ def choose_password(
         raise ConfigError(f"{variable} and {variable}_FILE are both set", hint="unset one of them")
     if environment_file is not None:
         return read_secret_file(environment_file, name=f"{variable}_FILE")
-    if environment is None:
-        return None
-    # surrogateescape gives back the very bytes that os.environ could not decode
-    password = environment if isinstance(environment, bytes) else environment.encode(errors="surrogateescape")
-    _remark_on_quotes(password, variable)
-    return password
+    if environment is not None:
+        _remark_on_quotes(environment, variable)
+    return environment
 
 
 def read_secret_file(source: Path | Literal["-"], *, name: str = "secret_file") -> bytes:

@@ -143,6 +143,7 @@ def test_a_password_of_the_environment_is_its_very_bytes(name: str, monkeypatch:
 @pytest.mark.parametrize("given", ["p\xe4", "p\xe4".encode(), SecretStr("p\xe4"), SecretBytes("p\xe4".encode())])
 def test_a_password_may_be_given_as_text_or_bytes(given: object) -> None:
     assert load_settings(mqtt_backend_password=given).password() == "p\xe4".encode()
+    assert load_settings(mqtt_backend_password="\udcff").password() == b"\xff"
 
 
 def test_without_a_source_there_is_no_password() -> None:
