@@ -36,6 +36,7 @@ from plantops_cli.errors import (
 from plantops_cli.mosquitto.broker.executable import harmless_environment
 from plantops_cli.mosquitto.broker.proof import LoginAnswer, log_in, probe_acl, with_wrong_password
 from plantops_cli.mosquitto.text.conf import FileKind
+from plantops_cli.mosquitto.text.hashing import HASH_KIND
 from plantops_cli.stream.options import ConnectOptions, MQTTVersion
 
 _WHO = "a trial broker with the new files"
@@ -54,7 +55,7 @@ _LOG_BYTES = 8192
 # sun_path of the socket holds 104 bytes on macOS, 108 on Linux; the rest is for our folder and the socket's name
 _MAX_PARENT_BYTES = 70
 
-_HASH = re.compile(rb"\$[a-z0-9-]{1,32}\$")
+_HASH = re.compile(HASH_KIND.encode())
 _QUOTED_PASSWORD = re.compile(r"(password file '[^']*').*")
 _TIMESTAMP = re.compile(r"^\d+: ")
 

@@ -32,6 +32,9 @@ MAX_VERIFIED_ITERATIONS = 10_000_000
 SALT_BYTES = 12
 """The one length that every Mosquitto 2.x reads; 2.1 writes 64 by itself, which 2.0 refuses."""
 
+HASH_KIND = r"\$[a-z0-9-]{1,32}\$"
+"""How a hash of any kind begins, one that is not known here too."""
+
 _KEY_BYTES = 64
 _MAX_BROKER_ITERATIONS = 2**31 - 1  # it reads them into an int
 _RANDOM_PASSWORD_BYTES = 32
@@ -42,11 +45,9 @@ _KEY = r"(?P<key>[A-Za-z0-9+/]{86}==)"
 _ENTRY = re.compile(rf"\$(?:6|7\$(?P<iterations>[0-9]{{1,10}}))\${_SALT}\${_KEY}")
 _ARGON2_ENTRY = re.compile(r"\$argon2id\$[!-~]+")
 # as the PHC string format writes a hash, and crypt(5) before it: $kind$, then parameters, salt and key
-_FOREIGN_ENTRY = re.compile(
-    r"\$(?!(?:6|7|argon2id)\$)(?P<kind>[a-z0-9-]{1,32})\$[A-Za-z0-9+/=,.$_-]{20,}", re.ASCII
-)
+_FOREIGN_ENTRY = re.compile(rf"(?!\$(?:6|7|argon2id)\$)(?P<kind>{HASH_KIND})[A-Za-z0-9+/=,.$_-]{{20,}}", re.ASCII)
 # of anything else, which may be a password that looks like a hash, not even a part is shown
-_SHOWN_KIND = re.compile(r"[0-9]{1,2}|argon2[a-z]{0,2}")
+_SHOWN_KIND = re.compile(r"\$(?:[0-9]{1,2}|argon2[a-z]{0,2})\$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +153,7 @@ def entry_kind(entry: str) -> str:
         return "argon2id"
     foreign = _FOREIGN_ENTRY.fullmatch(entry)
     if foreign is not None:
-        return f"unknown kind (${foreign['kind']}$)" if _SHOWN_KIND.fullmatch(foreign["kind"]) else "unknown kind"
+        return f"unknown kind ({foreign['kind']})" if _SHOWN_KIND.fullmatch(foreign["kind"]) else "unknown kind"
     parts = parse_entry(entry)
     if parts is None:
         return "malformed"

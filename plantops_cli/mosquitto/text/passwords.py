@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from plantops_cli.mosquitto.text.hashing import (
+    HASH_KIND,
     MAX_ITERATIONS,
     SALT_BYTES,
     entry_kind,
@@ -22,7 +23,7 @@ from plantops_cli.mosquitto.text.lines import newline_of
 from plantops_cli.mosquitto.text.lint import FileFault, Weight
 from plantops_cli.mosquitto.text.logins import MAX_STRING_BYTES, cut_name, why_no_username
 
-_HASH_IN_NAME = re.compile(r"\$[a-z0-9-]{1,32}\$[A-Za-z0-9+/=$,._-]{16,}")
+_HASH_IN_NAME = re.compile(rf"{HASH_KIND}[A-Za-z0-9+/=$,._-]{{16,}}")
 # 8 and more: for a Mosquitto to come; other kinds are those of htpasswd and /etc/shadow
 _PLAUSIBLE_LINE = re.compile(
     rb"^(?![^\S\n]*#)[^:\n]+:[^\S\n]*\$(?:[6-9]|[1-9][0-9]|argon2[a-z]{1,2})\$[^:\n]*$", re.MULTILINE
