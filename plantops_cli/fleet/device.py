@@ -197,16 +197,6 @@ class Device:
         """Its topics, as far as they were heard."""
         return (signal for signal in (self.telemetry, self.heartbeat) if signal)
 
-    @property
-    def is_numbered(self) -> bool:
-        """Whether there was a sequence number in a message of it."""
-        return any(signal.sequence for signal in self.signals())
-
-    @property
-    def is_stamped(self) -> bool:
-        """Whether there was a timestamp in a message of it."""
-        return any(signal.clock for signal in self.signals())
-
     def topics(self) -> tuple[tuple[str, Signal | None], ...]:
         """Its topics by name; None: not heard."""
         return (TELEMETRY, self.telemetry), (HEARTBEAT, self.heartbeat)
@@ -296,17 +286,13 @@ class Device:
                 # late until it is regular, so that a device on a bad link does not flap
                 signal.held = OVERDUE
 
-    def report(
-        self, now: float, *, window_end: float, has_roster: bool, is_numbered: bool, is_order_kept: bool
-    ) -> DeviceReport:
+    def report(self, now: float, *, window_end: float, has_roster: bool) -> DeviceReport:
         """Tell what is known of it.
 
         Args:
             now: the time, as far as we listen.
             window_end: when the window that is being counted ends.
             has_roster: whether there is a roster that it could be on.
-            is_numbered: whether its sequence numbers are told.
-            is_order_kept: whether it is told what these, or timestamps, say of the order.
         """
         telemetry, heartbeat = self.telemetry, self.heartbeat
         signals = list(self.signals())
@@ -330,11 +316,11 @@ class Device:
             error=self.error,
             is_retained_only=self.is_retained and not self.count,
             is_expected=self.is_expected if has_roster else None,
-            missing=sum(one.missing for one in sequences) if is_numbered else None,
-            missed=sum(one.missed for one in sequences) if is_numbered else None,
-            out_of_order=sum(one.out_of_order for one in orders) if is_order_kept else None,
-            duplicates=sum(one.duplicates for one in orders) if is_order_kept else None,
-            restarts=sum(one.restarts for one in sequences) if is_numbered else None,
+            missing=sum(one.missing for one in sequences) if sequences else None,
+            missed=sum(one.missed for one in sequences) if sequences else None,
+            out_of_order=sum(one.out_of_order for one in orders) if orders else None,
+            duplicates=sum(one.duplicates for one in orders) if orders else None,
+            restarts=sum(one.restarts for one in sequences) if sequences else None,
             lag_seconds=clock.lag_seconds if clock else None,
             jitter_seconds=clock.jitter_seconds if clock else None,
             skew_seconds=clock.skew_seconds if clock else None,

@@ -289,13 +289,7 @@ class Presence:
         if now >= self._window_end:
             self._turn_window(now)
         return [
-            device.report(
-                now,
-                window_end=self._window_end,
-                has_roster=self._has_roster,
-                is_numbered=device.is_numbered,
-                is_order_kept=device.is_numbered or device.is_stamped,
-            )
+            device.report(now, window_end=self._window_end, has_roster=self._has_roster)
             for device in self._devices.values()
         ]
 

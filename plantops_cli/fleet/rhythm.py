@@ -106,7 +106,7 @@ class Signal:
         last_at: when it was heard last.
         heard_at: the same, moved by our outages since.
         held: the worst that its silence has been, until it is regular again.
-        sequence: the account of its sequence numbers, if they are looked for.
+        sequence: the account of its sequence numbers, once there was one.
         clock: the account of its timestamps, once there was one.
     """
 

@@ -8,6 +8,7 @@ from plantops_cli.fleet.device import TELEMETRY as TELEMETRY_NAME
 from plantops_cli.fleet.device import WINDOW_SECONDS, Device, DeviceReport, DeviceState
 from plantops_cli.fleet.presence import Presence
 from plantops_cli.fleet.rhythm import FINE, OVERDUE, Signal
+from plantops_cli.fleet.sequence import DeviceClock, SequenceNumbers
 from tests.support.device_story import HEARTBEAT, START, TELEMETRY, Story, beating
 
 
@@ -20,10 +21,8 @@ def heard(*moments: float) -> Device:
     return device
 
 
-def report(device: Device, *, has_roster: bool = True, is_numbered: bool = False) -> DeviceReport:
-    return device.report(
-        START, window_end=START, has_roster=has_roster, is_numbered=is_numbered, is_order_kept=is_numbered
-    )
+def report(device: Device, *, has_roster: bool = True) -> DeviceReport:
+    return device.report(START, window_end=START, has_roster=has_roster)
 
 
 def test_one_that_is_expected_is_never_seen_and_any_other_unheard_of() -> None:
@@ -40,11 +39,23 @@ def test_an_id_that_is_no_utf_8_has_a_name_all_the_same() -> None:
     assert Device(b"plant-\xff", is_expected=False).name == "plant-\ufffd"
 
 
-def test_what_is_not_looked_for_is_none_and_not_zero() -> None:
+def test_what_no_message_told_is_none_and_not_zero() -> None:
     plain = report(heard(START), has_roster=False)
     assert (plain.is_expected, plain.missing, plain.duplicates, plain.restarts) == (None, None, None, None)
-    looked_for = report(heard(START), is_numbered=True)
-    assert (looked_for.is_expected, looked_for.missing, looked_for.duplicates) == (True, 0, 0)
+    numbered = heard(START)
+    assert numbered.telemetry is not None
+    numbered.telemetry.sequence = SequenceNumbers()
+    told = report(numbered)
+    assert (told.is_expected, told.missing, told.duplicates, told.restarts) == (True, 0, 0, 0)
+    assert told.lag_seconds is None
+
+
+def test_timestamps_alone_tell_the_order_and_no_numbers() -> None:
+    stamped = heard(START)
+    assert stamped.telemetry is not None
+    stamped.telemetry.clock = DeviceClock()
+    told = report(stamped)
+    assert (told.out_of_order, told.duplicates, told.missing, told.restarts) == (0, 0, None, None)
 
 
 def test_in_its_first_minute_the_rate_is_that_since_it_was_heard_first() -> None:
