@@ -62,6 +62,7 @@ def _board() -> Text:
                 presence.heard(publication.topic.encode(), publication.payload, at)
     look = Snapshot(
         reports=tuple(presence.reports(end)),
+        taken_at=end,
         listened_seconds=end,
         messages=presence.message_count,
         passed_over=0,
@@ -69,7 +70,7 @@ def _board() -> Text:
         clock_offset_seconds=0.0,
     )
     broker = "broker.example.org:8883  connected for 3m"
-    return draw(View(), look, now=end, broker=broker, note="", field="soil_moisture", size=(COLUMNS, BOARD_LINES))
+    return draw(View(), look, broker=broker, note="", field="soil_moisture", size=(COLUMNS, BOARD_LINES))
 
 
 def _run_on_terminal() -> str:

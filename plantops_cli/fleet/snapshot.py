@@ -20,6 +20,7 @@ class Snapshot:
 
     Args:
         reports: one for each device, in any order.
+        taken_at: when it was taken, by the clock of the reports.
         listened_seconds: for how long there was a connection.
         messages: how many came.
         passed_over: how many of these were of no device, or of one too many.
@@ -27,10 +28,10 @@ class Snapshot:
         clock_offset_seconds: what to add to the times of the reports to get seconds since 1970.
         absent_fields: as ``Presence.absent_fields``.
         old_messages: how many of the messages were retained or came a second time, and belong to no rate.
-        taken_at: when it was taken, by the clock of the reports; None: when the newest message came.
     """
 
     reports: tuple[DeviceReport, ...]
+    taken_at: float
     listened_seconds: float
     messages: int
     passed_over: int
@@ -38,15 +39,6 @@ class Snapshot:
     clock_offset_seconds: float
     absent_fields: Mapping[str, str] = field(default_factory=dict[str, str])
     old_messages: int = 0
-    taken_at: float | None = None
-
-    @property
-    def now(self) -> float:
-        """The time of the snapshot, by the clock of the reports."""
-        if self.taken_at is not None:
-            return self.taken_at
-        heard = (at for report in self.reports for at in (report.last_telemetry, report.last_heartbeat))
-        return max((at for at in heard if at is not None), default=0.0)
 
     @property
     def worst_first(self) -> list[DeviceReport]:

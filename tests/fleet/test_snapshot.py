@@ -77,11 +77,6 @@ def test_messages_of_another_time_belong_to_no_rate() -> None:
     assert replace(look_at(FINE), old_messages=30).rate == 0.5
 
 
-def test_ages_are_those_of_the_look_and_not_of_the_newest_message() -> None:
-    assert look_at(FINE).now == 1.0
-    assert replace(look_at(FINE), taken_at=50.0).now == 50.0
-
-
 def test_of_whom_nothing_can_be_said_is_noted_with_the_reason() -> None:
     assert look_at(FINE).notes == ()
     retained = device(DeviceState.NEVER_SEEN, "r", is_retained_only=True, messages=0)

@@ -35,6 +35,7 @@ FINE = DeviceReport(
 def look_at(*reports: DeviceReport, messages: int = 60) -> Snapshot:
     return Snapshot(
         reports=reports,
+        taken_at=1.0,
         listened_seconds=60.0,
         messages=messages,
         passed_over=0,

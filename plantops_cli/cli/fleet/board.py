@@ -103,15 +103,12 @@ def fit(view: View, look: Snapshot, height: int) -> View:
     return replace(view, offset=max(0, min(view.offset, len(_chosen(view, look)) - page_size(height))))
 
 
-def draw(
-    view: View, look: Snapshot, *, now: float, broker: str, note: str, field: str | None, size: tuple[int, int]
-) -> Text:
+def draw(view: View, look: Snapshot, *, broker: str, note: str, field: str | None, size: tuple[int, int]) -> Text:
     """Draw the board, as many lines as the screen has.
 
     Args:
         view: how somebody looks at it.
         look: what there is to see.
-        now: the time, by the clock of the reports.
         broker: its address, and how the connection is.
         note: the latest that there is to say.
         field: whose values are drawn as a line of bars.
@@ -126,7 +123,7 @@ def draw(
         headline(look),
         Text(escape(note), "dim"),
         layout.titles(field),
-        *(layout.row(report, now) for report in shown),
+        *(layout.row(report, look.taken_at) for report in shown),
     ]
     lines += [Text()] * (height - _FOOT_LINES - len(lines))
     lines.append(_foot(view, shown=len(shown), chosen=len(chosen), total=len(look.reports)))

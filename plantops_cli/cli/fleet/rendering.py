@@ -107,18 +107,17 @@ def table(look: Snapshot) -> Table:
     for name in ("telemetry", "heartbeat", "every", "rate", "messages", "invalid"):
         made.add_column(name, justify="right", no_wrap=True)
     made.add_column("remarks", overflow="ellipsis", no_wrap=True)
-    now = look.now
     for report in look.worst_first:
         made.add_row(
             Text(report.state.words, STYLES[report.state]),
             Text(escape_name(report.device_id)),
-            ago(report.last_telemetry, now),
-            ago(report.last_heartbeat, now),
+            ago(report.last_telemetry, look.taken_at),
+            ago(report.last_heartbeat, look.taken_at),
             every(report),
             speed(report),
             f"{report.messages:,}" if report.messages else "",
             Text(f"{report.invalid:,}", STYLES[DeviceState.OFFLINE]) if report.invalid else "",
-            escape_text(", ".join(remarks(report))),
+            Text(escape(", ".join(remarks(report)))),
         )
     return made
 
@@ -194,11 +193,6 @@ def age(seconds: float) -> str:
         return f"{minutes:.0f}m"
     hours = minutes / 60
     return f"{hours:.0f}h" if hours < 48 else f"{hours / 24:.0f}d"
-
-
-def escape_text(text: str) -> Text:
-    """A stranger's text, safe to show, and never read as markup."""
-    return Text(escape(text))
 
 
 def _csv(look: Snapshot, *, is_terminal: bool) -> str:

@@ -41,7 +41,6 @@ class Screen:
         self._view = View()
         self._look: Snapshot | None = None
         self._next_at = 0.0
-        self._seen_at = 0.0
         self._run: StreamRun | None = None
         self._keeper: PresenceKeeper | None = None
         self._live: Live | None = None
@@ -128,13 +127,12 @@ class Screen:
             return
         began = time.monotonic()
         if self._look is None or not self._view.is_paused:
-            self._look, self._seen_at = self._keeper.look(), self._keeper.monitor.now
+            self._look = self._keeper.look()
         columns, height = self._console.size
         self._view = fit(self._view, self._look, height)
         board = draw(
             self._view,
             self._look,
-            now=self._seen_at,
             broker=self._broker(),
             note=self._note,
             field=self._field,

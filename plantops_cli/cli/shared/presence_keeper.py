@@ -46,6 +46,7 @@ class PresenceKeeper:
         now = monitor.now
         return Snapshot(
             reports=tuple(monitor.presence.reports(now)),
+            taken_at=now,
             listened_seconds=monitor.listened_seconds,
             messages=monitor.presence.message_count,
             passed_over=monitor.presence.passed_over,
@@ -53,5 +54,4 @@ class PresenceKeeper:
             clock_offset_seconds=clock_offset_seconds(),
             absent_fields=monitor.presence.absent_fields,
             old_messages=monitor.presence.old_count,
-            taken_at=now,
         )

@@ -30,6 +30,7 @@ def fleet(count: int = 30) -> Snapshot:
                 presence.heard(f"devices/plant-{n:02}/telemetry".encode(), payload, at)
     return Snapshot(
         reports=tuple(presence.reports(NOW + 1)),
+        taken_at=NOW + 1,
         listened_seconds=200.0,
         messages=presence.message_count,
         passed_over=0,
@@ -44,7 +45,7 @@ LOOK = fleet()
 def drawn(
     view: View | None = None, *, size: tuple[int, int] = (80, 24), look: Snapshot = LOOK, note: str = "note"
 ) -> list[str]:
-    text = draw(view or View(), look, now=NOW + 1, broker="broker:1883", note=note, field="soil", size=size)
+    text = draw(view or View(), look, broker="broker:1883", note=note, field="soil", size=size)
     return text.plain.split("\n")
 
 
