@@ -140,16 +140,15 @@ class Metrics(Collector):
         )
         for report in reports:
             retained.add_metric([report.device_id], float(report.is_retained_only))
-            for kind, known in (
-                (TELEMETRY, report.telemetry_rhythm),
-                (HEARTBEAT, report.heartbeat_rhythm),
-            ):
-                if known:
-                    rhythm.add_metric([report.device_id, kind, known.value], 1)
             state.add_metric([report.device_id, report.state.value], 1)
             messages.add_metric([report.device_id], report.messages)
             invalid.add_metric([report.device_id], report.invalid)
-            for kind, at in (("telemetry", report.last_telemetry), ("heartbeat", report.last_heartbeat)):
+            for kind, known, at in (
+                (TELEMETRY, report.telemetry_rhythm, report.last_telemetry),
+                (HEARTBEAT, report.heartbeat_rhythm, report.last_heartbeat),
+            ):
+                if known:
+                    rhythm.add_metric([report.device_id, kind, known.value], 1)
                 if at is not None:
                     last.add_metric([report.device_id, kind], at + offset)
         yield from (state, messages, invalid, last, rhythm, retained)
@@ -180,7 +179,8 @@ async def serving_metrics(address: str | tuple[str, int], metrics: Metrics) -> A
     # socketserver and wsgiref would print a traceback for each, such as whenever somebody hangs up early
     if app := server.get_app():
         server.set_app(partial(requests.answer, app))
-    server.handle_error = requests.tell  # type: ignore[method-assign]  # meant to be overridden, by a subclass
+    # meant to be overridden, by a subclass and by the names of its arguments
+    server.handle_error = lambda _, address: requests.tell(address[0])  # type: ignore[assignment, method-assign]
     try:
         yield
     finally:
@@ -197,9 +197,9 @@ class _FailedRequests:
     def __init__(self) -> None:
         self.rates = Rates(logger)
 
-    def tell(self, request: object, client_address: tuple[str, int]) -> None:  # noqa: ARG002  # as socketserver calls it
+    def tell(self, host: str) -> None:
         if (more := self.rates.ask("requests for metrics that failed")) is not None:
-            logger.warning("a request for metrics of %s failed: %s%s", client_address[0], sys.exception(), more)
+            logger.warning("a request for metrics of %s failed: %s%s", host, sys.exception(), more)
 
     def answer(
         self, app: "WSGIApplication", environ: "WSGIEnvironment", start_response: "StartResponse"
@@ -207,7 +207,7 @@ class _FailedRequests:
         try:
             return app(environ, start_response)
         except Exception:
-            self.tell(None, (environ["REMOTE_ADDR"], 0))
+            self.tell(environ["REMOTE_ADDR"])
             start_response("503 Service Unavailable", [])
             return [b""]
 
