@@ -7,7 +7,6 @@ from plantops_cli.fleet.presence import Presence
 from plantops_cli.messages import Message
 from plantops_cli.stream.batch import Batch
 from plantops_cli.stream.clock import since_boot
-from plantops_cli.stream.hearing import Hearing
 from plantops_cli.stream.packets import RETAINED_OR_DUP
 from plantops_cli.stream.status import Connected, Lost, Status
 from plantops_cli.stream.subscriber import MQTTSubscriber
@@ -64,8 +63,7 @@ class FleetMonitor:
     @property
     def now(self) -> float:
         """Up to when we know that we would have heard a device: the broker's last word, a message or an answer."""
-        if self._hearing:
-            self._mind_gaps(self._hearing)
+        self._mind_gaps()
         self._note(self._hearing.heard_at if self._hearing else self._now)
         return self._now
 
@@ -77,19 +75,13 @@ class FleetMonitor:
 
     def handle(self, message: Message) -> None:
         """Take note of a message; a handler for ``MQTTSubscriber``."""
-        if self._hearing:
-            self._mind_gaps(self._hearing)
-        self._note(since_boot())
-        self.presence.hear(message, self._now)
+        self.presence.hear(message, self._arrival())
 
     def take(self, batch: Batch) -> None:
         """Take note of a batch."""
-        if self._hearing:
-            self._mind_gaps(self._hearing)
-        self._note(since_boot())
-        heard = self.presence.heard
+        heard, at = self.presence.heard, self._arrival()
         for flags, topic, _, _, payload in batch.packets:
-            heard(topic, payload, self._now, is_live=not flags & RETAINED_OR_DUP)
+            heard(topic, payload, at, is_live=not flags & RETAINED_OR_DUP)
 
     def on_status(self, status: Status) -> None:
         """Take note of a step of the connection; a status listener for ``MQTTSubscriber``."""
@@ -103,10 +95,16 @@ class FleetMonitor:
             self._end(self._now)
             self._listen()
 
-    def _mind_gaps(self, hearing: Hearing) -> None:
+    def _arrival(self) -> float:
+        """The time of what has just arrived."""
+        self._mind_gaps()
+        self._note(since_boot())
+        return self._now
+
+    def _mind_gaps(self) -> None:
         """Hold it against no device that we were stopped or asleep."""
-        if hearing.gap_count != self._gap_count:
-            self._gap_count = hearing.gap_count
+        if self._hearing and self._hearing.gap_count != self._gap_count:
+            self._gap_count = self._hearing.gap_count
             if self._connected_at is not None:
                 self._end(self._now)
                 self._listen()
