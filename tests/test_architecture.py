@@ -519,6 +519,11 @@ def test_parse_topic_loads_neither_client_nor_settings() -> None:
     assert not loaded & {"aiomqtt", "paho", "pydantic_settings"}
 
 
+def test_check_says_why_flags_are_refused_without_the_client() -> None:
+    loaded = loaded_by("-c", "import plantops_cli.cli.check.failure, plantops_cli.cli.check.answer")
+    assert not loaded & {"aiomqtt", "paho", "pydantic_settings"}
+
+
 def test_only_a_handler_with_types_loads_pydantic() -> None:
     bind = (
         "from plantops_cli import MQTTSubscriber; from plantops_cli.topics import parse_pattern\n"

@@ -13,7 +13,7 @@ from plantops_cli.errors import PlantopsError
 
 def _answer_refusal(error: PlantopsError, given: Mapping[str, Any]) -> int:
     """Say on standard output, where a monitor reads, that flags are refused: nothing is known of the fleet."""
-    from plantops_cli.cli.check.run import say_error
+    from plantops_cli.cli.check.answer import say_error
 
     return say_error(error, given["output"])
 

@@ -1,35 +1,11 @@
-"""Why there was no look, said where a monitor reads."""
-
-import json
+"""The run of ``check``, as far as it comes without a broker."""
 
 import pytest
 
-from plantops_cli.cli.check.run import say_error
-from plantops_cli.cli.shared.flags.display import CheckChoice
-from plantops_cli.errors import ConfigError, CredentialsRefusedError, PlantopsError
-
-REFUSED = CredentialsRefusedError("refused | by the broker", endpoint="localhost:1883", hint="check them")
+from plantops_cli.cli.check.check_flags import CheckFlags
+from plantops_cli.cli.check.run import run_check
 
 
-@pytest.mark.parametrize(
-    ("error", "word", "code"),
-    [(ConfigError("no such file", hint="make it"), "UNKNOWN", 3), (REFUSED, "CRITICAL", 2)],
-    ids=["unknown", "critical"],
-)
-def test_what_was_refused_is_critical_and_all_else_unknown(
-    capsys: pytest.CaptureFixture[str], error: PlantopsError, word: str, code: int
-) -> None:
-    assert say_error(error, CheckChoice.NAGIOS) == code
-    assert capsys.readouterr().out.startswith(f"PLANTOPS {word} - ")
-
-
-def test_no_bar_of_an_error_begins_the_performance_data(capsys: pytest.CaptureFixture[str]) -> None:
-    say_error(REFUSED, CheckChoice.NAGIOS)
-    assert capsys.readouterr().out == "PLANTOPS CRITICAL - refused / by the broker (check them)\n"
-
-
-def test_a_program_gets_the_reason_in_a_document(capsys: pytest.CaptureFixture[str]) -> None:
-    say_error(REFUSED, CheckChoice.JSON)
-    document = json.loads(capsys.readouterr().out)
-    assert document["reasons"] == ["refused | by the broker (check them)"]
-    assert (document["summary"], document["devices"]) == (None, [])
+async def test_what_is_too_much_is_settled_before_the_look(capsys: pytest.CaptureFixture[str]) -> None:
+    assert await run_check(CheckFlags(within_seconds=3_600, warn_late=0)) == 3
+    assert capsys.readouterr().out == "PLANTOPS UNKNOWN - --warn-late 0: must be at least 1\n"
