@@ -105,14 +105,13 @@ async def _once(run: StreamRun, keeper: PresenceKeeper, flags: FleetFlags) -> Ex
 async def _events(run: StreamRun, keeper: PresenceKeeper, stdout: Destination, flags: FleetFlags) -> Exit:
     is_terminal = sys.stdout.isatty()
     is_text = flags.output is FleetChoice.TEXT or (flags.output is None and is_terminal)
-
-    is_silent = flags.is_quiet
+    is_absence_told = flags.is_quiet
 
     async def show() -> None:
-        nonlocal is_silent
-        if not is_silent and keeper.monitor.listened_seconds >= _ABSENT_AFTER_SECONDS:
+        nonlocal is_absence_told
+        if not is_absence_told and keeper.monitor.listened_seconds >= _ABSENT_AFTER_SECONDS:
             _say_what_is_absent(keeper.look())
-            is_silent = True
+            is_absence_told = True
         presence, now = keeper.monitor.presence, keeper.monitor.now
         changes = sorted([*presence.changes(now), *presence.remarks(now)], key=lambda change: change.at)
         offset = clock_offset_seconds()
@@ -120,7 +119,7 @@ async def _events(run: StreamRun, keeper: PresenceKeeper, stdout: Destination, f
         await stdout.write(b"".join(lines), stopped=run.stopped)
 
     await run.run(show)
-    if not is_silent:
+    if not is_absence_told:
         _say_what_is_absent(keeper.look())
     if not flags.is_quiet:
         for note in keeper.look().notes:
