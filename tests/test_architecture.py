@@ -519,6 +519,12 @@ def test_parse_topic_loads_neither_client_nor_settings() -> None:
     assert not loaded & {"aiomqtt", "paho", "pydantic_settings"}
 
 
+def test_who_only_listens_keeps_no_account_of_a_fleet() -> None:
+    loaded = loaded_by("-c", "import plantops_cli.cli.listen.run")
+    assert "plantops_cli.stream.subscriber" in loaded
+    assert not {name for name in loaded if name.startswith("plantops_cli.fleet")}
+
+
 def test_check_says_why_flags_are_refused_without_the_client() -> None:
     loaded = loaded_by("-c", "import plantops_cli.cli.check.failure, plantops_cli.cli.check.answer")
     assert not loaded & {"aiomqtt", "paho", "pydantic_settings"}

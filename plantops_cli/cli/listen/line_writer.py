@@ -3,14 +3,17 @@
 import asyncio
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from plantops_cli.cli.listen.summary import Summary
 from plantops_cli.cli.shared.run import Ending
 from plantops_cli.cli.shared.stopping import Stop
-from plantops_cli.fleet.monitor import FleetMonitor
 from plantops_cli.formats.renderer import Renderer
 from plantops_cli.outputs.destination import Destination, ReaderGoneError
 from plantops_cli.stream.batch import Batch
+
+if TYPE_CHECKING:  # only who serves metrics keeps an account of the fleet
+    from plantops_cli.fleet.monitor import FleetMonitor
 
 
 class LineWriter:
@@ -32,7 +35,7 @@ class LineWriter:
         destination: Destination,
         *,
         count: int | None = None,
-        monitor: FleetMonitor | None = None,
+        monitor: "FleetMonitor | None" = None,
     ) -> None:
         self.summary = Summary()
         self._renderer = renderer

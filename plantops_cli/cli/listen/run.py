@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from typing import TYPE_CHECKING
 
 from plantops_cli.cli.listen.line_writer import LineWriter
 from plantops_cli.cli.listen.listen_flags import ListenFlags
@@ -16,13 +17,15 @@ from plantops_cli.cli.shared.selection import Selection
 from plantops_cli.cli.shared.stderr import say
 from plantops_cli.cli.shared.stopping import Stop, exit_for
 from plantops_cli.cli.shared.wording import never_connected
-from plantops_cli.fleet.monitor import FleetMonitor
 from plantops_cli.formats.registry import Format
 from plantops_cli.formats.renderer import Renderer
 from plantops_cli.outputs.destination import Destination
 from plantops_cli.outputs.stdout import StandardOutput
 from plantops_cli.stream.asking import is_shared
 from plantops_cli.stream.subscriber import MQTTSubscriber
+
+if TYPE_CHECKING:  # only who serves metrics keeps an account of the fleet
+    from plantops_cli.fleet.monitor import FleetMonitor
 
 
 def run_listen(flags: ListenFlags) -> Exit:
@@ -102,7 +105,7 @@ class Listening:
     ) -> None:
         metrics = metrics or MetricsFlags()
         destination = destination or StandardOutput(sys.stdout.fileno())
-        monitor = FleetMonitor.follow(subscriber, has_handlers=False) if metrics.metrics_port is not None else None
+        monitor = _monitor(subscriber) if metrics.metrics_port is not None else None
         self._count = limits.count
         self._silence = None if is_quiet else SilenceNotice(subscriber, has_group=has_group)
         self._writer = LineWriter(renderer, destination, count=limits.count, monitor=monitor)
@@ -147,6 +150,12 @@ class Listening:
             silence.say_at_the_end()
             for line in self._writer.summary.lines(health, elapsed_seconds=run.elapsed_seconds):
                 say(line)
+
+
+def _monitor(subscriber: MQTTSubscriber) -> "FleetMonitor":
+    from plantops_cli.fleet.monitor import FleetMonitor
+
+    return FleetMonitor.follow(subscriber, has_handlers=False)
 
 
 def renderer(choice: Format | None, selection: Selection, *, is_for_file: bool = False) -> Renderer:

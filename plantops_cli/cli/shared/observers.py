@@ -5,14 +5,16 @@ Each is a status listener of the subscriber of its own, or looks at it when it i
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import TYPE_CHECKING
 
 from plantops_cli.cli.shared.flags.display import MetricsFlags
 from plantops_cli.cli.shared.stderr import say
 from plantops_cli.cli.shared.systemd import Notifier
-from plantops_cli.fleet.device import DeviceState
-from plantops_cli.fleet.monitor import FleetMonitor
 from plantops_cli.stream.status import SessionLost, Status, StatusListener, describe, log_status
 from plantops_cli.stream.subscriber import MQTTSubscriber
+
+if TYPE_CHECKING:  # listen loads it only for metrics
+    from plantops_cli.fleet.monitor import FleetMonitor
 
 Observer = AbstractAsyncContextManager[None]
 """Is there as long as a run lasts."""
@@ -35,7 +37,7 @@ def announce(*, is_quiet: bool) -> StatusListener:
 
 
 def observers_of(
-    subscriber: MQTTSubscriber, monitor: FleetMonitor | None, metrics: MetricsFlags
+    subscriber: MQTTSubscriber, monitor: "FleetMonitor | None", metrics: MetricsFlags
 ) -> Sequence[Observer]:
     """Let systemd and Prometheus know how a subscriber fares, while each of the observers lasts.
 
@@ -55,7 +57,7 @@ def observers_of(
 
 @asynccontextmanager
 async def _serving(
-    address: tuple[str, int], subscriber: MQTTSubscriber, monitor: FleetMonitor | None, *, is_per_device: bool
+    address: tuple[str, int], subscriber: MQTTSubscriber, monitor: "FleetMonitor | None", *, is_per_device: bool
 ) -> AsyncIterator[None]:
     # only who asks for metrics needs their library
     from plantops_cli.metrics import Metrics, serving_metrics
@@ -64,9 +66,11 @@ async def _serving(
         yield
 
 
-def _how_it_fares(subscriber: MQTTSubscriber, monitor: FleetMonitor | None) -> str:
+def _how_it_fares(subscriber: MQTTSubscriber, monitor: "FleetMonitor | None") -> str:
     said = [f"{subscriber.health.received:,} messages"]
     if monitor:
+        from plantops_cli.fleet.device import DeviceState
+
         counts = monitor.presence.count(monitor.now)
         said += [
             f"{number:,} {state.words}"
