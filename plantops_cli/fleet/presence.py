@@ -43,6 +43,8 @@ MAX_CHANGES = 10_000
 _KINDS = {b"heartbeat": False, b"telemetry": True}
 _VALUES_KEPT = 32
 _LONGEST_PAYLOAD_KEPT = 4096
+# what a contract says may repeat a name or a value of the payload, as long as whoever publishes likes
+_LONGEST_ERROR_KEPT = 200
 
 
 class Change(NamedTuple):
@@ -356,7 +358,7 @@ class Presence:
         if error is not None:
             device.invalid += 1
             self.invalid_count += 1
-            device.error = device.error or error
+            device.error = device.error or error[:_LONGEST_ERROR_KEPT]
         if self._is_payload_kept:
             device.payload = payload if len(payload) <= _LONGEST_PAYLOAD_KEPT else None
         if self._field:

@@ -167,6 +167,12 @@ def test_a_contract_decides_what_is_invalid() -> None:
     assert (story.report(START).invalid, story.report(START).error) == (1, "no")
 
 
+def test_of_what_a_contract_says_no_more_is_kept_than_anybody_reads() -> None:
+    story = Story(Presence(contract=lambda payload: f"{payload.decode()}: unknown field"))
+    story.hear(TELEMETRY, START, payload=b"x" * 100_000)
+    assert story.report(START).error == "x" * 200
+
+
 def test_messages_and_bytes_are_counted() -> None:
     story = Story()
     story.hear(TELEMETRY, START, payload=b"12345")
